@@ -1,0 +1,67 @@
+# `make help` lists what there is. Everything runs in .venv, which `make install` makes from requirements.lock.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+PORT ?= 8080
+export PATH := $(BIN):$(PATH)
+export DO_NOT_TRACK = 1
+export MLFLOW_DISABLE_TELEMETRY = true
+export DVC_NO_ANALYTICS = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test check ui chat serve report bench clean lock format
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+install: $(VENV)/installed ## make .venv and install the locked dependencies
+
+$(VENV)/installed: requirements.lock
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is needed. Name yours: make PYTHON=/path/to/python3.11"; exit 2; }
+	@command -v g++ >/dev/null || { echo "A C++ compiler (g++) is needed, e.g. apt-get install g++"; exit 2; }
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --progress-bar off --disable-pip-version-check -r requirements.lock
+	@touch $@
+
+run: install ## bring the whole pipeline up to date: crawl to evaluated, quantized model
+	@python -m flows.pipeline
+
+test: install ## every test, the whole pipeline on small data included
+	python -m pytest
+
+check: install ## lint, types and the fast tests
+	ruff check .
+	ruff format --check .
+	mypy
+	python -m pytest -m "not slow"
+
+ui: install ## Prefect and MLflow in the browser
+	@python -m flows.ui
+
+chat: install ## talk to the quantized model in the terminal
+	@python -m tasks.model.chat
+
+serve: install ## OpenAI-compatible server of the quantized model (PORT=8080)
+	@python -m tasks.model.serve --port $(PORT)
+
+report: install ## write the report with this machine's timings and say where it is
+	@python -m flows.summary --report
+
+bench: install ## overhead of the flow and of tracking against bare stages
+	python -m benchmarks.overhead
+
+format: install ## format the code
+	ruff check --fix .
+	ruff format .
+
+lock: ## resolve the dependencies of pyproject.toml anew into requirements.lock
+	rm -rf .lock-venv
+	$(PYTHON) -m venv .lock-venv
+	.lock-venv/bin/python -m infra.lock > requirements.lock.new
+	mv requirements.lock.new requirements.lock
+	rm -rf .lock-venv
+
+clean: ## remove stage outputs, caches and run history; the environment stays
+	rm -rf data/*/ data/.*.partial .textmill .dvc/cache .dvc/tmp .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

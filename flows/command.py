@@ -1,0 +1,72 @@
+"""The command line of the flow: `python -m flows.pipeline`. What needs no Prefect is done before it is imported."""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from tasks.core.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the flow over the graph; does not return.
+
+    Exit codes: 0 up to date; 2 a user's mistake; 75 stopped, start again to continue; 1 a stage failed.
+    """
+    parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description="Bring the pipeline up to date.")
+    parser.add_argument("--stages", nargs="+", metavar="STAGE", help="only these stages and what they need")
+    parser.add_argument("--from-stage", metavar="STAGE", help="only this stage and what depends on it")
+    parser.add_argument("--force", action="store_true", help="run the selected stages even if nothing changed")
+    parser.add_argument(
+        "--param", action="append", default=[], metavar="KEY=VALUE", help="set a key of params.yaml first"
+    )
+    options = parser.parse_args(arguments)
+    logging.getLogger("dvc").setLevel(logging.ERROR)
+    try:
+        sys.exit(_run(Path.cwd(), options))
+    except UserError as error:
+        sys.exit(_complain(str(error)))
+
+
+def _complain(message: str) -> int:
+    print(message, file=sys.stderr)
+    return EXIT_USER_ERROR
+
+
+def _run(root: Path, options: argparse.Namespace) -> int:
+    from flows import plan, summary
+
+    overrides = dict(plan.parse_override(text) for text in options.param)
+    plan.check(root)
+    stages = plan.select(root, options.stages, options.from_stage)
+    if not overrides and not options.force and not plan.outdated(root, stages):
+        print(f"Nothing changed since the last run: all {len(stages)} stages are up to date, nothing to do.\n")
+        summary.show(root)
+        return 0
+    from flows.server import prefect_api
+
+    with prefect_api(root) as ui:
+        print(f"Prefect: {ui}", flush=True)
+        from prefect.logging.handlers import APILogHandler
+
+        from flows.pipeline import BAD_INPUT, pipeline
+        from flows.sweep import end_orphans
+
+        end_orphans(root)
+        state = pipeline(
+            stages=options.stages,
+            force=options.force,
+            from_stage=options.from_stage,
+            params=overrides,
+            return_state=True,
+        )
+        APILogHandler().flush()  # while the server is still there
+        if state.is_cancelled():
+            print("Stopped. Nothing is lost: start again to continue.", file=sys.stderr)
+            return EXIT_INTERRUPTED
+        if not state.is_completed():
+            print(f"\nThe run failed. {state.message}", file=sys.stderr)
+            return EXIT_USER_ERROR if state.name == BAD_INPUT else 1
+    print(f"\n{state.message}\n")
+    summary.show(root)
+    return 0

@@ -1,0 +1,136 @@
+"""The flow: one Prefect task for each stage of dvc.yaml, in the order of its edges. `python -m flows.pipeline --help`."""
+
+if __name__ == "__main__":
+    # Ahead of the imports below: what needs no Prefect, and what tells it where its server is, comes before it.
+    from flows.command import main
+
+    main()
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
+from prefect.runtime import flow_run
+from prefect.states import Cancelled, Completed, Failed
+
+from flows import plan
+from flows.cancel import watch_for_cancel
+from flows.record import PipelineRecord
+from flows.stages import StageFailed, StageStopped, StageTimedOut, reproduce
+from flows.workspace import hold, stop_on_signal
+from tasks.core import graph
+from tasks.core.errors import EXIT_USER_ERROR, UserError
+
+BAD_INPUT = "BadInput"
+"""Name of the failed state of a flow run that was stopped by a user's mistake before any stage ran."""
+
+
+@task(task_run_name="{stage}", cache_policy=NO_CACHE, persist_result=False)
+def run_stage(
+    stage: str, root: Path, stop: threading.Event, force: bool, fresh: bool, environment: dict[str, str]
+) -> State[str]:
+    """Bring one stage up to date. The state is named Cached, Restored (from DVC's run cache) or Completed.
+
+    A defect or the network's mood raises, so that Prefect tries again as often as `meta:` says; a user's mistake,
+    a wish to stop or a timeout returns a final state, since a second try cannot help.
+    """
+    if fresh:
+        return Completed(name="Cached", message="nothing that it depends on changed", data="Cached")
+    log = get_run_logger()
+    timeout_s = graph.load_stage(root, stage).meta.get("timeout_s")
+    try:
+        if stop.is_set():
+            raise StageStopped(stage)
+        outcome = reproduce(stage, root, log.info, stop, force, timeout_s, environment)
+    except StageStopped:
+        return Cancelled(message=f"{stage} was stopped; the next run continues it")
+    except StageTimedOut as error:
+        return Failed(name="TimedOut", message=str(error))
+    except StageFailed as error:
+        if error.code != EXIT_USER_ERROR:
+            raise
+        return Failed(message=str(error))
+    return Completed(name=outcome, message=f"dvc repro: {outcome.lower()}", data=outcome)
+
+
+def _run_name() -> str:
+    """What a person looks for in a list of runs: what was asked for, and when."""
+    given = flow_run.get_parameters()
+    asked = [f"{key}={value}" for key, value in (given.get("params") or {}).items()]
+    if given.get("from_stage"):
+        asked.append(f"from {given['from_stage']}")
+    asked += given.get("stages") or []
+    if given.get("force"):
+        asked.append("force")
+    return f"{', '.join(asked)[:120] or 'all stages'} {time.strftime('%Y-%m-%d %H:%M:%S')}"
+
+
+@flow(name="textmill", flow_run_name=_run_name, persist_result=False)
+def pipeline(
+    stages: list[str] | None = None,
+    force: bool = False,
+    from_stage: str | None = None,
+    params: dict[str, Any] | None = None,
+    root: str | None = None,
+) -> State[Any]:
+    """Bring the pipeline up to date: as `dvc repro`, with independent stages at the same time.
+
+    Args:
+        stages: only these and what they need; default all.
+        force: run the selected stages even if nothing changed.
+        from_stage: only this stage and what depends on it.
+        params: dotted keys of params.yaml to set first, e.g. {"dedup.threshold": 0.7}; the file is edited.
+        root: the project's folder; default the working directory.
+    """
+    log = get_run_logger()
+    folder = Path(root or ".").resolve()
+    stop = threading.Event()
+    name = flow_run.get_name() or "flow"
+    try:
+        with hold(folder, name), stop_on_signal(stop), watch_for_cancel(flow_run.get_id(), stop):
+            plan.override(folder, params or {})
+            plan.check(folder)
+            return _walk(folder, plan.select(folder, stages, from_stage), force, stop)
+    except UserError as error:
+        log.error("%s", error)
+        return Failed(name=BAD_INPUT, message=str(error))
+
+
+def _walk(root: Path, stages: list[str], force: bool, stop: threading.Event) -> State[Any]:
+    outdated = set(stages) if force else plan.outdated(root, stages)
+    with PipelineRecord(root, flow_run.get_name() or "flow", flow_run.get_id()) as record:
+        futures: dict[str, PrefectFuture[Any]] = {}
+        for stage in stages:
+            node = graph.load_stage(root, stage)
+            configured: Any = run_stage.with_options(
+                name=stage,
+                retries=int(node.meta.get("retries", 0)),
+                retry_delay_seconds=float(node.meta.get("retry_delay_s", 10)),
+            )
+            futures[stage] = configured.submit(
+                stage,
+                root,
+                stop,
+                force,
+                fresh=stage not in outdated,
+                environment=record.environment(),
+                wait_for=[futures[upstream] for upstream in node.upstream if upstream in futures],
+            )
+        for future in futures.values():
+            future.wait()
+        states = {stage: future.state for stage, future in futures.items()}
+        failed = [stage for stage, state in states.items() if state.is_failed() or state.is_crashed()]
+        if stop.is_set():
+            record.end("KILLED")
+            return Cancelled(message="stopped; the next run continues from here")
+        if failed:
+            record.end("FAILED")
+            return Failed(message="; ".join(str(states[stage].message) for stage in failed))
+        record.cached([stage for stage, state in states.items() if state.name != "Completed"])
+        ran = [stage for stage, state in states.items() if state.name == "Completed"]
+        return Completed(message=f"{len(ran)} of {len(stages)} stages ran" + (f": {', '.join(ran)}" if ran else ""))

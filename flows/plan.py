@@ -1,0 +1,103 @@
+"""What a flow run has to do: the stages asked for, overrides of parameters, what is up to date already."""
+
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from tasks.core import graph
+from tasks.core.errors import UserError
+from tasks.core.params import load_params
+
+
+def select(root: Path, stages: list[str] | None, from_stage: str | None) -> list[str]:
+    """The stages to bring up to date, in the order of the graph.
+
+    `stages` and all they need; or `from_stage` and all that needs it; or, with neither, every stage.
+
+    Raises:
+        UserError: an unknown stage, or both given.
+    """
+    if stages and from_stage:
+        raise UserError("stages and from_stage exclude each other: give one of them")
+    if from_stage:
+        graph.load_stage(root, from_stage)
+        wanted = {from_stage, *graph.descendants(root, from_stage)}
+    elif stages:
+        wanted = set()
+        for stage in stages:
+            graph.load_stage(root, stage)
+            wanted |= {stage, *graph.ancestors(root, stage)}
+    else:
+        wanted = set(graph.load_graph(root))
+    return [stage for stage in graph.load_graph(root) if stage in wanted]
+
+
+def override(root: Path, params: dict[str, Any]) -> None:
+    """Set dotted keys in params.yaml, comments kept, after checking the result. As `dvc exp run -S`, it edits the file.
+
+    Raises:
+        UserError: an unknown key or a value that is not allowed; params.yaml is then as it was.
+    """
+    if not params:
+        return
+    path = root / "params.yaml"
+    before = path.read_text(encoding="utf-8")
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 4096
+    content = yaml.load(before)
+    for key, value in params.items():
+        node: Any = content
+        *parents, last = key.split(".")
+        for part in parents:
+            if not isinstance(node, dict) or not isinstance(node.setdefault(part, {}), dict):
+                raise UserError(f"params: {key}: {part} is no block of params.yaml")
+            node = node[part]
+        node[last] = value
+    with path.open("w", encoding="utf-8") as file:
+        yaml.dump(content, file)
+    try:
+        check(root)
+    except BaseException:
+        path.write_text(before, encoding="utf-8")
+        raise
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """`key=value` of the command line; the value is YAML.
+
+    Raises:
+        UserError: no `=` in it, or the value is no YAML.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UserError(f"--param {text}: must be KEY=VALUE, e.g. dedup.threshold=0.7")
+    try:
+        return key, YAML(typ="safe").load(value)
+    except YAMLError as error:
+        raise UserError(f"--param {text}: the value is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def check(root: Path) -> None:
+    """Check params.yaml, execution.yaml and dvc.yaml before anything runs.
+
+    Raises:
+        UserError: what is wrong, one mistake a line.
+    """
+    from tasks.core.execution import load_execution
+
+    load_params(root, list(graph.load_graph(root)))
+    load_execution(root)
+
+
+def outdated(root: Path, stages: list[str]) -> set[str]:
+    """Those of `stages` that are not known to be up to date: they or something they read from changed."""
+    with graph.open_repo(root) as repo:
+        # DVC names a stage `path/to/dvc.yaml:name` when asked from another folder.
+        changed = {name.rpartition(":")[2] for name in repo.status()}.intersection(stages)
+    for stage in stages:
+        if changed.intersection(graph.load_stage(root, stage).upstream):
+            changed.add(stage)
+    return changed

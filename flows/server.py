@@ -1,0 +1,115 @@
+"""The Prefect server that a flow run reports to: the one that is running, or one of its own for as long as it runs."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from flows.stages import TELEMETRY_OFF
+from tasks.core.errors import UserError
+from tasks.core.paths import state_folder
+
+PREFECT_PORT, MLFLOW_PORT = 4200, 5000
+START_TIMEOUT_S = 120.0
+
+
+def prefect_environment(root: Path, port: int) -> dict[str, str]:
+    """Environment of a Prefect server that keeps its history in this checkout and listens on `port` of loopback."""
+    api = f"http://127.0.0.1:{port}/api"
+    return {
+        **os.environ,
+        **TELEMETRY_OFF,
+        "PREFECT_HOME": os.environ.get("PREFECT_HOME", str(state_folder(root) / "prefect")),
+        "PREFECT_SERVER_UI_API_URL": api,  # else the UI asks port 4200, wherever it is served
+        "PREFECT_API_URL": api,
+        "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
+    }
+
+
+def free_port(wanted: int) -> int:
+    """`wanted` on loopback if nothing listens there, else a free port."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise UserError("no free port on 127.0.0.1")
+
+
+def healthy(url: str) -> bool:
+    """Whether a GET of `url` on this machine is answered with 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - built from a number below
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def wait_until_healthy(url: str, process: subprocess.Popen[str], what: str, log: Path) -> None:
+    """Wait for a server to answer.
+
+    Raises:
+        UserError: it ended, or did not answer within two minutes; names its log.
+    """
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not healthy(url):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise UserError(f"{what} did not start. Its log: {log}")
+        time.sleep(0.1)
+
+
+def running_ui(root: Path) -> dict[str, int] | None:
+    """Ports of the `make ui` of this checkout, if it runs."""
+    try:
+        ports: dict[str, int] = json.loads((state_folder(root) / "ui.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return ports if healthy(f"http://127.0.0.1:{ports['prefect']}/api/health") else None
+
+
+@contextmanager
+def prefect_api(root: Path) -> Iterator[str]:
+    """Environment variables for Prefect's client, set while inside; yields the URL of the server's UI.
+
+    PREFECT_API_URL decides if it is set; else a running `make ui`; else a server is started and ended again.
+    A server of the flow's own is supervised: it ends with this process, even by SIGKILL.
+    """
+    if given := os.environ.get("PREFECT_API_URL"):
+        yield given.removesuffix("/api")
+        return
+    ui = running_ui(root)
+    port = ui["prefect"] if ui else free_port(PREFECT_PORT)
+    environment = prefect_environment(root, port)
+    os.environ.update({key: environment[key] for key in ("PREFECT_HOME", "PREFECT_API_URL", *TELEMETRY_OFF)})
+    if ui:
+        yield f"http://127.0.0.1:{port}"
+        return
+    log = state_folder(root) / "prefect-server.log"
+    server = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with log.open("w", encoding="utf-8") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flows.supervise", "--", *server],
+            cwd=root,
+            env=environment | {"TEXTMILL_STOP_GRACE_S": "3"},
+            stdin=subprocess.PIPE,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+    try:
+        wait_until_healthy(f"http://127.0.0.1:{port}/api/health", process, "the Prefect server", log)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        assert process.stdin is not None  # noqa: S101
+        process.stdin.close()
+        process.wait()

@@ -1,0 +1,127 @@
+"""One stage under DVC: a supervised `dvc repro --single-item`, its log streamed, its outcome read from what DVC says."""
+
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from tasks.core.errors import EXIT_INTERRUPTED
+
+Outcome = Literal["Cached", "Restored", "Completed"]
+TELEMETRY_OFF = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DVC_NO_ANALYTICS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+NOISE = re.compile(
+    r"^(> |WARNING: Process .* in RWLock-file|To track the changes|To enable auto staging|Use `dvc push`|\s*git add|\s*dvc config|$)"
+)
+
+
+class StageFailed(Exception):
+    """A stage ended with an error.
+
+    Attributes:
+        code: the exit code of the stage (see tasks.core.errors), or None where DVC itself failed.
+    """
+
+    def __init__(self, stage: str, code: int | None, last_lines: list[str]) -> None:
+        self.stage, self.code = stage, code
+        super().__init__(f"{stage} failed" + (f" (exit code {code})" if code else "") + ": " + " | ".join(last_lines))
+
+
+class StageStopped(Exception):
+    """A stage was stopped from outside (Ctrl-C, SIGTERM, cancel); it continues at the next start."""
+
+
+class StageTimedOut(Exception):
+    """A stage ran past the `timeout_s` of its `meta:` in dvc.yaml and was stopped."""
+
+
+def supervised(command: list[str], root: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
+    """Start `command` under flows.supervise: it ends with this process, and with its own standard input."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "flows.supervise", "--", *command],
+        cwd=root,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+
+
+def stage_environment(extra: dict[str, str]) -> dict[str, str]:
+    """The environment of a stage: this interpreter first on PATH, telemetry off, unbuffered output."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return {**os.environ, **TELEMETRY_OFF, "PATH": path, "PYTHONUNBUFFERED": "1", **extra}
+
+
+def reproduce(
+    stage: str,
+    root: Path,
+    log: Callable[[str], None],
+    stop: threading.Event,
+    force: bool = False,
+    timeout_s: float | None = None,
+    environment: dict[str, str] | None = None,
+) -> Outcome:
+    """Bring one stage up to date with `dvc repro --single-item`, passing every line of its output to `log`.
+
+    Raises:
+        StageFailed: the stage, or DVC, ended with an error.
+        StageStopped: `stop` was set.
+        StageTimedOut: it took longer than `timeout_s`.
+    """
+    # Without --wait-for-lock stages that start together fail on DVC's lock (dvc #10465).
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage]
+    process = supervised(command + (["--force"] if force else []), root, stage_environment(environment or {}))
+    deadline = time.monotonic() + timeout_s if timeout_s else None
+    timed_out = threading.Event()
+
+    def watch() -> None:
+        while process.poll() is None:
+            if deadline is not None and time.monotonic() > deadline:
+                timed_out.set()
+            if stop.wait(0.2) or timed_out.is_set():
+                assert process.stdin is not None  # noqa: S101
+                process.stdin.close()  # the supervisor ends the tree
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    outcome: Outcome = "Completed"
+    last: deque[str] = deque(maxlen=3)
+    code: int | None = None
+    assert process.stdout is not None  # noqa: S101
+    for raw in process.stdout:
+        line = raw.rstrip()
+        if "didn't change, skipping" in line:
+            outcome = "Cached"
+        elif "is cached - skipping run" in line:
+            outcome = "Restored"
+        if found := re.search(r"exited with (-?\d+)", line):
+            code = int(found.group(1))
+        if not NOISE.match(line):
+            log(line)
+            if not line.startswith(("ERROR: failed to reproduce", "Running stage")):
+                last.append(line)
+    ended = process.wait()
+    watcher.join()
+    if timed_out.is_set():
+        raise StageTimedOut(f"{stage}: stopped after {timeout_s:.0f} s, the timeout_s of its meta in dvc.yaml")
+    if stop.is_set() or code == EXIT_INTERRUPTED:
+        raise StageStopped(stage)
+    if ended:
+        raise StageFailed(stage, code, list(last))
+    return outcome

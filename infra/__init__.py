@@ -1,0 +1,1 @@
+"""Infrastructure: how the project is locked, packaged and deployed."""

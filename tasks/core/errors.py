@@ -1,0 +1,18 @@
+"""What a user's mistake looks like: one message that says what, where and what to do, and an exit code."""
+
+EXIT_USER_ERROR = 2
+"""Exit code of a stage or flow stopped by a mistake in parameters, input or environment."""
+
+EXIT_INTERRUPTED = 75
+"""Exit code of a stage stopped by a signal (EX_TEMPFAIL of sysexits.h): nothing is finished, starting again continues."""
+
+
+class UserError(Exception):
+    """A mistake that its maker can mend. Printed without a traceback.
+
+    The message says what is wrong, where (file, record, key) and what to do.
+    """
+
+
+class Interrupted(BaseException):
+    """SIGTERM or SIGINT arrived. A `BaseException`, so that no `except Exception` takes it for a failure of the work."""

@@ -1,0 +1,67 @@
+"""How the pipeline is run, read from `execution.yaml`: never what it produces, so DVC does not look at this file."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tasks.core.params import read_yaml, validate
+
+Auto = Literal["auto"]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Execution(BaseModel):
+    """Workers, ranks, threads and device. `auto` takes what the machine has."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    workers: Count | Auto = Field(
+        default="auto", description="Worker processes of a data stage; auto: one a usable core."
+    )
+    engine: Literal["local"] = Field(default="local", description="Where shards are processed: `local` processes.")
+    ranks: Count | Auto = Field(
+        default="auto", description="Training processes; auto: one a GPU, or a single one that uses every core."
+    )
+    threads: Count | Auto = Field(default="auto", description="Threads of one training process; auto: cores / ranks.")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where models run.")
+
+    def worker_count(self) -> int:
+        return self.workers if self.workers != "auto" else usable_cores()
+
+    def thread_count(self, ranks: int) -> int:
+        return self.threads if self.threads != "auto" else max(1, usable_cores() // ranks)
+
+    def device_name(self) -> Literal["cpu", "cuda"]:
+        """`cuda` where a GPU is visible and not refused, else `cpu`."""
+        if self.device != "auto":
+            return self.device
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+    def rank_count(self) -> int:
+        if self.ranks != "auto":
+            return self.ranks
+        if self.device_name() == "cpu":
+            return 1
+        import torch
+
+        return max(1, torch.cuda.device_count())
+
+
+def usable_cores() -> int:
+    """Cores this process may use: the affinity mask on Linux, which containers and `taskset` set."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else (os.cpu_count() or 1)
+
+
+def load_execution(root: Path | None = None) -> Execution:
+    """Read `execution.yaml` of `root` (default: the working directory); without one, everything is `auto`.
+
+    Raises:
+        UserError: an unknown key or a value that is not allowed.
+    """
+    path = (root or Path.cwd()) / "execution.yaml"
+    return validate(Execution, read_yaml(path), "execution.yaml: ") if path.exists() else Execution()

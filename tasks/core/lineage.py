@@ -1,0 +1,68 @@
+"""What MLflow says beyond the stage at hand: metrics rolled up to the parent, cached stages, models and their hashes."""
+
+import json
+import time
+from pathlib import Path
+
+from tasks.core import graph
+from tasks.core.params import read_yaml
+from tasks.core.store import Store, flat_metrics
+
+
+def log_stage_metrics(store: Store, run_id: str, parent: str, stage: str, metrics: dict[str, float]) -> None:
+    """Log a stage's numbers on its run, and as `<stage>/<name>` on the parent, so that parents alone can be compared."""
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    for start in range(0, len(metrics), 500):
+        some = list(metrics.items())[start : start + 500]
+        store.client.log_batch(run_id, metrics=[Metric(name, value, now, 0) for name, value in some])
+        store.client.log_batch(parent, metrics=[Metric(f"{stage}/{name}", value, now, 0) for name, value in some])
+
+
+def log_models(store: Store, run_id: str, folder: Path, md5: str) -> None:
+    """Log each model in a stage's output (the folder, or folders in it) as an external model: its place and DVC hash."""
+    import mlflow
+
+    for place in (folder, *sorted(path for path in folder.iterdir() if path.is_dir())):
+        if not any(place.glob("*.safetensors")) and not any(place.glob("*.gguf")):
+            continue
+        name = folder.name if place == folder else f"{folder.name}-{place.name}"
+        where = place.relative_to(store.root).as_posix()
+        # create_external_model has no parameter for the run it belongs to but this one.
+        mlflow.create_external_model(
+            name=name.replace(".", "_").replace("/", "-"),
+            source_run_id=run_id,
+            experiment_id=store.experiment_id,
+            tags={"dvc.path": where, "dvc.md5": md5, "dvc.output": f"data/{folder.name}"},
+            model_type="gguf" if any(place.glob("*.gguf")) else "transformers",
+        )
+
+
+def log_cached_stages(store: Store, parent: str, stages: list[str]) -> None:
+    """Give `parent` a child `<stage> (cached)` for each of `stages` that has none yet and is recorded in dvc.lock.
+
+    The child points to the run that made the outputs and repeats its metrics.
+    """
+    from tasks.core.tracking import signature
+
+    have = {run.data.tags.get("textmill.stage") for run in store.search(f"tags.`mlflow.parentRunId` = '{parent}'")}
+    nodes = graph.load_graph(store.root)
+    for stage in stages:
+        if stage in have:
+            continue
+        dependencies, outputs = graph.locked_hashes(store.root, stage)
+        metrics_file = store.root / "metrics" / f"{stage}.json"
+        if not outputs or not metrics_file.exists():
+            continue
+        made_by = signature(nodes[stage].cmd, dependencies, read_yaml(store.root / "params.yaml").get(stage))
+        made = store.search(
+            f"tags.`textmill.signature` = '{made_by}' and tags.`textmill.kind` = 'stage' and attributes.status = 'FINISHED'"
+        )
+        tags = {"textmill.kind": "cached", "textmill.stage": stage, "textmill.signature": made_by}
+        if made:
+            tags["textmill.made_by_run"] = made[0].info.run_id
+        run_id = store.child(parent, f"{stage} (cached)", tags)
+        metrics = flat_metrics(json.loads(metrics_file.read_text(encoding="utf-8")))
+        log_stage_metrics(store, run_id, parent, stage, metrics)
+        store.client.set_terminated(run_id)

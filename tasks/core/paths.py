@@ -1,0 +1,102 @@
+"""What a stage reads and writes: inputs by the names dvc.yaml gives them, one output folder that appears whole or not at all."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tasks.core.errors import UserError
+
+Metrics = dict[str, Any]
+"""What a stage measured: names to numbers, strings or nested dicts of them. Deterministic; written to metrics/<stage>.json."""
+
+STATE = Path(".textmill")
+"""State of this checkout that is no result: MLflow's database, unfinished work, locks, timings. Ignored by git and DVC."""
+
+
+class Inputs(Mapping[str, Path]):
+    """The data a stage depends on: last part of the path in dvc.yaml → path. `inputs["documents"]`."""
+
+    def __init__(self, paths: Mapping[str, Path], stage: str = "this stage") -> None:
+        self._paths, self._stage = dict(paths), stage
+
+    def __getitem__(self, name: str) -> Path:
+        try:
+            return self._paths[name]
+        except KeyError:
+            known = ", ".join(sorted(self._paths)) or "none"
+            raise UserError(f"dvc.yaml: {self._stage}: needs a dependency named {name!r}; it has: {known}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+
+@dataclass
+class Outputs:
+    """Where a stage writes.
+
+    Attributes:
+        root: becomes `data/<stage>/` when the stage has succeeded; until then a folder beside it.
+        work: survives a kill and is found again by a start with the same parameters and inputs (checkpoints,
+            a crawl's frontier); removed when the stage has succeeded.
+        timings: what differs from run to run (seconds, tokens per second, MFU); goes to MLflow, never to metrics/.
+    """
+
+    root: Path
+    work: Path
+    timings: dict[str, float] = field(default_factory=dict)
+
+    def __truediv__(self, name: str) -> Path:
+        return self.root / name
+
+
+def state_folder(root: Path) -> Path:
+    """The state of the checkout that `root` belongs to: DVC names the checkout of a queued experiment in DVC_ROOT."""
+    folder = Path(os.environ.get("DVC_ROOT") or root) / STATE
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def staging_folder(root: Path, stage: str) -> Path:
+    """The empty folder beside `data/<stage>` that a stage fills. What an earlier, killed run left there goes."""
+    folder = root / "data" / f".{stage}.partial"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def work_folder(root: Path, stage: str, identity: object) -> Path:
+    """Where unfinished work of `stage` is kept under the fingerprint of `identity` (parameters and input hashes)."""
+    fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    folder = state_folder(root) / "work" / stage / fingerprint
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def publish(root: Path, stage: str, outputs: Outputs, metrics: Metrics) -> None:
+    """Make a finished stage's output visible: metrics first, then the folder by one rename, then forget the work."""
+    write_json(root / "metrics" / f"{stage}.json", metrics)
+    final = root / "data" / stage
+    shutil.rmtree(final, ignore_errors=True)
+    outputs.root.replace(final)
+    shutil.rmtree(outputs.work.parent, ignore_errors=True)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write JSON (sorted keys, no NaN) beside its place and rename it.
+
+    Raises:
+        ValueError: a value is NaN, infinite, or no JSON.
+    """
+    text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.partial")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)

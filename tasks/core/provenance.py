@@ -1,0 +1,70 @@
+"""Where a result came from: commit, lock file, machine, versions. Recorded with the run, never in an output."""
+
+import hashlib
+import platform
+import socket
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "deepspeed",
+    "trl",
+    "dvc",
+    "prefect",
+    "mlflow",
+    "datasketch",
+    "pyarrow",
+)
+
+
+def provenance(root: Path) -> dict[str, str]:
+    """Commit, whether code or parameters differ from it, hash of the lock file, host, processor and versions."""
+    facts = {
+        "commit": _git(root, "rev-parse", "HEAD") or "not a git repository",
+        "branch": _git(root, "rev-parse", "--abbrev-ref", "HEAD"),
+        # Results (metrics, dvc.lock) change with every run: what counts is whether what makes them changed.
+        "dirty": str(bool(_git(root, "status", "--porcelain", "--", "tasks", "flows", "params.yaml", "dvc.yaml"))),
+        "lock_sha256": _sha256(root / "requirements.lock"),
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+        "processor": processor(),
+        "python": platform.python_version(),
+    }
+    return facts | package_versions()
+
+
+def package_versions() -> dict[str, str]:
+    """Installed versions of the packages that decide results."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions
+
+
+def processor() -> str:
+    """The processor's model name: training is repeatable to the bit on one kind of it."""
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _git(root: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False, timeout=30)
+    except OSError:  # git is not installed
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "no lock file"

@@ -1,0 +1,95 @@
+"""Running one stage: parameters and paths in, outputs published and the run recorded, or a clear message and an exit code."""
+
+import errno
+import logging
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from tasks.core.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, Interrupted, UserError
+from tasks.core.paths import Inputs, Metrics, Outputs
+
+Run = Callable[[Any, Inputs, Outputs], Metrics]
+log = logging.getLogger("textmill")
+
+
+def stage_main(run: Run) -> None:
+    """Entry point of `python -m tasks.<stage>`; does not return.
+
+    Exit codes: 0 finished; 2 a user's mistake, explained in one message; 75 interrupted, nothing finished, start
+    again to continue; 1 a defect, with its traceback. In all but the first, `data/<stage>/` is left absent.
+    """
+    spec = sys.modules["__main__"].__spec__
+    stage = spec.name.rpartition(".")[2] if spec else Path(sys.argv[0]).stem
+    logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signal_number, _interrupt)
+    sys.exit(run_stage(Path.cwd(), stage, run))
+
+
+def run_stage(root: Path, stage: str, run: Run) -> int:
+    """Run `stage` of the project in `root`; returns the exit code."""
+    from tasks.core import graph, paths
+    from tasks.core.params import load_params
+    from tasks.core.tracking import NOT_STARTED, NotStarted, StageRun
+
+    staging: Path | None = None
+    tracked: StageRun | NotStarted = NOT_STARTED
+    try:
+        if len(sys.argv) > 1:
+            raise UserError(f"tasks.{stage} takes no arguments: its parameters are the block {stage} of params.yaml")
+        node = graph.load_stage(root, stage)
+        params = load_params(root, list(graph.load_graph(root)))[stage]
+        graph.require_inputs(root, node)
+        dependencies = graph.dependency_hashes(root, stage)
+        tracked = running = StageRun(root, node, dependencies)
+        staging = paths.staging_folder(root, stage)
+        data = {path: md5 for path, md5 in dependencies.items() if not path.endswith(".py")}
+        outputs = Outputs(staging, paths.work_folder(root, stage, [params.model_dump(), data]))
+        running.follow(staging / "curves.csv")
+        started = time.monotonic()
+        metrics = run(params, Inputs(node.inputs, stage), outputs)
+        outputs.timings["seconds"] = time.monotonic() - started
+        paths.publish(root, stage, outputs, metrics)
+        running.finish(metrics, outputs.timings)
+        log.info("%s: done in %.1f s", stage, outputs.timings["seconds"])
+        return 0
+    except UserError as error:
+        log.error("%s", error)
+        tracked.fail("FAILED", str(error))
+        return EXIT_USER_ERROR
+    except (Interrupted, KeyboardInterrupt):
+        log.warning("%s: interrupted, nothing was finished. Start again to continue.", stage)
+        tracked.fail("KILLED", "interrupted")
+        return EXIT_INTERRUPTED
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            tracked.fail("FAILED", repr(error))
+            raise
+        log.error(
+            "%s: no space left on the disk while writing %s. Free some and start again.",
+            stage,
+            error.filename or staging,
+        )
+        tracked.fail("FAILED", "no space left on the disk")
+        return EXIT_USER_ERROR
+    except ImportError as error:
+        log.error("%s: %s. Install what the project needs: make install", stage, error)
+        tracked.fail("FAILED", repr(error))
+        return EXIT_USER_ERROR
+    except BaseException as error:
+        tracked.fail("FAILED", repr(error))
+        raise
+    finally:
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def _interrupt(signal_number: int, _: FrameType | None) -> None:
+    signal.signal(signal_number, signal.SIG_IGN)  # the second Ctrl-C must not break the clean-up
+    raise Interrupted(signal.Signals(signal_number).name)

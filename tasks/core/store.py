@@ -1,0 +1,144 @@
+"""The MLflow store: where it is, its experiment, parent runs and who owns them."""
+
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+from filelock import FileLock
+
+from tasks.core.paths import state_folder
+
+EXPERIMENT = "textmill"
+PARENT_VARIABLE = "TEXTMILL_PARENT_RUN"
+"""Names the parent run to a stage. Not MLFLOW_RUN_ID: that would turn the child into the parent (mlflow #15713)."""
+
+
+class Store:
+    """A client of the tracking server named by MLFLOW_TRACKING_URI, or of this checkout's own sqlite database."""
+
+    def __init__(self, root: Path) -> None:
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        import mlflow
+
+        self.root, self.state = root, state_folder(root)
+        self.uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.state / 'mlflow.db'}"
+        mlflow.set_tracking_uri(self.uri)
+        self.client = mlflow.MlflowClient(self.uri)
+        # Two processes that open a fresh database at once both try to create its tables, and one crashes.
+        with FileLock(self.state / "mlflow.lock"):
+            self.experiment_id = self._experiment()
+
+    def _experiment(self) -> str:
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
+        found = self.client.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        # An absolute place: by default artifacts would follow the current directory.
+        own = self.uri.startswith("sqlite:")
+        location = (self.state / "mlartifacts").resolve().as_uri() if own else None
+        # The kind decides which view the pages open with: runs and curves, not traces of prompts.
+        kind = {"mlflow.experimentKind": "custom_model_development"}
+        return str(self.client.create_experiment(name, artifact_location=location, tags=kind))
+
+    def create_parent(self, name: str, tags: dict[str, str]) -> str:
+        """Create the run of a whole pipeline run, owned by this process; returns its id."""
+        from mlflow.entities import Param
+
+        run = self.client.create_run(self.experiment_id, run_name=name, tags=tags | {"textmill.owner": owner()})
+        run_id = str(run.info.run_id)
+        self.client.log_batch(run_id, params=[Param(k, v) for k, v in flat_params(self.root).items()])
+        return run_id
+
+    def parent(self) -> str:
+        """The id of the parent run: the flow's, or the one that belongs to the `dvc` process this stage runs under."""
+        if given := os.environ.get(PARENT_VARIABLE):
+            return given
+        process = _dvc_process()
+        session = f"{socket.gethostname()}:{process.pid}:{process.create_time():.0f}"
+        with FileLock(self.state / "mlflow.lock"):
+            found = self.search(f"tags.`textmill.session` = '{session}'")
+            if found:
+                self.client.update_run(found[0].info.run_id, status="RUNNING")
+                return str(found[0].info.run_id)
+            self.sweep()
+            experiment = os.environ.get("DVC_EXP_NAME")
+            command = " ".join(process.cmdline()[1:])
+            name = experiment or f"dvc {time.strftime('%Y-%m-%d %H:%M:%S')}"
+            tags = {"textmill.session": session, "textmill.kind": "pipeline", "textmill.command": command}
+            return self.create_parent(name, tags | ({"dvc.experiment": experiment} if experiment else {}))
+
+    def search(self, condition: str) -> list[Any]:
+        """Runs of the experiment for which `condition` (MLflow's filter language) holds, newest first."""
+        return list(self.client.search_runs([self.experiment_id], condition, max_results=1000))
+
+    def child(self, parent: str, name: str, tags: dict[str, str]) -> str:
+        """Create a child run; returns its id."""
+        tags = tags | {"mlflow.parentRunId": parent, "textmill.owner": owner()}
+        return str(self.client.create_run(self.experiment_id, run_name=name, tags=tags).info.run_id)
+
+    def sweep(self) -> list[str]:
+        """End the runs whose process on this host is gone (SIGKILL, power cut) as KILLED; returns their ids."""
+        ended = []
+        for run in self.search("attributes.status = 'RUNNING'"):
+            if _is_gone(run.data.tags.get("textmill.owner", "")):
+                self.client.set_terminated(run.info.run_id, "KILLED")
+                ended.append(str(run.info.run_id))
+        return ended
+
+
+def owner() -> str:
+    """The running process, so that others can tell whether it still lives: host, pid and start time."""
+    process = psutil.Process()
+    return f"{socket.gethostname()}:{process.pid}:{process.create_time():.0f}"
+
+
+def _is_gone(tag: str) -> bool:
+    host, _, rest = tag.partition(":")
+    pid, _, started = rest.partition(":")
+    if host != socket.gethostname() or not pid.isdigit():
+        return False
+    try:
+        return f"{psutil.Process(int(pid)).create_time():.0f}" != started
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _dvc_process() -> psutil.Process:
+    this = psutil.Process()
+    for process in this.parents():
+        try:
+            if any(Path(part).name in ("dvc", "__main__.py") or part == "dvc" for part in process.cmdline()[:4]):
+                return process
+        except psutil.Error:
+            break
+    return this
+
+
+def flat_params(root: Path) -> dict[str, str]:
+    """params.yaml as MLflow takes it: dotted keys, values as text (JSON for lists), at most 6,000 characters each."""
+    from tasks.core.params import read_yaml
+
+    def walk(value: Any, key: str) -> dict[str, str]:
+        if isinstance(value, dict) and value:
+            return {k: v for name, inner in value.items() for k, v in walk(inner, f"{key}.{name}").items()}
+        return {key: (value if isinstance(value, str) else json.dumps(value, default=str))[:6000]}
+
+    return {k: v for name, block in read_yaml(root / "params.yaml").items() for k, v in walk(block, name).items()}
+
+
+def flat_metrics(metrics: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    """The numbers of nested metrics under keys joined by `/`, with the characters that MLflow allows in a name."""
+    flat: dict[str, float] = {}
+    for name, value in metrics.items():
+        key = prefix + "".join(c if c.isalnum() or c in "_-. /:" else "_" for c in str(name))
+        if isinstance(value, dict):
+            flat |= flat_metrics(value, key + "/")
+        elif isinstance(value, (int, float)):
+            flat[key] = float(value)
+    return flat

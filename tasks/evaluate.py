@@ -1,0 +1,204 @@
+"""Evaluation on what no model was trained on: bits per byte beside xz, answers beside the expected ones, replies to read."""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from tasks.core.errors import UserError
+from tasks.core.params import StageParams
+from tasks.core.paths import Inputs, Metrics, Outputs, write_json
+from tasks.core.stage import stage_main
+
+log = logging.getLogger(__name__)
+MODELS = ("pretrain", "finetune")
+
+
+class EvaluateParams(StageParams):
+    """What is measured, how much of it, and how replies are drawn."""
+
+    max_bytes: int = Field(200_000, ge=1, description="Held-out text of each source that is scored, in UTF-8 bytes.")
+    max_questions: int = Field(100, ge=0, description="Held-out questions that are asked.")
+    max_new_tokens: int = Field(48, ge=1, description="Longest reply, in tokens.")
+    batch: int = Field(32, ge=1, description="Replies generated together.")
+    rouge_stemmer: bool = Field(False, description="Whether ROUGE-L compares stems (Porter) instead of words.")
+    prompts: tuple[str, ...] = Field(
+        (
+            "Hello! How are you today?",
+            "What do you like to do on weekends?",
+            "Do you have any pets?",
+            "What is your favorite food?",
+            "Tell me about a book or a movie you like.",
+            "What does the function len do in Python?",
+        ),
+        description="What the tuned model is asked for the samples.",
+    )
+    samples: int = Field(2, ge=0, le=100, description="Sampled replies to each prompt, beside the greedy one.")
+    temperature: float = Field(0.8, gt=0, le=10, description="Divides the logits before a token is drawn.")
+    top_k: int = Field(50, ge=0, description="Tokens that may be drawn; 0: all.")
+    top_p: float = Field(0.95, gt=0, le=1, description="Probability that the tokens which may be drawn make up.")
+    seed: int = Field(0, ge=0, lt=1 << 32, description="Of the sampled replies.")
+
+
+def run(params: EvaluateParams, inputs: Inputs, outputs: Outputs) -> Metrics:
+    """Measure `pretrain` and `finetune` on held-out text, and the tuned model on held-out questions.
+
+    `validation_bits_per_byte` is the pretrained model's on the held-out conversations, as documents (on all held-out
+    documents where none is a conversation: `validation_text` says which), and `xz_bits_per_byte` that of `xz -9e` on
+    the same text. What cannot be measured for want of held-out data is null, with a reason in `not_measured`.
+
+    Writes `results.json` (all measures), `questions.jsonl` (question, expected, answer, em, f1, rougeL) and
+    `samples.jsonl` (prompt, mode, reply).
+
+    Raises:
+        UserError: a model or tokenizer cannot be read, the two differ in their tokenizer, or replies would not fit
+            the model's context.
+    """
+    from tasks.model.load import load_model, prepare_torch
+    from tasks.score.generate import Speaker
+    from tasks.text.chat import ChatEncoder
+
+    device = prepare_torch()
+    encoder = ChatEncoder(inputs["finetune"])
+    tokenizers = {path.read_bytes() for name in MODELS if (path := inputs[name] / "tokenizer.json").exists()}
+    if len(tokenizers) > 1:
+        raise UserError(
+            f"{inputs['pretrain']} and {inputs['finetune']} have different tokenizers. Run: dvc repro finetune"
+        )
+    results: dict[str, Any] = {"not_measured": {}}
+    tuned = load_model(inputs["finetune"], device)
+    context = tuned.config.max_position_embeddings
+    if params.max_new_tokens > context // 2:
+        raise UserError(
+            f"params.yaml: evaluate.max_new_tokens: {params.max_new_tokens} leaves too little of the model's context of "
+            f"{context} tokens for the prompt. Allowed: up to {context // 2}"
+        )
+    models = {"pretrain": load_model(inputs["pretrain"], device), "finetune": tuned}
+    results |= _held_out_text(params, inputs["documents"], models, encoder, results["not_measured"], outputs)
+    started, speaker = time.monotonic(), Speaker(tuned, encoder, params.max_new_tokens)
+    results["questions"] = _questions(params, inputs["held_out"], speaker, results["not_measured"], outputs)
+    _samples(params, speaker, outputs)
+    outputs.timings["generated_tokens_per_second"] = speaker.tokens / (time.monotonic() - started)
+    write_json(outputs / "results.json", results)
+    return results
+
+
+def _held_out_text(
+    params: EvaluateParams,
+    folder: Path,
+    models: dict[str, Any],
+    encoder: Any,
+    missing: dict[str, str],
+    outputs: Outputs,
+) -> Metrics:
+    """Bits per byte and perplexity of each model, and of xz, on all held-out text, its conversations and each source."""
+    from tasks.score import bits_per_byte, held_out
+
+    available = held_out.validation_documents(folder)
+    documents = held_out.within_bytes(available, params.max_bytes)
+    count: Metrics = {
+        "documents_available": len(available),
+        "documents_scored": len(documents),
+        "validation_text": None,
+        "validation_bits_per_byte": None,
+        "xz_bits_per_byte": None,
+    }
+    if not documents:
+        missing["validation_bits_per_byte"] = missing["xz_bits_per_byte"] = f"{folder} holds no validation document"
+        log.warning("no validation documents in %s: bits per byte are not measured", folder)
+        return count
+    tokens = encoder.texts([document.text for document in documents])
+    groups: dict[str, Callable[[held_out.Document], bool]] = {"all": lambda _: True}
+    if any(document.conversation for document in documents):
+        groups["conversations"] = lambda document: document.conversation
+    by_source = {source: [d.source == source for d in documents] for source in sorted({d.source for d in documents})}
+    chosen = {name: [belongs(document) for document in documents] for name, belongs in groups.items()}
+    started = time.monotonic()
+
+    def measure(nats: list[float], mask: Iterable[bool]) -> Metrics:
+        numbers = [number for number, inside in enumerate(mask) if inside]
+        total, size = sum(nats[n] for n in numbers), sum(len(tokens[n]) for n in numbers)
+        return bits_per_byte.measures(total, size, [documents[n].text for n in numbers])
+
+    def xz(mask: Iterable[bool]) -> float:
+        return bits_per_byte.xz_bits_per_byte([d.text for d, inside in zip(documents, mask, strict=True) if inside])
+
+    for name, model in models.items():
+        nats = bits_per_byte.document_nats(model, tokens, encoder.start, encoder.pad, f"score {name}")
+        count[name] = {group: measure(nats, mask) for group, mask in chosen.items()}
+        count[name]["by_source"] = {source: measure(nats, mask) for source, mask in by_source.items()}
+    seconds = time.monotonic() - started
+    outputs.timings["scored_tokens_per_second"] = len(models) * sum(map(len, tokens)) / seconds
+    count["xz"] = {group: xz(mask) for group, mask in chosen.items()}
+    count["xz"]["by_source"] = {source: xz(mask) for source, mask in by_source.items()}
+    yardstick = "conversations" if "conversations" in chosen else "all"
+    return count | {
+        "validation_text": yardstick,
+        "validation_bits_per_byte": count["pretrain"][yardstick]["bits_per_byte"],
+        "xz_bits_per_byte": count["xz"][yardstick],
+    }
+
+
+def _questions(
+    params: EvaluateParams, folder: Path, speaker: Any, missing: dict[str, str], outputs: Outputs
+) -> Metrics | None:
+    """Ask the held-out questions, greedily, and compare with the expected answers."""
+    from tasks.score import held_out
+    from tasks.score.questions import RougeL, exact_match, f1
+
+    asked, available = held_out.questions(folder, params.max_questions)
+    rows: list[dict[str, Any]] = []
+    if not asked:
+        missing["questions"] = (
+            "evaluate.max_questions is 0" if available else f"{folder} holds no item of the kind question"
+        )
+        log.warning("no questions are asked: %s", missing["questions"])
+        _write_lines(outputs / "questions.jsonl", rows)
+        return None
+    rouge = RougeL(params.rouge_stemmer)
+    answers = speaker.greedy([question.prompt for question in asked], params.batch, "answer questions")
+    for question, answer in zip(asked, answers, strict=True):
+        scores = {
+            "em": exact_match(answer, question.expected),
+            "f1": round(f1(answer, question.expected), 6),
+            "rougeL": round(rouge(answer, question.expected), 6),
+        }
+        text = question.prompt[-1]["content"] if question.prompt else ""
+        rows.append({"id": question.id, "question": text, "expected": question.expected, "answer": answer, **scores})
+    _write_lines(outputs / "questions.jsonl", rows)
+    means = {name: round(sum(row[name] for row in rows) / len(rows), 6) for name in ("em", "f1", "rougeL")}
+    return {**means, "asked": len(rows), "available": available, "rouge_stemmer": int(params.rouge_stemmer)}
+
+
+def _samples(params: EvaluateParams, speaker: Any, outputs: Outputs) -> None:
+    """Reply to the fixed prompts: once greedily, then `samples` times drawn, whatever the other prompts are."""
+    from tasks.score.generate import Sampling
+
+    asked = [[{"role": "user", "content": prompt}] for prompt in params.prompts]
+    rows: list[dict[str, Any]] = []
+    greedy = speaker.greedy(asked, params.batch, "reply to prompts")
+    drawn = []
+    for prompt, messages in zip(params.prompts, asked, strict=True):
+        # A seed of its own: with one for all, prompts of like distributions would draw the same words.
+        own = hashlib.blake2b(f"{params.seed} {prompt}".encode(), digest_size=7).digest()
+        sampling = Sampling(params.temperature, params.top_k, params.top_p, int.from_bytes(own, "big"))
+        drawn.append(speaker.sampled(messages, params.samples, sampling) if params.samples else [])
+    for prompt, first, others in zip(params.prompts, greedy, drawn, strict=True):
+        rows.append({"prompt": prompt, "mode": "greedy", "reply": first})
+        rows += [{"prompt": prompt, "mode": "sampled", "reply": reply} for reply in others]
+    _write_lines(outputs / "samples.jsonl", rows)
+
+
+def _write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as stream:
+        for row in rows:
+            stream.write(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    stage_main(run)

@@ -1,0 +1,156 @@
+"""Chat data: conversations and documentation questions as validated messages, and the split that is held out from all training.
+
+Which documents are held out is decided here, by a hash of the document's id, before anything trains.
+"""
+
+import logging
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pydantic import Field
+
+from tasks.core.engine import map_shards
+from tasks.core.errors import UserError
+from tasks.core.params import StageParams
+from tasks.core.paths import Inputs, Metrics, Outputs
+from tasks.core.stage import stage_main
+from tasks.text.documents import read_shard, shard_paths, write_shard
+from tasks.text.records import Format
+from tasks.text.split import split_of
+
+log = logging.getLogger(__name__)
+
+
+class RecordFile(StageParams):
+    """Instruction data in files of the project."""
+
+    path: str = Field(min_length=1, description="A file or glob, from the root of the project.")
+    format: Format = Field("auto", description="alpaca, sharegpt or messages; auto: by each record's keys.")
+    source: str = Field("files", min_length=1, description="The source that its items carry.")
+
+
+class InstructParams(StageParams):
+    """Conversations, questions and files into messages."""
+
+    validation_fraction: float = Field(
+        0.02, ge=0, lt=1, description="Share of the documents that is held out from every training."
+    )
+    files: tuple[RecordFile, ...] = Field((), description="Alpaca, ShareGPT or messages records to add.")
+    questions: bool = Field(True, description="Ask what the documentation of a name says, where a page is Python's.")
+    max_turns: int = Field(64, ge=2, description="Turns of a conversation; longer ones are cut into several.")
+    max_turn_characters: int = Field(4000, ge=1, description="A dialogue with a longer turn is removed: pasted text.")
+    min_distinct: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Dialogues in which a smaller share of the turns differs are removed: spam, echoes.",
+    )
+    max_same_answer: int = Field(
+        3, ge=1, description="An answer that more questions than this share says nothing about any: they are removed."
+    )
+    ngram: int = Field(
+        8, ge=4, le=50, description="Words in an n-gram when training items are held against held-out ones."
+    )
+    max_overlap: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="Training items that share this much of their n-grams with a held-out one are removed.",
+    )
+
+
+def run(params: InstructParams, inputs: Inputs, outputs: Outputs) -> Metrics:
+    """Read `documents`; write `train`, `held_out` (tasks.text.conversation.SCHEMA), `removed` and `split`.
+
+    `split` has a row (id, split) for every document. An item is in `held_out` exactly if its document's split is
+    validation; records of files are split by their own id.
+
+    Raises:
+        UserError: a file of `files` is missing or unreadable, or nothing is left to train on.
+    """
+    from tasks.text import duplicates, items
+
+    shards = shard_paths(inputs["documents"])
+    documents = _sum(_split(shard, outputs / "split", params.validation_fraction) for shard in shards)
+    duplicates.prepare()
+    units: list[Path | items.Records] = [
+        *shards,
+        *items.record_files([(file.path, file.format, file.source) for file in params.files]),
+    ]
+    stems = [unit.stem for unit in units]
+    folder, index = outputs.work / "items", outputs.work / "index"
+    for old in (folder, index):
+        shutil.rmtree(old, ignore_errors=True)
+    rules = items.Rules(
+        validation_fraction=params.validation_fraction,
+        questions=params.questions,
+        max_turns=params.max_turns,
+        max_turn_characters=params.max_turn_characters,
+        min_distinct=params.min_distinct,
+    )
+    counts = list(map_shards(partial(items.collect, folder=folder, rules=rules), units, "instruct: dialogues"))
+    items.find_repeated(folder, stems, params.max_same_answer)
+    items.index_held_out(folder, stems, params.ngram, index)
+    divide = partial(items.divide, folder=folder, index=index, max_overlap=params.max_overlap, target=outputs.root)
+    metrics = _metrics(counts, list(map_shards(divide, stems, "instruct: writing")))
+    metrics["documents"] = documents
+    if not metrics["train"]["items"]:
+        raise UserError(
+            f"instruct: no conversation or question is left to train on; removed: {metrics['removed']}. "
+            "Add conversations to scrape.sources or to instruct.files, or lower instruct.validation_fraction"
+        )
+    if not metrics["held_out"]["items"]:
+        log.warning("instruct: nothing is held out, so no answer can be evaluated. Raise instruct.validation_fraction")
+    log.info("instruct: train %s; held out %s; removed %s", *(metrics[k] for k in ("train", "held_out", "removed")))
+    return metrics
+
+
+def _metrics(collected: list[dict[str, int]], written: list[dict[str, Any]]) -> Metrics:
+    """Counts over all shards; asserts that no dialogue and no question is unaccounted for.
+
+    A dialogue that was cut into several items is one dialogue.
+    """
+    total = {name: _sum(shard[name] for shard in written) for name in written[0]}
+    brought = _sum(collected)
+    for kind, removed in (("conversations", total["removed"]), ("questions", total["removed_questions"])):
+        out = sum(total[split].get(kind, 0) for split in ("train", "held_out"))
+        if brought[kind] != out + sum(removed.values()):
+            raise AssertionError(f"{brought[kind]} {kind} in, {out} out, but removed {removed}")
+    splits = {
+        split: {kind: total[split].get(kind, 0) for kind in ("conversations", "questions")} | total[f"{split}_size"]
+        for split in ("train", "held_out")
+    }
+    return {
+        "dialogues_in": brought["conversations"],
+        "dialogues_out": sum(split["conversations"] for split in splits.values()),
+        "removed": total["removed"],
+        "questions_in": brought["questions"],
+        "questions_out": sum(split["questions"] for split in splits.values()),
+        "removed_questions": total["removed_questions"],
+        **splits,
+    }
+
+
+def _sum(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for count in counts:
+        total.update(count)
+    return dict(sorted(total.items()))
+
+
+def _split(shard: Path, folder: Path, fraction: float) -> dict[str, int]:
+    ids = read_shard(shard, ["id"]).column("id").to_pylist()
+    splits = split_of(ids, fraction)
+    write_shard(
+        pa.table({"id": pa.array(ids, pa.string()), "split": pa.array(splits, pa.string())}), folder / shard.name
+    )
+    return {split: splits.count(split) for split in ("train", "validation")}
+
+
+if __name__ == "__main__":
+    stage_main(run)

@@ -1,0 +1,65 @@
+"""A trained model as a Hugging Face folder that everything downstream loads."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tasks.core.errors import UserError
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+
+
+def full_weights(engine: Any, zero_stage: int) -> dict[str, torch.Tensor]:
+    """The model's fp32 weights on the CPU, by name, gathered from the ranks under ZeRO. Collective; tied weights once."""
+    from deepspeed.utils import safe_get_full_fp32_param
+
+    weights: dict[str, torch.Tensor] = {}
+    for name, parameter in engine.module.named_parameters():
+        full = safe_get_full_fp32_param(parameter) if zero_stage else parameter
+        weights[name] = full.detach().float().cpu().clone()
+    return weights
+
+
+def save_model(weights: dict[str, torch.Tensor], config: Any, tokenizer: Path, folder: Path, pad: int) -> None:
+    """Write config.json, model.safetensors, generation_config.json and the tokenizer's files to `folder`.
+
+    Asserts that the folder loads again and gives the same logits, bit for bit.
+    """
+    from transformers import AutoModelForCausalLM, GenerationConfig, LlamaForCausalLM
+
+    model = LlamaForCausalLM(config)
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    if unexpected or set(missing) - {"lm_head.weight"}:
+        raise AssertionError(f"weights do not fit the configuration: {missing=} {unexpected=}")
+    model.tie_weights()
+    model.generation_config = GenerationConfig(
+        bos_token_id=config.bos_token_id, eos_token_id=config.eos_token_id, pad_token_id=pad
+    )
+    model.save_pretrained(folder)
+    for name in TOKENIZER_FILES:
+        if (tokenizer / name).exists():
+            shutil.copyfile(tokenizer / name, folder / name)
+    for path in folder.iterdir():
+        path.chmod(0o644)  # safetensors writes its files for the owner alone
+    reloaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    length = min(16, config.max_position_embeddings, config.vocab_size)
+    tokens = torch.linspace(0, config.vocab_size - 1, length).long().unsqueeze(0)
+    with torch.no_grad():
+        if not torch.equal(model.eval()(tokens).logits, reloaded.eval()(tokens).logits):
+            raise AssertionError(f"{folder}: the saved model does not give the logits of the trained one")
+
+
+def pad_token(tokenizer: Path) -> int:
+    """The id of `<|pad|>`.
+
+    Raises:
+        UserError: the tokenizer has none.
+    """
+    from tokenizers import Tokenizer
+
+    number = Tokenizer.from_file(str(tokenizer / "tokenizer.json")).token_to_id("<|pad|>")
+    if number is None:
+        raise UserError(f"{tokenizer / 'tokenizer.json'}: has no token <|pad|>. Make it again: dvc repro tokenizer")
+    return int(number)

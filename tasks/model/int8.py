@@ -1,0 +1,74 @@
+"""torchao's int8 weight-only quantization of a Hugging Face model, as safetensors."""
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tasks.core.errors import UserError
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
+PROBE_TOKENS = 16
+
+
+def save_int8(source: Path, folder: Path) -> Any:
+    """Quantize the linear layers of the model in `source` to int8 by row and save it to `folder`; returns it as loaded
+    from there.
+
+    Raises:
+        UserError: the saved model does not give the logits of the one in memory.
+    """
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # they list the GPU kernels that this machine cannot load
+    import torch
+    from torchao.quantization import Int8WeightOnlyConfig
+    from transformers import AutoModelForCausalLM, TorchAoConfig
+
+    config = TorchAoConfig(quant_type=Int8WeightOnlyConfig())
+    load = {"dtype": torch.float32, "local_files_only": True}
+    quantized = AutoModelForCausalLM.from_pretrained(source, quantization_config=config, **load).eval()
+    quantized.save_pretrained(folder)
+    for name in TOKENIZER_FILES:
+        if (source / name).exists():
+            shutil.copyfile(source / name, folder / name)
+    if list(folder.glob("*.bin")):
+        raise UserError(
+            f"{folder}: torchao saved a pickle, which is never loaded here. Leave torchao-int8 out of quantize.formats"
+        )
+    for path in folder.iterdir():
+        path.chmod(0o644)  # safetensors writes its files for the owner alone
+    sort_header(folder / "model.safetensors")
+    loaded = AutoModelForCausalLM.from_pretrained(folder, **load).eval()
+    probe = torch.arange(PROBE_TOKENS)[None] % quantized.config.vocab_size
+    with torch.inference_mode():
+        if not torch.equal(quantized(probe).logits, loaded(probe).logits):
+            raise UserError(f"{folder}: the saved int8 model gives other logits than the one in memory")
+    return loaded
+
+
+def sort_header(path: Path) -> None:
+    """Put the names in a safetensors file's header in order: the library writes its metadata in a random one.
+
+    The header is its length, uint64 little-endian, and JSON padded with spaces (github.com/huggingface/safetensors).
+    """
+    content = path.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    header += b" " * (-len(header) % 8)
+    path.write_bytes(len(header).to_bytes(8, "little") + header + content[end:])
+
+
+def generation_speed(model: Any, prompt: Sequence[int], tokens: int) -> float:
+    """Tokens a second when `tokens` are generated after `prompt`, greedily."""
+    import torch
+
+    ids = torch.tensor([list(prompt)])
+    started = time.perf_counter()
+    with torch.inference_mode():
+        model.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False
+        )
+    return tokens / (time.perf_counter() - started)

@@ -1,0 +1,104 @@
+"""Packed rows as batches, in an order that depends on the seed and the step alone."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tasks.core.errors import UserError
+
+IGNORED = -100
+"""The label of a position that has nothing to predict (the default `ignore_index` of torch's cross-entropy)."""
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows for the model, each int64 [rows, context_length].
+
+    `position_ids` restart with each document, and neither an attention mask nor a cache goes with them (`use_cache` is
+    True by default): by that transformers keeps the documents of a row apart. `labels` are the tokens to predict,
+    already shifted; `IGNORED` in padding.
+    """
+
+    input_ids: Int64
+    position_ids: Int64
+    labels: Int64
+
+    @property
+    def targets(self) -> int:
+        """Positions that have something to predict."""
+        return int(np.count_nonzero(self.labels != IGNORED))
+
+
+class PackedSplit:
+    """One split of `data/pack`: memory-mapped tokens and the rows made of them."""
+
+    def __init__(self, pack: Path, split: str, pad: int) -> None:
+        description: dict[str, Any] = json.loads((pack / "pack.json").read_text())
+        folder = pack / split
+        self.pad, self.context_length = pad, int(description["context_length"])
+        self.tokens = np.memmap(folder / "tokens.bin", dtype=description["dtype"], mode="r")
+        self.segments: Int64 = np.load(folder / "segments.npy", mmap_mode="r")
+        self.rows: Int64 = np.load(folder / "rows.npy", mmap_mode="r")
+        offsets: Int64 = np.load(folder / "offsets.npy", mmap_mode="r")
+        if len(self.tokens) != offsets[-1] + 1:
+            raise UserError(
+                f"{folder / 'tokens.bin'}: holds {len(self.tokens)} tokens, but the documents in offsets.npy have "
+                f"{offsets[-1] + 1}. Restore it: dvc checkout --force {pack}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.rows) - 1
+
+    def batch(self, rows: Int64) -> Batch:
+        """The given rows. A document that goes on in another row still predicts its next token here."""
+        shape = (len(rows), self.context_length)
+        inputs = np.full(shape, self.pad, dtype=np.int64)
+        labels = np.full(shape, IGNORED, dtype=np.int64)
+        positions = np.zeros(shape, dtype=np.int64)
+        for number, row in enumerate(rows):
+            at = 0
+            for start, length in self.segments[self.rows[row] : self.rows[row + 1]].tolist():
+                inputs[number, at : at + length] = self.tokens[start : start + length]
+                labels[number, at : at + length] = self.tokens[start + 1 : start + length + 1]
+                positions[number, at : at + length] = np.arange(length)
+                at += length
+            positions[number, at:] = np.arange(self.context_length - at)
+        return Batch(inputs, positions, labels)
+
+    def targets(self, rows: Int64) -> int:
+        """`batch(rows).targets`, without reading tokens."""
+        return sum(int(self.segments[self.rows[row] : self.rows[row + 1], 1].sum()) for row in rows)
+
+
+class RowOrder:
+    """Which rows step s trains on: a stateless function of (seed, s), so that a resume needs no state of the data.
+
+    Each epoch is a permutation of its own; the batch of a step is the same for any number of ranks.
+    """
+
+    def __init__(self, rows: int, batch_rows: int, seed: int) -> None:
+        self.rows, self.batch_rows, self.seed = rows, batch_rows, seed
+        self._epoch, self._permutation = -1, np.empty(0, dtype=np.int64)
+
+    def of_step(self, step: int) -> Int64:
+        """int64 [batch_rows]: the rows of step `step`, counted from 0."""
+        first = step * self.batch_rows
+        return np.array([self._row(index) for index in range(first, first + self.batch_rows)], dtype=np.int64)
+
+    def _row(self, index: int) -> int:
+        epoch, place = divmod(index, self.rows)
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._permutation = np.random.default_rng([self.seed, epoch]).permutation(self.rows)
+        return int(self._permutation[place])
+
+
+def evenly_spaced(rows: int, wanted: int) -> Int64:
+    """At most `wanted` of `rows` rows, spread evenly, always the same."""
+    count = min(rows, wanted)
+    return np.arange(count, dtype=np.int64) * rows // max(count, 1)

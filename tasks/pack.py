@@ -1,0 +1,186 @@
+"""Token streams and packed rows: documents become arrays that training reads without copying them."""
+
+import functools
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field
+
+from tasks.core.engine import map_shards
+from tasks.core.errors import UserError
+from tasks.core.params import StageParams
+from tasks.core.paths import Inputs, Metrics, Outputs, write_json
+from tasks.core.stage import stage_main
+from tasks.text.documents import read_shard, shard_paths, write_shard
+from tasks.text.packing import PackedRows, pack_rows
+
+log = logging.getLogger(__name__)
+SPLITS = ("train", "validation")
+DOCUMENT_START = "<|endoftext|>"
+DOCUMENTS_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("source", pa.string()),
+        ("tokens", pa.int64()),  # with the token that starts the document
+        ("bytes", pa.int64()),  # of the text, in UTF-8
+    ]
+)
+
+
+class PackParams(StageParams):
+    """Rows for training, packed best-fit (Ding et al. 2024, arXiv:2404.10830)."""
+
+    context_length: int = Field(256, ge=8, le=1 << 20, description="Tokens in a row: what the model sees at once.")
+
+
+def run(params: PackParams, inputs: Inputs, outputs: Outputs) -> Metrics:
+    """Encode the documents and pack each split into rows.
+
+    Writes `pack.json` (context_length, vocabulary_size, dtype, document_start) and `token_bytes.npy` (int64
+    [vocabulary]: UTF-8 bytes that a token stands for, 0 for control tokens), and for `train` and `validation`:
+
+    - `tokens.bin`: the stream, flat uint16 (uint32 for a vocabulary above 65,536): each document's start token, then its
+      text; one more start token ends the stream, so that the token after each token is always what comes next.
+    - `offsets.npy`: int64 [documents + 1], the documents' borders in the stream.
+    - `documents.parquet`: id, source, tokens and bytes of each, in the same order: a token's document by its position.
+    - `segments.npy`, `rows.npy`: the rows, see `PackedRows`. Each token of each document is in exactly one row.
+
+    Raises:
+        UserError: no training documents, a tokenizer without the start token or one that does not give back the text.
+    """
+    tokenizer = inputs["tokenizer"]
+    token_bytes, start = _vocabulary(tokenizer)
+    dtype = np.dtype(np.uint16 if len(token_bytes) <= 1 << 16 else np.uint32)
+    shards = shard_paths(inputs["documents"])
+    encoded = outputs.work / "encoded"
+    shutil.rmtree(encoded, ignore_errors=True)
+    encode = functools.partial(_encode_shard, tokenizer=tokenizer, folder=encoded, start=start, dtype=dtype.name)
+    counts = list(map_shards(encode, shards, "encode"))
+    documents_in = sum(count["documents"] for count in counts)
+    empty = sum(count["empty"] for count in counts)
+
+    splits: dict[str, Any] = {}
+    for split in SPLITS:
+        parts = [encoded / split / shard.name for shard in shards]
+        splits[split] = _join(parts, outputs / split, start, dtype, params.context_length)
+    shutil.rmtree(encoded)
+    if not splits["train"]["documents"]:
+        raise UserError(
+            f"{inputs['documents']}: no training document has any text, so there is nothing to train on. "
+            "Look at what clean, dedup and decontaminate removed, or add sources to scrape.sources"
+        )
+    if not splits["validation"]["documents"]:
+        log.warning("no validation documents: models will be trained without being measured on held-out text")
+    documents_out = sum(split["documents"] for split in splits.values())
+    if documents_in != documents_out + empty:
+        raise AssertionError(f"{documents_in} documents in, but {documents_out} out and {empty} removed")
+    np.save(outputs / "token_bytes.npy", token_bytes)
+    description = {
+        "context_length": params.context_length,
+        "vocabulary_size": len(token_bytes),
+        "dtype": dtype.name,
+        "document_start": start,
+    }
+    write_json(outputs / "pack.json", description)
+    return {
+        **description,
+        **splits,
+        "documents_in": documents_in,
+        "documents_out": documents_out,
+        "removed": {"empty": empty},
+    }
+
+
+def _vocabulary(folder: Path) -> tuple["np.typing.NDArray[np.int64]", int]:
+    """UTF-8 bytes that each token stands for, and the id of the token that starts a document."""
+    from tokenizers import pre_tokenizers
+
+    from tasks.text.encode import load_tokenizer
+
+    tokenizer = load_tokenizer(folder)
+    start = tokenizer.token_to_id(DOCUMENT_START)
+    if start is None:
+        raise UserError(
+            f"{folder / 'tokenizer.json'}: has no token {DOCUMENT_START}. Make it again: dvc repro tokenizer"
+        )
+    vocabulary: dict[str, int] = tokenizer.get_vocab(with_added_tokens=True)
+    control = tokenizer.get_added_tokens_decoder()
+    if stray := set("".join(token for token, number in vocabulary.items() if number not in control)) - set(
+        pre_tokenizers.ByteLevel.alphabet()
+    ):
+        raise UserError(f"{folder / 'tokenizer.json'}: is not byte-level: its tokens contain {sorted(stray)[:5]}")
+    token_bytes = np.zeros(max(vocabulary.values()) + 1, dtype=np.int64)
+    for token, number in vocabulary.items():
+        token_bytes[number] = 0 if number in control else len(token)  # one letter of the alphabet is one byte
+    return token_bytes, int(start)
+
+
+def _encode_shard(shard: Path, tokenizer: Path, folder: Path, start: int, dtype: str) -> dict[str, int]:
+    """Write `<folder>/<split>/<shard>.tokens` and its documents beside it; returns the counts of documents."""
+    from tasks.text.encode import encode_documents
+
+    table = read_shard(shard, ["id", "source", "text", "split"])
+    if unknown := sorted({str(split) for split in table["split"].to_pylist()} - set(SPLITS)):
+        raise UserError(f"{shard}: column split: holds {', '.join(unknown)}; allowed: {', '.join(SPLITS)}")
+    token_bytes, _ = _vocabulary(tokenizer)
+    rows = [row for row in table.to_pylist() if row["text"]]
+    texts = [row["text"] for row in rows]
+    ids = encode_documents(tokenizer, texts)
+    for row, tokens in zip(rows, ids, strict=True):
+        row["bytes"] = len(row["text"].encode())
+        row["tokens"] = len(tokens) + 1
+        if token_bytes[tokens].sum() != row["bytes"]:
+            raise UserError(
+                f"{shard}: document {row['id']}: the tokenizer in {tokenizer} does not keep every byte of its text. "
+                "Make it again: dvc repro tokenizer"
+            )
+    border = np.array([start], dtype=dtype)
+    for split in SPLITS:
+        target = folder / split / shard.name
+        kept = [number for number, row in enumerate(rows) if row["split"] == split]
+        write_shard(pa.Table.from_pylist([rows[number] for number in kept], schema=DOCUMENTS_SCHEMA), target)
+        with target.with_suffix(".tokens").open("wb") as stream:
+            for number in kept:
+                border.tofile(stream)
+                np.asarray(ids[number], dtype=dtype).tofile(stream)
+    return {"documents": table.num_rows, "empty": table.num_rows - len(rows)}
+
+
+def _join(parts: list[Path], folder: Path, start: int, dtype: "np.dtype[Any]", capacity: int) -> dict[str, Any]:
+    """Join the shards of one split into a stream with packed rows; returns its measures."""
+    documents = pa.concat_tables([read_shard(part) for part in parts])
+    write_shard(documents, folder / "documents.parquet")
+    lengths = documents["tokens"].to_numpy()
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    with (folder / "tokens.bin").open("wb") as stream:
+        for part in parts:
+            with part.with_suffix(".tokens").open("rb") as source:
+                shutil.copyfileobj(source, stream, 1 << 20)
+        np.array([start], dtype=dtype).tofile(stream)
+    packed = pack_rows(offsets, capacity)
+    np.save(folder / "offsets.npy", offsets)
+    np.save(folder / "segments.npy", packed.segments)
+    np.save(folder / "rows.npy", packed.rows)
+    return _measure(packed, lengths, capacity) | {"bytes": int(documents["bytes"].to_numpy().sum())}
+
+
+def _measure(packed: PackedRows, lengths: "np.typing.NDArray[np.int64]", capacity: int) -> dict[str, Any]:
+    tokens, rows = int(lengths.sum()), len(packed.rows) - 1
+    if int(packed.segments[:, 1].sum()) != tokens:
+        raise AssertionError(f"{tokens} tokens, but {int(packed.segments[:, 1].sum())} in rows")
+    return {
+        "documents": len(lengths),
+        "documents_cut": int(np.count_nonzero(lengths > capacity)),
+        "tokens": tokens,
+        "rows": rows,
+        "padding_tokens": rows * capacity - tokens,
+        "utilisation": round(tokens / (rows * capacity), 6) if rows else 0.0,
+    }
+
+
+if __name__ == "__main__":
+    stage_main(run)

@@ -1,0 +1,125 @@
+"""Quantization: the tuned model in the formats it will be run in, each with what it costs and what it keeps.
+
+The export is gated: asked for next-token log-probabilities, llama.cpp itself must agree with the model it was made from.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from tasks.core.errors import UserError
+from tasks.core.params import StageParams
+from tasks.core.paths import Inputs, Metrics, Outputs, write_json
+from tasks.core.stage import stage_main
+
+log = logging.getLogger(__name__)
+CANDIDATES = 20
+"""Most likely next tokens compared at each prompt."""
+
+
+class QuantizeParams(StageParams):
+    """Formats, the gate, and how much text they are measured on."""
+
+    formats: tuple[Literal["f16", "q8_0", "q4_0", "torchao-int8"], ...] = Field(
+        ("f16", "q8_0", "q4_0", "torchao-int8"), min_length=1, description="GGUF formats, and torchao's int8 weights."
+    )
+    max_distance: float = Field(
+        1e-3, gt=0, description="Largest difference allowed between the f32 export's log-probabilities and the model's."
+    )
+    prompts: int = Field(20, ge=1, description="Held-out prompts at which log-probabilities are compared.")
+    max_bytes: int = Field(
+        16_000, ge=1, description="Held-out conversation text that each format is scored on, in bytes."
+    )
+
+
+def run(params: QuantizeParams, inputs: Inputs, outputs: Outputs) -> Metrics:
+    """Write `<format>/model.gguf` or, for torchao, a folder `<format>/` that transformers loads, and `table.json`.
+
+    For each format: bytes, bits per byte on held-out conversations, largest and mean difference of next-token
+    log-probabilities (nats) from the tuned model; in the timings, tokens generated a second.
+
+    Raises:
+        UserError: the f32 export does not give the model's log-probabilities, or nothing is held out to compare on.
+    """
+    from tasks.model.load import load_model, prepare_torch
+    from tasks.score.fidelity import Yardstick
+
+    prepare_torch()
+    source = inputs["finetune"]
+    model = load_model(source, "cpu")
+    yardstick = Yardstick(model, source, inputs["held_out"], params.prompts, params.max_bytes)
+    gate = _gate(params, yardstick, source, outputs.work)
+    reference = {
+        "bytes": (source / "model.safetensors").stat().st_size,
+        "bits_per_byte": yardstick.bits_per_byte_of(model),
+    }
+    formats: dict[str, Any] = {}
+    for name in params.formats:
+        folder = outputs / name
+        folder.mkdir()
+        if name == "torchao-int8":
+            formats[name], speed = _torchao(source, folder, yardstick)
+        else:
+            formats[name], speed = _gguf(source, folder, name, yardstick)
+        outputs.timings[f"{name}_tokens_per_second"] = speed
+        log.info("%s: %s, %.0f tokens/s", name, formats[name], speed)
+    metrics = {"formats": formats, "gate": gate, "reference": reference, "scored_bytes": yardstick.bytes}
+    write_json(outputs / "table.json", metrics)
+    return metrics
+
+
+def _gate(params: QuantizeParams, yardstick: Any, source: Path, work: Path) -> Metrics:
+    """Export as f32 and compare: an export with a permutation wrong is fluent still, and only this finds it."""
+    from tasks.model.gguf import export_gguf
+    from tasks.model.llama_cpp import ExactModel
+
+    trial = work / "f32.gguf"
+    export_gguf(source, trial, "f32")
+    with ExactModel(trial, yardstick.context, yardstick.threads) as exported:
+        largest, mean = yardstick.distance(exported, CANDIDATES)
+    trial.unlink()
+    if not largest <= params.max_distance:
+        raise UserError(
+            f"{source}: llama.cpp's next-token log-probabilities of the f32 export differ from the model's by up to "
+            f"{largest:.3g}, more than quantize.max_distance ({params.max_distance:g}): the export is wrong. Nothing "
+            "was written."
+        )
+    return {"max_distance": largest, "mean_distance": mean, "prompts": yardstick.prompt_count}
+
+
+def _gguf(source: Path, folder: Path, form: Any, yardstick: Any) -> tuple[Metrics, float]:
+    from tasks.model.gguf import export_gguf
+    from tasks.model.llama_cpp import ExactModel
+
+    target = folder / "model.gguf"
+    kept = export_gguf(source, target, form)
+    with ExactModel(target, yardstick.context, yardstick.threads) as exported:
+        largest, mean = yardstick.distance(exported, CANDIDATES)
+        measured = {
+            "bytes": target.stat().st_size,
+            "bits_per_byte": yardstick.bits_per_byte(exported),
+            "max_distance": largest,
+            "mean_distance": mean,
+            "matrices_kept_f16": len(kept),
+        }
+        return measured, exported.generation_speed(yardstick.prompts[0][:16], yardstick.context // 2)
+
+
+def _torchao(source: Path, folder: Path, yardstick: Any) -> tuple[Metrics, float]:
+    from tasks.model.int8 import generation_speed, save_int8
+
+    model = save_int8(source, folder)
+    largest, mean = yardstick.distance_of(model, CANDIDATES)
+    measured = {
+        "bytes": (folder / "model.safetensors").stat().st_size,
+        "bits_per_byte": yardstick.bits_per_byte_of(model),
+        "max_distance": largest,
+        "mean_distance": mean,
+    }
+    return measured, generation_speed(model, yardstick.prompts[0][:16], yardstick.context // 2)
+
+
+if __name__ == "__main__":
+    stage_main(run)

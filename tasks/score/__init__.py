@@ -1,0 +1,1 @@
+"""Scores: bits per byte, question answering, generations, the report page."""

@@ -1,0 +1,79 @@
+"""What models are measured on: the validation documents and the held-out questions, a bounded choice that never moves."""
+
+import hashlib
+import logging
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+
+from tasks.text.conversation import Message, messages_of
+from tasks.text.documents import read_shard, shard_paths
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Document:
+    """A validation document with text."""
+
+    id: str
+    source: str
+    text: str
+    conversation: bool
+
+
+@dataclass(frozen=True)
+class Question:
+    """A held-out question: what is asked and what was expected."""
+
+    id: str
+    prompt: list[Message]
+    expected: str
+
+
+def _rank(number: str) -> str:
+    return hashlib.blake2b(number.encode(), digest_size=16).hexdigest()
+
+
+def validation_documents(folder: Path) -> list[Document]:
+    """All documents of the validation split that have text, in an order that only their ids decide."""
+    documents = []
+    for shard in shard_paths(folder):
+        table = read_shard(shard, ["id", "source", "text", "meta", "split"])
+        for row in table.filter(pc.equal(table["split"], "validation")).to_pylist():
+            if row["text"]:
+                conversation = messages_of(row["meta"]) is not None
+                documents.append(Document(row["id"], row["source"] or "", row["text"], conversation))
+    return sorted(documents, key=lambda document: (_rank(document.id), document.id))
+
+
+def within_bytes(documents: list[Document], most: int) -> list[Document]:
+    """Of each source, the first documents that together stay within `most` UTF-8 bytes; at least its smallest one."""
+    by_source: dict[str, list[Document]] = defaultdict(list)
+    for document in documents:
+        by_source[document.source].append(document)
+    chosen = []
+    for source in sorted(by_source):
+        size, kept = 0, []
+        for document in by_source[source]:
+            if (grown := size + len(document.text.encode())) <= most:
+                size = grown
+                kept.append(document)
+        chosen += kept or [min(by_source[source], key=lambda document: len(document.text.encode()))]
+    return chosen
+
+
+def questions(folder: Path, most: int) -> tuple[list[Question], int]:
+    """At most `most` held-out questions in an order that only their ids decide, and how many there are."""
+    found: list[Question] = []
+    for shard in shard_paths(folder):
+        table = read_shard(shard, ["id", "kind", "messages"])
+        rows: list[dict[str, Any]] = table.filter(pc.equal(table["kind"], "question")).to_pylist()
+        for row in rows:
+            *prompt, answer = row["messages"]
+            found.append(Question(row["id"], prompt, answer["content"]))
+    found.sort(key=lambda question: (_rank(question.id), question.id))
+    return found[:most], len(found)

@@ -1,0 +1,42 @@
+"""How well answers match what was expected: SQuAD's exact match and F1, and ROUGE-L."""
+
+import re
+import string
+from collections import Counter
+
+ARTICLES = re.compile(r"\b(a|an|the)\b")
+PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def normalise(answer: str) -> str:
+    """SQuAD's normal form (Rajpurkar et al. 2016, the official script): lower case; no punctuation, articles, extra space.
+
+    Punctuation is removed, not replaced by a space: `don't` becomes `dont`.
+    """
+    return " ".join(ARTICLES.sub(" ", answer.lower().translate(PUNCTUATION)).split())
+
+
+def exact_match(answer: str, expected: str) -> float:
+    """1 where the normal forms are equal, else 0."""
+    return float(normalise(answer) == normalise(expected))
+
+
+def f1(answer: str, expected: str) -> float:
+    """Harmonic mean of precision and recall over the words of the normal forms, counted as bags."""
+    said, wanted = normalise(answer).split(), normalise(expected).split()
+    if not said or not wanted:
+        return float(said == wanted)
+    common = sum((Counter(said) & Counter(wanted)).values())
+    return 2 * common / (len(said) + len(wanted))
+
+
+class RougeL:
+    """F-measure of the longest common subsequence of words (Lin 2004), as the package rouge-score computes it."""
+
+    def __init__(self, stemmer: bool) -> None:
+        from rouge_score.rouge_scorer import RougeScorer
+
+        self._scorer = RougeScorer(["rougeL"], use_stemmer=stemmer)
+
+    def __call__(self, answer: str, expected: str) -> float:
+        return float(self._scorer.score(expected, answer)["rougeL"].fmeasure)

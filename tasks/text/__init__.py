@@ -1,0 +1,1 @@
+"""Text: document shards, normalisation, filters, hashing, conversations."""

@@ -1,0 +1,41 @@
+"""Conversations: the shape of a message, and the plain text that a conversation is as a document."""
+
+import json
+from collections.abc import Sequence
+from typing import Literal, TypedDict
+
+import pyarrow as pa
+
+Role = Literal["system", "user", "assistant"]
+
+
+class Message(TypedDict):
+    """One turn, in the shape TRL and the chat templates take."""
+
+    role: Role
+    content: str
+
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),  # of the document it came from; questions of one document add `#<number>`
+        ("source", pa.string()),
+        ("kind", pa.string()),  # "conversation" or "question"
+        ("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
+    ]
+)
+
+MARKERS: dict[str, str] = {"system": "System: ", "user": "User: ", "assistant": "Assistant: "}
+
+
+def render(messages: Sequence[Message]) -> str:
+    """The conversation as a text document: one paragraph a turn, led by its role."""
+    return "\n".join(MARKERS[message["role"]] + message["content"] for message in messages)
+
+
+def messages_of(meta: str | None) -> list[Message] | None:
+    """The messages that a document's `meta` JSON carries, or None where it is no conversation."""
+    if not meta or '"messages"' not in meta:
+        return None
+    messages: list[Message] | None = json.loads(meta).get("messages")
+    return messages

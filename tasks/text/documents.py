@@ -1,0 +1,114 @@
+"""Documents on disk: Parquet shards (zstd) of one schema, the same from scrape to pack.
+
+A document's `id` is given once, at scrape, and survives every stage.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.core.errors import UserError
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),  # 32 hex digits: BLAKE2b-128 of source, url and raw content
+        ("text", pa.string()),
+        ("url", pa.string()),
+        ("source", pa.string()),  # the `name` in scrape.sources
+        ("lang", pa.string()),  # ISO 639-1, set by clean; null before
+        ("fetched_at", pa.timestamp("s", tz="UTC")),  # when it came over the network; null for local files
+        ("licence", pa.string()),
+        ("meta", pa.string()),  # a JSON object; conversations carry {"messages": [{"role", "content"}, ...]}
+    ]
+)
+REMOVED_SCHEMA = pa.schema(
+    [
+        *SCHEMA,
+        ("reason", pa.string()),  # a short snake_case name, counted in the stage's metrics
+        ("detail", pa.string()),  # the measured value and its threshold, or null
+        ("kept_id", pa.string()),  # for duplicates: the document kept in its place
+        ("similarity", pa.float64()),  # for near-duplicates: exact Jaccard similarity to kept_id
+        ("matched", pa.string()),  # for contamination: the evaluation item that it overlaps
+    ]
+)
+SHARD_BYTES = 2 << 20
+"""Text bytes after which a new shard begins: small enough to spread over cores, and set by the data alone, not the workers."""
+
+
+def document_id(source: str, url: str, content: bytes) -> str:
+    """The id of a document: BLAKE2b with 16 bytes of output, over source, url and raw content, as hex."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in (source.encode(), url.encode(), content):
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def shard_paths(folder: Path) -> list[Path]:
+    """The Parquet shards of `folder`, sorted by name.
+
+    Raises:
+        UserError: the folder is missing or holds no shard.
+    """
+    paths = sorted(folder.glob("*.parquet"))
+    if not paths:
+        raise UserError(f"{folder}: no Parquet shards here. Run the stage that writes them: dvc repro")
+    return paths
+
+
+def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read one shard.
+
+    Raises:
+        UserError: the file is no readable Parquet, or lacks a column.
+    """
+    try:
+        return pq.read_table(path, columns=list(columns) if columns else None)
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise UserError(
+            f"{path}: cannot be read as Parquet ({error}). Restore it: dvc checkout --force {path}"
+        ) from None
+
+
+def read_documents(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """All shards of `folder` as one table, in the order of the shards' names."""
+    return pa.concat_tables([read_shard(path, columns) for path in shard_paths(folder)])
+
+
+def write_shard(table: pa.Table, path: Path) -> None:
+    """Write one shard; the same table gives the same bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, compression="zstd", compression_level=3)
+
+
+def write_documents(rows: Iterable[dict[str, Any]], folder: Path, prefix: str = "", schema: pa.Schema = SCHEMA) -> int:
+    """Write rows (dicts; missing columns become null) to shards `<prefix>00000.parquet`, ... Returns the number of rows.
+
+    `meta` may be given as a dict and is written as JSON with sorted keys. At least one shard is written, so
+    that an empty result is a readable, empty table.
+    """
+    written = 0
+    for number, batch in enumerate(_batches(rows)):
+        write_shard(pa.Table.from_pylist(batch, schema=schema), folder / f"{prefix}{number:05d}.parquet")
+        written += len(batch)
+    return written
+
+
+def _batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    batch: list[dict[str, Any]] = []
+    size = shards = 0
+    for row in rows:
+        if isinstance(row.get("meta"), dict):
+            row = {**row, "meta": json.dumps(row["meta"], ensure_ascii=False, sort_keys=True)}
+        batch.append(row)
+        size += len(row.get("text") or "")
+        if size >= SHARD_BYTES:
+            yield batch
+            batch, size, shards = [], 0, shards + 1
+    if batch or not shards:
+        yield batch

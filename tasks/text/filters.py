@@ -1,0 +1,58 @@
+"""Quality measures of a text, each a number that a threshold decides over.
+
+| measure | source |
+| --- | --- |
+| symbol_ratio | Laurençon et al. 2022, the ROOTS corpus (arXiv:2303.03915): special characters ratio; here of non-space ones |
+| duplicate_line_ratio, top_ngram_ratio | Rae et al. 2021, Gopher (arXiv:2112.11446), table A1: share of characters |
+| character_entropy | Shannon 1951, "Prediction and Entropy of Printed English": 4.1 bits a letter in English |
+| zlib_ratio | Carlini et al. 2021, "Extracting Training Data" (arXiv:2012.07805): the compressor as a judge of repetition |
+
+Gopher's thresholds were made for prose. Reference documentation repeats its lines and phrases by nature ("Return
+repr(self).") and is full of symbols, so the defaults in CleanParams are wider.
+"""
+
+import math
+import re
+import zlib
+from collections import Counter
+
+NEITHER_LETTER_NOR_SPACE = re.compile(r"[^\w\s]|_")
+SPACE = re.compile(r"\s+")
+
+
+def symbol_ratio(text: str) -> float:
+    """Share of the characters other than white space that are no letters, digits or marks."""
+    visible = len(SPACE.sub("", text))
+    return len(NEITHER_LETTER_NOR_SPACE.findall(text)) / visible if visible else 0.0
+
+
+def duplicate_line_ratio(text: str) -> float:
+    """Share of characters in lines that stood in the text before; blank lines do not count."""
+    counts = Counter(line for line in (line.strip() for line in text.split("\n")) if line)
+    total = sum(len(line) * count for line, count in counts.items())
+    return sum(len(line) * (count - 1) for line, count in counts.items()) / total if total else 0.0
+
+
+def top_ngram_ratio(text: str, n: int) -> float:
+    """Share of characters (spaces aside) that lie in the commonest word n-gram; 0 where none comes twice."""
+    words = text.split()
+    grams = Counter(zip(*(words[k:] for k in range(n)), strict=False))
+    if not grams:
+        return 0.0
+    most = max(grams.values())
+    if most < 2:
+        return 0.0
+    longest = max(sum(map(len, gram)) for gram, count in grams.items() if count == most)
+    return min(1.0, most * longest / sum(map(len, words)))
+
+
+def character_entropy(text: str) -> float:
+    """Entropy of the distribution of characters, in bits a character."""
+    total = len(text)
+    return -sum(count / total * math.log2(count / total) for count in Counter(text).values()) if total else 0.0
+
+
+def zlib_ratio(text: str) -> float:
+    """Bytes after zlib (level 6) for a byte of UTF-8 before."""
+    data = text.encode()
+    return len(zlib.compress(data, 6)) / len(data) if data else 0.0

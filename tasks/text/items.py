@@ -1,0 +1,218 @@
+"""Chat items of a corpus in three steps: collect them shard by shard, find the repeated ones, write what is left."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tasks.core.errors import UserError
+from tasks.text import ngrams
+from tasks.text.comparable import comparable, digest
+from tasks.text.conversation import SCHEMA, Message, messages_of, render
+from tasks.text.documents import REMOVED_SCHEMA, document_id, read_shard, write_shard
+from tasks.text.messages import Rejected, check, windows
+from tasks.text.questions import questions_of
+from tasks.text.records import Format, read_records, to_messages
+from tasks.text.split import TRAIN, VALIDATION, split_of
+
+COLLECTED = pa.schema(
+    [
+        *SCHEMA,
+        ("dialogue", pa.string()),  # the id without the number of the window
+        ("split", pa.string()),
+        ("url", pa.string()),
+        ("digest", pa.binary(16)),  # of what must not repeat: a conversation's text, a question
+        ("answer", pa.binary(16)),  # of a question's answer; null for conversations
+    ]
+)
+VERDICT = pa.schema([("dialogue", pa.string()), ("reason", pa.string()), ("kept_id", pa.string())])
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a dialogue is checked by; see `InstructParams`."""
+
+    validation_fraction: float
+    questions: bool
+    max_turns: int
+    max_turn_characters: int
+    min_distinct: float
+
+
+@dataclass(frozen=True)
+class Records:
+    """One file of instruction data and the name of its shard."""
+
+    path: Path
+    format: Format
+    source: str
+    stem: str
+
+
+def record_files(files: Sequence[tuple[str, Format, str]]) -> list[Records]:
+    """The files (path or glob, format, source) that `instruct.files` names, in the order of the list, globs sorted.
+
+    Raises:
+        UserError: nothing matches a path.
+    """
+    found: list[Records] = []
+    for number, (pattern, format_, source) in enumerate(files):
+        anchor = Path(Path(pattern).anchor)  # the working directory, unless the pattern is absolute
+        paths = sorted(path for path in anchor.glob(str(Path(pattern).relative_to(anchor))) if path.is_file())
+        if not paths:
+            raise UserError(f"params.yaml: instruct.files.{number}.path: no file matches {pattern}")
+        found += [Records(path, format_, source, f"file-{number:03d}-{k:05d}") for k, path in enumerate(paths)]
+    return found
+
+
+def collect(shard: Path | Records, folder: Path, rules: Rules) -> dict[str, int]:
+    """Write the valid dialogues and the questions of a shard to `<folder>/<stem>.parquet`, the others beside it.
+
+    Returns how many conversations (the rejected ones with them) and questions there are.
+    """
+    items: list[dict[str, Any]] = []
+    removed: list[dict[str, Any]] = []
+    for entry in _record_rows(shard, rules) if isinstance(shard, Records) else _document_rows(shard, rules):
+        (removed if "reason" in entry else items).append(entry)
+    write_shard(pa.Table.from_pylist(items, schema=COLLECTED), folder / f"{shard.stem}.parquet")
+    write_shard(pa.Table.from_pylist(removed, schema=REMOVED_SCHEMA), folder / "rejected" / f"{shard.stem}.parquet")
+    dialogues = {item["dialogue"] for item in items if item["kind"] == "conversation"}
+    questions = sum(item["kind"] == "question" for item in items)
+    return {"conversations": len(dialogues) + len(removed), "questions": questions}
+
+
+def _document_rows(shard: Path, rules: Rules) -> Iterator[dict[str, Any]]:
+    table = read_shard(shard)
+    splits = split_of(table.column("id").to_pylist(), rules.validation_fraction)
+    for row, split in zip(table.to_pylist(), splits, strict=True):
+        common = {"source": row["source"], "split": split, "url": row["url"]}
+        if (messages := messages_of(row["meta"])) is not None:
+            try:
+                checked = check(messages, rules.max_turn_characters, rules.min_distinct)
+            except Rejected as rejected:
+                yield row | {"reason": rejected.reason, "detail": rejected.detail}
+            else:
+                yield from _dialogue(row["id"], checked, common, rules)
+        elif rules.questions:
+            for number, question in enumerate(questions_of(row["url"], row["text"] or "")):
+                name = f"{row['id']}#{number}"
+                said: list[Message] = [
+                    {"role": "user", "content": question.text},
+                    {"role": "assistant", "content": question.answer},
+                ]
+                digests = {"digest": digest(comparable(question.text)), "answer": digest(comparable(question.answer))}
+                yield common | digests | {"id": name, "dialogue": name, "kind": "question", "messages": said}
+
+
+def _record_rows(file: Records, rules: Rules) -> Iterator[dict[str, Any]]:
+    for number, record in read_records(file.path):
+        content = json.dumps(record, sort_keys=True, ensure_ascii=False, default=str)
+        url = f"{file.path.as_posix()}#{number}"
+        name = document_id(file.source, url, content.encode("utf-8", "surrogatepass"))
+        try:
+            messages = to_messages(record, file.format)
+            checked = check(messages, rules.max_turn_characters, rules.min_distinct)
+        except Rejected as rejected:
+            shown, detail = (
+                text.encode("utf-8", "replace").decode() for text in (content, f"record {number}: {rejected.detail}")
+            )
+            removed = {"id": name, "source": file.source, "url": url, "text": shown, "reason": rejected.reason}
+            yield removed | {"detail": detail}
+            continue
+        split = split_of([name], rules.validation_fraction)[0]
+        yield from _dialogue(name, checked, {"source": file.source, "split": split, "url": url}, rules)
+
+
+def _dialogue(name: str, messages: list[Message], common: dict[str, Any], rules: Rules) -> Iterator[dict[str, Any]]:
+    parts = windows(messages, rules.max_turns)
+    unit = {"dialogue": name, "kind": "conversation", "digest": digest(comparable(render(messages)))}
+    for number, part in enumerate(parts):
+        yield common | unit | {"id": f"{name}#{number}" if len(parts) > 1 else name, "messages": part}
+
+
+def find_repeated(folder: Path, stems: Sequence[str], max_same_answer: int) -> None:
+    """Write `verdicts.parquet`: which dialogues and questions go because they, or their answers, repeat.
+
+    One of several alike stays: a held-out one if there is one, then the one of the smallest id.
+    """
+    columns = ["dialogue", "kind", "split", "digest", "answer"]
+    table = pa.concat_tables([read_shard(folder / f"{stem}.parquet", columns) for stem in stems])
+    units = {row["dialogue"]: row for row in table.to_pylist()}  # a dialogue's windows agree in these columns
+    ordered = sorted(units.values(), key=lambda row: (row["split"] != VALIDATION, row["dialogue"]))
+    first: dict[bytes, dict[str, Any]] = {}
+    verdicts: list[dict[str, str]] = []
+    for row in ordered:
+        kept = first.setdefault(row["digest"], row)
+        if kept is not row:
+            reason = "in_held_out" if kept["split"] == VALIDATION != row["split"] else "duplicate"
+            verdicts.append({"dialogue": row["dialogue"], "reason": reason, "kept_id": kept["dialogue"]})
+    asked = [row for row in first.values() if row["answer"]]
+    shared = Counter(row["answer"] for row in asked)
+    held_out = {row["answer"]: row["dialogue"] for row in reversed(asked) if row["split"] == VALIDATION}
+    for row in asked:
+        if shared[row["answer"]] > max_same_answer:
+            verdicts.append({"dialogue": row["dialogue"], "reason": "boilerplate_answer"})
+        elif row["split"] == TRAIN and row["answer"] in held_out:
+            verdicts.append({"dialogue": row["dialogue"], "reason": "in_held_out", "kept_id": held_out[row["answer"]]})
+    write_shard(pa.Table.from_pylist(verdicts, schema=VERDICT), folder / "verdicts.parquet")
+
+
+def _verdicts(folder: Path) -> dict[str, dict[str, Any]]:
+    return {row["dialogue"]: row for row in read_shard(folder / "verdicts.parquet").to_pylist()}
+
+
+def index_held_out(folder: Path, stems: Sequence[str], ngram: int, index: Path) -> None:
+    """Write the n-gram index of the held-out items that stay."""
+    names, texts, short, verdicts = [], [], [], _verdicts(folder)
+    for stem in stems:
+        for row in read_shard(folder / f"{stem}.parquet").to_pylist():
+            if row["split"] == VALIDATION and row["dialogue"] not in verdicts:
+                for text in ngrams.texts_of(row["kind"], row["messages"]):
+                    names.append(row["id"])
+                    texts.append(text)
+                    short.append(row["kind"] == "question")
+    ngrams.Index.of(names, texts, ngram, short).save(index)
+
+
+def divide(stem: str, folder: Path, index: Path, max_overlap: float, target: Path) -> dict[str, Any]:
+    """Write a shard's items to `train`, `held_out` and `removed` under `target`; returns counts."""
+    verdicts, held_out = _verdicts(folder), ngrams.Index.load(index)
+    rows = read_shard(folder / f"{stem}.parquet").to_pylist()
+    training = [row for row in rows if row["split"] == TRAIN and row["dialogue"] not in verdicts]
+    hits = held_out.hits(["\n".join(message["content"] for message in row["messages"]) for row in training])
+    best, share = held_out.best(hits, [np.zeros(len(grams), bool) for grams in held_out.grams])
+    for row, item, overlap in zip(training, best.tolist(), share.tolist(), strict=True):
+        if overlap >= max_overlap:
+            found = {"reason": "in_held_out", "matched": held_out.names[item], "similarity": round(overlap, 4)}
+            verdicts[row["dialogue"]] = found
+    units: dict[str, Counter[str]] = {name: Counter() for name in ("train", "held_out", "removed", "removed_questions")}
+    items: dict[str, list[dict[str, Any]]] = {"train": [], "held_out": []}
+    sizes: Counter[str] = Counter()
+    removed = read_shard(folder / "rejected" / f"{stem}.parquet").to_pylist()
+    units["removed"].update(row["reason"] for row in removed)
+    seen: set[str] = set()
+    for row in rows:
+        new = row["dialogue"] not in seen
+        seen.add(row["dialogue"])
+        kind = f"{row['kind']}s"
+        if verdict := verdicts.get(row["dialogue"]):
+            units["removed_questions" if kind == "questions" else "removed"][verdict["reason"]] += new
+            removed.append(row | {"text": render(row["messages"]), "meta": None} | verdict)
+        else:
+            split = "train" if row["split"] == TRAIN else "held_out"
+            items[split].append(row)
+            units[split][kind] += new
+            sizes[split] += sum(len(message["content"].encode()) for message in row["messages"])
+    for split, kept in items.items():
+        table = pa.Table.from_pylist([{name: row[name] for name in SCHEMA.names} for row in kept], schema=SCHEMA)
+        write_shard(table, target / split / f"{stem}.parquet")
+    write_shard(pa.Table.from_pylist(removed, schema=REMOVED_SCHEMA), target / "removed" / f"{stem}.parquet")
+    return {
+        **{name: dict(counts) for name, counts in units.items()},
+        **{f"{split}_size": {"items": len(items[split]), "bytes": sizes[split]} for split in items},
+    }

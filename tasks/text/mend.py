@@ -1,0 +1,50 @@
+"""Text mended: mojibake, Unicode form, control characters, white space. What is not broken stays as it is."""
+
+import re
+import unicodedata
+from functools import cache
+from typing import Any
+
+LINE_BREAKS = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
+# Controls, soft hyphen, zero-width space and mark, bidirectional controls, word joiner to invisible plus, surrogates,
+# interlinear annotation, byte order mark, noncharacters, tags. Zero-width joiners stay: they spell words and emoji.
+INVISIBLE = re.compile(
+    "[\x00-\x08\x0e-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ud800-\udfff"
+    "\ufdd0-\ufdef\ufeff\ufff9-\ufffb\ufffe\uffff\U000e0000-\U000e007f]"
+)
+SPACES = re.compile("[\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]")
+UNREADABLE = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f\ufdd0-\ufdef\ufffd\ufffe\uffff\ud800-\udfff]")
+NEEDS_FTFY = re.compile(r"[^\t\n\r -~\xa0]")  # a no-break space among ASCII is no mojibake
+BLANK_LINES = re.compile(r"\n{3,}")
+
+
+@cache
+def _fixer(unescape: bool) -> Any:
+    """Ftfy's defaults, but quotes stay curly, and entities are decoded only where `unescape` says so."""
+    import ftfy
+
+    return ftfy.TextFixerConfig(unescape_html="auto" if unescape else False, uncurl_quotes=False, normalization="NFC")
+
+
+def unreadable_share(text: str) -> float:
+    """Share of characters that no text has: controls, noncharacters, replacement characters."""
+    return len(UNREADABLE.findall(text)) / len(text) if text else 0.0
+
+
+def mend(text: str, unescape: bool) -> str:
+    """`text` in NFC without mojibake (ftfy), control and invisible characters; its white space mended.
+
+    Lines end in a line feed and not in spaces, at most one is blank between two others, every space is U+0020, and
+    indentation stays. `unescape` decodes HTML entities: right for plain text, where they are leftovers; wrong for text
+    that came out of HTML, where those that remain are meant.
+    """
+    if NEEDS_FTFY.search(text) or (unescape and "&" in text):
+        import ftfy
+
+        text = ftfy.fix_text(text, _fixer(unescape))
+    if not text.isascii() or NEEDS_FTFY.search(text) or "\r" in text:
+        text = LINE_BREAKS.sub("\n", text)
+        text = SPACES.sub(" ", INVISIBLE.sub("", text))
+        text = unicodedata.normalize("NFC", text)  # what stood apart may now meet
+    text = "\n".join(line.rstrip() for line in text.split("\n"))
+    return BLANK_LINES.sub("\n\n", text).strip("\n")

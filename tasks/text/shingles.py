@@ -1,0 +1,177 @@
+"""Word n-gram shingles and MinHash signatures, straight from the bytes of an Arrow string column (numba).
+
+datasketch 2.0 is the specification of the signatures and, in the tests, the oracle: scheme `affine32` (the 32-bit
+shingle hash goes once through MurmurHash3's finalizer, then permutation k takes the minimum over the shingles of
+`a[k] * hash + b[k]` modulo 2^32), with datasketch's `a` and `b` for the seed.
+Broder 1997, "On the resemblance and containment of documents".
+"""
+
+import unicodedata
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numba as nb
+import numpy as np
+import numpy.typing as npt
+
+UInt8 = npt.NDArray[np.uint8]
+UInt32 = npt.NDArray[np.uint32]
+UInt64 = npt.NDArray[np.uint64]
+Int64 = npt.NDArray[np.int64]
+
+SCHEME = "affine32"
+WORD_HASH = "fnv1a-64 of the word's UTF-8 bytes"
+SHINGLE_HASH = (
+    "s = 0; for each word w: s = s * 0x9E3779B97F4A7C15 ^ w, s ^= s >> 29; then s *= 0xBF58476D1CE4E5B9, s ^= s >> 32"
+)
+SHINGLER = "words: runs of Unicode letters, digits, marks and _; in scripts written without spaces, each character"
+
+SEPARATOR, IN_WORD, WORD = np.uint8(0), np.uint8(1), np.uint8(2)
+LAST_CODE_POINT = 0x323B0  # beyond lie only selectors and private use: separators
+SPACELESS = (  # scripts written without spaces between words
+    *((0x0E00, 0x0F00), (0x1000, 0x10A0), (0x1780, 0x1800)),  # Thai and Lao; Burmese; Khmer
+    *((0x3040, 0x3100), (0x31F0, 0x3200)),  # Kana
+    *((0x3400, 0x4DC0), (0x4E00, 0xA000), (0xF900, 0xFB00), (0x20000, LAST_CODE_POINT)),  # Han
+)
+
+
+def jit(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile without the GIL; keep the machine code beside the source or, if that is read-only, in the user's cache."""
+    try:
+        compiled: Callable[..., Any] = nb.njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # numba found no folder that it may write to
+        compiled = nb.njit(nogil=True)(function)
+    return compiled
+
+
+@cache
+def character_classes() -> UInt8:
+    """uint8 [LAST_CODE_POINT]: what a code point is in a text: a separator, part of a word, or a word by itself."""
+    classes = np.zeros(LAST_CODE_POINT, np.uint8)
+    for code in range(LAST_CODE_POINT):
+        character = chr(code)
+        if character.isalnum() or character == "_" or unicodedata.category(character)[0] == "M":
+            classes[code] = IN_WORD
+    for first, end in SPACELESS:
+        block = classes[first:end]
+        block[block == IN_WORD] = WORD
+    return classes
+
+
+@jit
+def _word_hashes(data: UInt8, offsets: Int64, classes: UInt8, hashes: UInt64, word_offsets: Int64) -> None:
+    words = 0
+    word = np.uint64(14695981039346656037)
+    for doc in range(len(offsets) - 1):
+        inside = False
+        at = offsets[doc]
+        while at < offsets[doc + 1]:
+            first = np.int64(data[at])
+            if first < 0x80:
+                length, code = 1, first
+            elif first < 0xE0:
+                length, code = 2, (first & 0x1F) << 6 | np.int64(data[at + 1]) & 0x3F
+            elif first < 0xF0:
+                length = 3
+                code = (first & 0x0F) << 12 | (np.int64(data[at + 1]) & 0x3F) << 6 | np.int64(data[at + 2]) & 0x3F
+            else:
+                length = 4
+                code = (first & 0x07) << 18 | (np.int64(data[at + 1]) & 0x3F) << 12
+                code |= (np.int64(data[at + 2]) & 0x3F) << 6 | np.int64(data[at + 3]) & 0x3F
+            kind = classes[code] if code < len(classes) else SEPARATOR
+            if inside and kind != IN_WORD:
+                hashes[words] = word
+                words += 1
+                inside = False
+            if kind != SEPARATOR:
+                if not inside:
+                    word = np.uint64(14695981039346656037)
+                for k in range(length):
+                    word = (word ^ np.uint64(data[at + k])) * np.uint64(1099511628211)
+                if kind == IN_WORD:
+                    inside = True
+                else:
+                    hashes[words] = word
+                    words += 1
+            at += length
+        if inside:
+            hashes[words] = word
+            words += 1
+        word_offsets[doc + 1] = words
+
+
+@jit
+def _shingle_sets(words: UInt64, word_offsets: Int64, n: int, shingles: UInt64, shingle_offsets: Int64) -> None:
+    end = 0
+    for doc in range(len(word_offsets) - 1):
+        start = end
+        for last in range(word_offsets[doc] + n, word_offsets[doc + 1] + 1):
+            s = np.uint64(0)
+            for k in range(last - n, last):
+                s = (s * np.uint64(0x9E3779B97F4A7C15)) ^ words[k]
+                s ^= s >> np.uint64(29)
+            s *= np.uint64(0xBF58476D1CE4E5B9)
+            shingles[end] = s ^ (s >> np.uint64(32))
+            end += 1
+        if end > start:
+            shingles[start:end] = np.sort(shingles[start:end])
+            unique = start + 1
+            for k in range(start + 1, end):
+                if shingles[k] != shingles[unique - 1]:
+                    shingles[unique] = shingles[k]
+                    unique += 1
+            end = unique
+        shingle_offsets[doc + 1] = end
+
+
+@jit
+def _signatures(shingles: UInt64, offsets: Int64, a: UInt32, b: UInt32, minima: UInt32) -> None:
+    for doc in range(len(offsets) - 1):
+        row = minima[doc]
+        for at in range(offsets[doc], offsets[doc + 1]):
+            x = np.uint32(shingles[at] & np.uint64(0xFFFFFFFF))
+            x ^= x >> np.uint32(16)
+            x = np.uint32(x * np.uint32(0x85EBCA6B))
+            x ^= x >> np.uint32(13)
+            x = np.uint32(x * np.uint32(0xC2B2AE35))
+            x ^= x >> np.uint32(16)
+            for k in range(len(a)):
+                v = np.uint32(x * a[k] + b[k])
+                if v < row[k]:
+                    row[k] = v
+
+
+def shingle_sets(data: UInt8, offsets: Int64, n: int) -> tuple[UInt64, Int64]:
+    """The set of word `n`-grams of each document, as sorted 64-bit hashes.
+
+    `data` are the UTF-8 bytes of all documents and `offsets`, int64 [documents + 1], their borders. Returns the
+    hashes, uint64 [shingles], and their borders, int64 [documents + 1]. A document of fewer than `n` words has none.
+    """
+    documents = len(offsets) - 1
+    size = int(offsets[-1] - offsets[0]) if len(offsets) else 0
+    words = np.empty(size // 2 + documents + 1, np.uint64)  # a word takes a byte and a border, or two bytes or more
+    word_offsets = np.zeros(documents + 1, np.int64)
+    _word_hashes(data, offsets, character_classes(), words, word_offsets)
+    shingles = np.empty(word_offsets[-1], np.uint64)
+    shingle_offsets = np.zeros(documents + 1, np.int64)
+    _shingle_sets(words, word_offsets, n, shingles, shingle_offsets)
+    return shingles[: shingle_offsets[-1]].copy(), shingle_offsets
+
+
+def permutations(count: int, seed: int) -> tuple[UInt32, UInt32]:
+    """Datasketch's multipliers and increments, uint32 [count] each, for a seed."""
+    from datasketch import MinHash
+
+    a, b = MinHash(num_perm=count, seed=seed, scheme=SCHEME).permutations
+    return np.ascontiguousarray(a), np.ascontiguousarray(b)
+
+
+def signatures(shingles: UInt64, offsets: Int64, count: int, seed: int) -> UInt32:
+    """MinHash signatures, uint32 [documents, count], over the lower 32 bits of the shingle hashes.
+
+    Equal to `datasketch.MinHash(count, seed, scheme="affine32").hashvalues`; all ones where a document has no shingle.
+    """
+    minima = np.full((len(offsets) - 1, count), 0xFFFFFFFF, np.uint32)
+    _signatures(shingles, offsets, *permutations(count, seed), minima)
+    return minima

@@ -1,0 +1,57 @@
+"""How much text there is by source, before and after a stage."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Sizes = Mapping[str, Mapping[str, int]]
+"""Source → {"documents", "characters", "bytes"} of text (UTF-8)."""
+
+
+def by_source(table: pa.Table) -> dict[str, dict[str, int]]:
+    """Documents, characters and bytes of text for each source."""
+    text = table.column("text")
+    sizes = pa.table(
+        {
+            "source": table.column("source").fill_null(""),
+            "characters": pc.utf8_length(text).cast(pa.int64()),
+            "bytes": pc.binary_length(text).cast(pa.int64()),
+        }
+    )
+    sums = sizes.group_by("source").aggregate(
+        [("bytes", "count", pc.CountOptions(mode="all")), ("characters", "sum"), ("bytes", "sum")]
+    )
+    return {
+        row["source"]: {
+            "documents": row["bytes_count"],
+            "characters": row["characters_sum"] or 0,
+            "bytes": row["bytes_sum"] or 0,
+        }
+        for row in sums.sort_by("source").to_pylist()
+    }
+
+
+def funnel(before: Iterable[Sizes], after: Iterable[Sizes], removed: Mapping[str, int]) -> dict[str, Any]:
+    """Metrics of a stage that removes documents, from its shards' sizes; asserts that none is unaccounted for.
+
+    Returns documents_in, documents_out, removed (by reason), and for each source documents, characters and bytes,
+    each `_in` and `_out`.
+    """
+    sources: dict[str, dict[str, int]] = {}
+    for ending, shards in (("in", before), ("out", after)):
+        for shard in shards:
+            for source, sizes in shard.items():
+                total = sources.setdefault(source, {f"{name}_{end}": 0 for name in sizes for end in ("in", "out")})
+                for name, value in sizes.items():
+                    total[f"{name}_{ending}"] += value
+    total_in, total_out = (sum(sizes[f"documents_{end}"] for sizes in sources.values()) for end in ("in", "out"))
+    if total_in != total_out + sum(removed.values()):
+        raise AssertionError(f"{total_in} documents in, {total_out} out, but removed {dict(removed)}")
+    return {
+        "documents_in": total_in,
+        "documents_out": total_out,
+        "removed": dict(sorted(removed.items())),
+        "sources": dict(sorted(sources.items())),
+    }

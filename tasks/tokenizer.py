@@ -1,0 +1,195 @@
+"""A byte-level BPE tokenizer, trained on the corpus (Sennrich et al. 2016, arXiv:1508.07909; bytes as in GPT-2).
+
+Every text is encodable and comes back byte for byte: the 256 bytes are always in the vocabulary.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.compute as pc
+from pydantic import Field, field_validator
+
+from tasks.core.engine import map_shards
+from tasks.core.errors import UserError
+from tasks.core.params import StageParams
+from tasks.core.paths import Inputs, Metrics, Outputs, write_json
+from tasks.core.progress import Progress
+from tasks.core.stage import stage_main
+from tasks.text.chat_template import CHAT_TEMPLATE, PAD, SPECIAL_TOKENS, START
+from tasks.text.documents import read_shard, shard_paths
+from tasks.text.split import TRAIN, VALIDATION, fraction_of
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+log = logging.getLogger(__name__)
+SMALLEST = 256 + len(SPECIAL_TOKENS)
+MEASURED_BYTES = 4 << 20
+"""UTF-8 bytes of each split that the report measures, at most."""
+Bools = npt.NDArray[np.bool_]
+
+
+class TokenizerParams(StageParams):
+    """Byte-level BPE trained on a sample of the training documents."""
+
+    vocab_size: int = Field(
+        4096,
+        le=1 << 20,
+        description="Tokens in the vocabulary, the 256 bytes and the control tokens among them.",
+    )
+    min_frequency: int = Field(2, ge=1, description="How often a pair must occur to be merged into a token.")
+    max_bytes: int = Field(
+        16 << 20,
+        ge=1,
+        lt=1 << 31,  # the trainer counts pairs in 32 bits (huggingface/tokenizers#1170)
+        description="UTF-8 bytes of text to train on; of a larger corpus, a random sample of whole documents.",
+    )
+    seed: int = Field(1, ge=0, description="Which documents the sample takes.")
+
+    @field_validator("vocab_size")
+    @classmethod
+    def _holds_the_alphabet(cls, value: int) -> int:
+        if value < SMALLEST:
+            raise ValueError(f"must be at least {SMALLEST}: 256 bytes and {len(SPECIAL_TOKENS)} control tokens")
+        return value
+
+
+def run(params: TokenizerParams, inputs: Inputs, outputs: Outputs) -> Metrics:
+    """Train on the training documents; write a folder that `AutoTokenizer.from_pretrained` loads, and `report.json`.
+
+    Raises:
+        UserError: no training text, or a vocabulary larger than the corpus allows.
+    """
+    from tasks.text import fertility
+
+    shards = shard_paths(inputs["documents"])
+    catalogue = _catalogue(list(map_shards(partial(_catalogue_shard, seed=params.seed), shards, "tokenizer: sample")))
+    chosen = catalogue.sample(TRAIN, params.max_bytes)
+    if not chosen.any():
+        raise UserError(
+            f"{inputs['documents']}: no training document has any text, so no tokenizer can be trained. "
+            "Look at what clean, dedup and decontaminate removed, or add sources to scrape.sources"
+        )
+    trained_bytes = int(catalogue.sizes[chosen].sum())
+    tokenizer = _train(params, _texts(shards, catalogue.by_shard(chosen)), trained_bytes)
+    _save(tokenizer, outputs.root)
+
+    measured = catalogue.sample(TRAIN, MEASURED_BYTES) | catalogue.sample(VALIDATION, MEASURED_BYTES)
+    work = list(zip(shards, catalogue.by_shard(measured), strict=True))
+    measure = partial(fertility.measure, tokenizer_folder=outputs.root)
+    report = fertility.summary(list(map_shards(measure, work, "tokenizer: round trip")), outputs.root)
+    write_json(outputs / "report.json", report)
+    metrics = {
+        "vocabulary_size": tokenizer.get_vocab_size(),
+        "documents_trained_on": int(chosen.sum()),
+        "bytes_trained_on": trained_bytes,
+        "documents_not_sampled": int(((catalogue.splits == TRAIN) & (catalogue.sizes > 0) & ~chosen).sum()),
+        **{name: report[name] for name in (TRAIN, VALIDATION, "sources", "unused_tokens", "longest_token_bytes")},
+    }
+    log.info(
+        "tokenizer: %d tokens; %s bytes a token on validation text, %s on training text",
+        *(metrics["vocabulary_size"], report[VALIDATION]["bytes_per_token"], report[TRAIN]["bytes_per_token"]),
+    )
+    return metrics
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All documents in the order of the shards: random keys, float64; splits, str; UTF-8 bytes of text, int64 [documents].
+
+    `ends`, int64 [shards], are where each shard's documents end.
+    """
+
+    keys: npt.NDArray[np.float64]
+    splits: npt.NDArray[Any]
+    sizes: npt.NDArray[np.int64]
+    ends: npt.NDArray[np.int64]
+
+    def sample(self, split: str, most_bytes: int) -> Bools:
+        """Documents of `split` in the order of their keys, as many as fit `most_bytes` (at least one), bool [documents]."""
+        candidates = np.flatnonzero((self.splits == split) & (self.sizes > 0))
+        candidates = candidates[np.argsort(self.keys[candidates], kind="stable")]
+        fit = int(np.searchsorted(np.cumsum(self.sizes[candidates]), most_bytes, side="right"))
+        chosen = np.zeros(len(self.keys), bool)
+        chosen[candidates[: max(fit, 1)]] = True
+        return chosen
+
+    def by_shard(self, chosen: Bools) -> list[Bools]:
+        """`chosen` for each shard."""
+        return np.split(chosen, self.ends[:-1])
+
+
+def _catalogue_shard(shard: Path, seed: int) -> tuple[list[float], list[str], npt.NDArray[np.int64]]:
+    table = read_shard(shard, ["id", "text", "split"])
+    keys = [fraction_of(name, f"tokenizer {seed}") for name in table.column("id").to_pylist()]
+    sizes = pc.fill_null(pc.binary_length(table.column("text")), 0).to_numpy().astype(np.int64)
+    return keys, table.column("split").to_pylist(), sizes
+
+
+def _catalogue(shards: Sequence[tuple[list[float], list[str], npt.NDArray[np.int64]]]) -> Catalogue:
+    return Catalogue(
+        keys=np.concatenate([keys for keys, _, _ in shards]).astype(np.float64),
+        splits=np.concatenate([np.array(splits, dtype=np.str_) for _, splits, _ in shards]),
+        sizes=np.concatenate([sizes for _, _, sizes in shards]),
+        ends=np.cumsum([len(sizes) for _, _, sizes in shards]),
+    )
+
+
+def _texts(shards: Sequence[Path], chosen: Sequence[Bools]) -> Iterator[str]:
+    for shard, rows in zip(shards, chosen, strict=True):
+        if rows.any():
+            yield from read_shard(shard, ["text"]).column("text").filter(rows).to_pylist()
+
+
+def _train(params: TokenizerParams, texts: Iterator[str], total_bytes: int) -> "Tokenizer":
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    # GPT-2's splitting and no prefix space: what llama.cpp calls the pre-tokenizer "gpt-2".
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=params.vocab_size,
+        min_frequency=params.min_frequency,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    with Progress("tokenizer: reading", total=total_bytes, unit="bytes") as progress:
+
+        def counted() -> Iterator[str]:
+            for text in texts:
+                yield text
+                progress.advance(len(text.encode()))
+
+        tokenizer.train_from_iterator(counted(), trainer)
+    if (size := tokenizer.get_vocab_size()) < params.vocab_size:
+        raise UserError(
+            f"params.yaml: tokenizer.vocab_size: {params.vocab_size} is larger than the corpus allows: its "
+            f"{total_bytes:,} bytes give {size} tokens in which a pair occurs at least {params.min_frequency} times. "
+            f"Set it to {size} or less, lower tokenizer.min_frequency, or add text"
+        )
+    return tokenizer
+
+
+def _save(tokenizer: "Tokenizer", folder: Path) -> None:
+    from transformers import PreTrainedTokenizerFast
+
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=START,
+        eos_token=START,
+        pad_token=PAD,
+        clean_up_tokenization_spaces=False,
+        chat_template=CHAT_TEMPLATE,
+    ).save_pretrained(folder)
+
+
+if __name__ == "__main__":
+    stage_main(run)

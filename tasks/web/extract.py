@@ -1,0 +1,123 @@
+"""Text out of pages: the character encoding found, then the main content of the HTML (resiliparse)."""
+
+import codecs
+import re
+from collections.abc import Sequence
+from functools import partial
+
+from tasks.core.errors import UserError
+
+HTML_TYPES = ("text/html", "application/xhtml+xml")
+PLAIN_TYPES = ("text/plain", "text/markdown", "text/x-rst")
+BOMS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+META_CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s{0,9}=\s{0,9}[\"']?\s{0,9}([\w.:-]{1,40})", re.IGNORECASE)
+NEGLIGIBLE = 0.01
+LONG_TAG = 4000
+MAX_COMPLEXITY = 2000
+"""Parsing takes time with the square of it: a page of 100,000 elements in one another took six minutes."""
+TAG = re.compile(r"<(/?)([a-zA-Z][^\s/>]{0,40})")
+RAW_TEXT = {"script", "style", "textarea", "title", "noscript"}
+UNNESTED = frozenset(  # void elements, and those whose end tag may be left out (HTML Living Standard, 13.1.2)
+    (
+        *("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"),
+        *("p", "li", "dt", "dd", "rt", "rp", "tr", "td", "th", "tbody", "thead", "tfoot", "colgroup"),
+        *("html", "head", "body"),
+    )
+)
+
+
+def media_type(declared: str, body: bytes) -> str:
+    """The declared type; where none is declared, HTML if the body begins like it, else plain text."""
+    if declared:
+        return declared
+    start = body.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
+    return HTML_TYPES[0] if start == b"<" else PLAIN_TYPES[0]
+
+
+def decode(body: bytes, charset: str = "") -> str:
+    """Bytes to text: by byte order mark, else the declared charset (HTTP's, then the page's own), else as UTF-8, else
+    as what the content looks like. Encoding names are read as browsers do (WHATWG Encoding Standard): ISO-8859-1
+    means Windows-1252. What fits nothing is decoded with U+FFFD in the place of each error.
+    """
+    from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
+
+    for mark, name in BOMS:
+        if body.startswith(mark):
+            return body.decode(name, "replace").removeprefix("\ufeff")
+    in_page = META_CHARSET.search(body[:4096])
+    for label in (charset, in_page.group(1).decode("ascii") if in_page else "", "utf-8"):
+        if label:
+            try:
+                return body.decode(map_encoding_to_html5(label) or label)
+            except (UnicodeDecodeError, LookupError):
+                continue
+    return body.decode(detect_encoding(body) or "utf-8", "replace")
+
+
+def complexity(html: str) -> int:
+    """How deeply elements are nested, at most, or how many attributes an element has, if that is more.
+
+    Elements whose end is implied by what follows do not count.
+    """
+    level = deepest = at = 0
+    while tag := TAG.search(html, at):
+        closing, name = tag.group(1), tag.group(2).lower()
+        at = tag.end()
+        if html.find(">", at, at + LONG_TAG) < 0:
+            deepest = max(deepest, len(html[at : at + 16 * LONG_TAG].partition(">")[0].split()))
+            if deepest > MAX_COMPLEXITY:
+                break
+        if name in RAW_TEXT and not closing:  # what looks like a tag in there is none
+            end = html.find(f"</{tag.group(2)}", at)
+            if end < 0:
+                break
+            at = end + 2 + len(name)
+        elif name not in UNNESTED:
+            level = max(0, level - (name != "option")) if closing else level + 1  # options: as many, as slow
+            deepest = max(deepest, level)
+    return deepest
+
+
+def extract_text(html: str, main_content: bool, skip_elements: Sequence[str]) -> tuple[str, str]:
+    """Text and title of a page. Lines, lists and preformatted text keep their shape.
+
+    `main_content` leaves out navigation and the like by resiliparse's heuristics; `skip_elements` are CSS selectors of
+    what else to leave out. Where the heuristics find nothing worth mentioning (less than 1% of the characters) the
+    whole text is taken: inside running text they drop what stands between two links, such as a comma or an article.
+    """
+    from resiliparse.extract.html2text import extract_plain_text
+    from resiliparse.parse.html import HTMLTree
+
+    tree = HTMLTree.parse(html)
+    title = " ".join((tree.title or "").split())
+    extract = partial(extract_plain_text, tree, preserve_formatting=True, skip_elements=list(skip_elements) or None)
+    text: str = extract(main_content=False)
+    if main_content:
+        main: str = extract(main_content=True)
+        if len(main) < (1 - NEGLIGIBLE) * len(text):
+            text = main
+    if "<pre" not in html and "<PRE" not in html:  # here a tab can only be the border of two table cells
+        text = re.sub(r"(?<=\S)\t+(?=\S)", "\t", text)
+        text = re.sub(r"^[ \xa0]*\t+|(?<=\xa0)\t+", "", text, flags=re.MULTILINE)
+    return text, title
+
+
+def check_selectors(selectors: Sequence[str], where: str) -> None:
+    """Try each CSS selector.
+
+    Raises:
+        UserError: one is no valid selector.
+    """
+    from resiliparse.extract.html2text import extract_plain_text
+
+    for selector in selectors:
+        try:
+            extract_plain_text("<p>", skip_elements=[selector])
+        except ValueError as error:
+            raise UserError(f"{where}: {selector!r} is no CSS selector ({error})") from None

@@ -1,0 +1,68 @@
+"""Links of a page, and which of them the crawl follows."""
+
+import re
+from collections.abc import Iterator, Mapping
+from urllib.parse import urlsplit
+
+from scrapy.http import HtmlResponse
+from scrapy.linkextractors import IGNORED_EXTENSIONS
+from scrapy.linkextractors.lxmlhtml import LxmlLinkExtractor
+from w3lib.url import canonicalize_url, safe_url_string
+
+from tasks.web.frontier import Link
+from tasks.web.sources import WebSource
+
+MAX_URL_LENGTH = 2000  # beyond lie session state and traps
+BINARY = frozenset(f".{extension}" for extension in IGNORED_EXTENSIONS)
+
+
+class Scope:
+    """What belongs to a crawl: the rules of its source, as a decision on URLs."""
+
+    def __init__(self, source: WebSource) -> None:
+        self._allow = [re.compile(pattern) for pattern in source.allow]
+        self._deny = [re.compile(pattern) for pattern in source.deny]
+        self._hosts = {_host(url) for url in source.start}
+
+    def link(self, url: str) -> Link:
+        """The link to `url`; its key is the canonical URL (w3lib): fragment dropped, query sorted, escapes normalised."""
+        url = safe_url_string(url).partition("#")[0]
+        return Link(canonicalize_url(url), url, self._excluded(url))
+
+    def start(self, url: str) -> Link:
+        """A start URL: part of the crawl whatever the patterns say."""
+        return self.link(url)._replace(excluded=None)
+
+    def _excluded(self, url: str) -> str | None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https"):
+            return "no http URL"
+        if len(url) > MAX_URL_LENGTH:
+            return f"longer than {MAX_URL_LENGTH} characters"
+        if not self._allow and _host(url) not in self._hosts:
+            return "another host than the start's"
+        if self._allow and not any(pattern.search(url) for pattern in self._allow):
+            return "no pattern of allow fits"
+        for pattern in self._deny:
+            if pattern.search(url):
+                return f"deny: {pattern.pattern}"
+        if any(parts.path.lower().endswith(extension) for extension in BINARY):
+            return "the suffix is that of no text"
+        return None
+
+
+def _host(url: str) -> str:
+    """Host and port; a site with and without `www.` is the same site."""
+    parts = urlsplit(url)
+    return parts.netloc.rpartition("@")[2].lower().removeprefix("www.")
+
+
+def links_of(url: str, headers: Mapping[str, str], body: bytes, scope: Scope) -> Iterator[Link]:
+    """The links of the HTML page `body` at `url`, in the order of the page."""
+    page = HtmlResponse(url, headers=dict(headers), body=body)
+    extractor = LxmlLinkExtractor(deny_extensions=[], unique=True)
+    for link in extractor.extract_links(page):
+        try:
+            yield scope.link(link.url)
+        except ValueError:  # not even a URL, such as http://[
+            yield Link(link.url, link.url, "no valid URL")

@@ -1,0 +1,88 @@
+"""Host names to addresses for the crawler, refusing addresses that are not on the public Internet.
+
+The check stands where the connection's address comes from: a name that first resolves to a public address and then to
+a private one (DNS rebinding) is refused as well.
+"""
+
+import ipaddress
+import urllib.request
+from typing import Any
+from urllib.parse import urlsplit
+
+from twisted.internet.interfaces import IHostnameResolver, IResolutionReceiver
+from zope.interface import implementer  # type: ignore[import-untyped]
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address belongs to the public Internet (IANA's special-purpose registries).
+
+    Raises:
+        ValueError: `address` is no IP address.
+    """
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner = ip.ipv4_mapped or ip.sixtofour
+        if inner is not None:
+            ip = inner
+    return ip.is_global and not ip.is_multicast
+
+
+def is_literal(host: str) -> bool:
+    """Whether `host` is an IP address rather than a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+@implementer(IHostnameResolver)
+class GuardedResolver:
+    """Resolves by the system's resolver; with `CRAWL_ALLOW_PRIVATE` unset, names with an address that is not public fail.
+
+    `refused` tells why: name → address. A proxy named in the environment is the user's own choice and is not checked.
+    """
+
+    refused: dict[str, str] = {}  # noqa: RUF012  Scrapy makes the resolver; a crawl has its process to itself
+
+    def __init__(self, reactor: Any, allow_private: bool) -> None:
+        self._reactor, self._inner, self._allow_private = reactor, reactor.nameResolver, allow_private
+        self._proxies = {
+            urlsplit(url if "//" in url else f"//{url}").hostname for url in urllib.request.getproxies().values()
+        }
+
+    @classmethod
+    def from_crawler(cls, crawler: Any, reactor: Any) -> "GuardedResolver":
+        return cls(reactor, crawler.settings.getbool("CRAWL_ALLOW_PRIVATE"))
+
+    def install_on_reactor(self) -> None:
+        self._reactor.installNameResolver(self)
+
+    def resolveHostName(self, receiver: Any, hostName: str, *args: Any, **options: Any) -> Any:  # noqa: N802, N803  Twisted's names
+        if not self._allow_private and hostName not in self._proxies:
+            receiver = _Guard(receiver, hostName, self.refused)
+        return self._inner.resolveHostName(receiver, hostName, *args, **options)
+
+
+@implementer(IResolutionReceiver)
+class _Guard:
+    """Holds back a name's addresses until all are known to be public."""
+
+    def __init__(self, receiver: Any, name: str, refused: dict[str, str]) -> None:
+        self._receiver, self._name, self._refused = receiver, name, refused
+        self._addresses: list[Any] = []
+
+    def resolutionBegan(self, resolution: Any) -> None:  # noqa: N802
+        self._receiver.resolutionBegan(resolution)
+
+    def addressResolved(self, address: Any) -> None:  # noqa: N802
+        self._addresses.append(address)
+
+    def resolutionComplete(self) -> None:  # noqa: N802
+        private = [address.host for address in self._addresses if not is_public(address.host)]
+        if private:
+            self._refused[self._name] = private[0]
+        else:
+            for address in self._addresses:
+                self._receiver.addressResolved(address)
+        self._receiver.resolutionComplete()

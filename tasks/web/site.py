@@ -1,0 +1,111 @@
+"""Crawling a source from a stage: the crawler's process started, watched and ended, its pages and log written."""
+
+import errno
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.core.errors import UserError
+from tasks.web.children import child
+from tasks.web.crawl import EXIT_DAMAGED, EXIT_NO_SPACE, CrawlConfig
+from tasks.web.frontier import Frontier
+from tasks.web.sources import WebSource
+from tasks.web.warc import write_warcs
+
+log = logging.getLogger(__name__)
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Crawled:
+    """What a crawl brought. `bytes` are those of the saved pages' bodies as they came over the network."""
+
+    pages: int
+    bytes: int
+    outcomes: dict[str, int]
+
+
+def crawl(source: WebSource, work: Path, pages: Path, crawl_log: Path, site: str = "", server: str = "") -> Crawled:
+    """Crawl `source`; write WARC files to the folder `pages` and every URL's outcome to `crawl_log` (JSONL).
+
+    The frontier in `work` lets a crawl that was killed continue. URLs that begin with `site` are asked of `server`.
+
+    Raises:
+        UserError: not one page was saved; says why, from the crawl log.
+    """
+    state = work / f"{source.name}.sqlite"
+    config = work / f"{source.name}.json"
+    config.write_text(
+        CrawlConfig(source=source, frontier=state.resolve(), site=site, server=server).model_dump_json(),
+        encoding="utf-8",
+    )
+    code = _run(config)
+    if code == EXIT_DAMAGED:
+        log.warning("scrape: %s is damaged; the crawl of %s begins anew", state, source.name)
+        _forget(state)
+        code = _run(config)
+    if code == EXIT_NO_SPACE:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(state))
+    if code:
+        raise RuntimeError(
+            f"scrape: the crawler of {source.name} ended with exit code {code}; its messages stand above"
+        )
+    with _opened(state) as frontier:
+        outcomes = frontier.outcomes()
+        entries = list(frontier.log()) if not outcomes.get("saved") else []
+        if entries:
+            _forget(state)  # else the next start would take the failures for results
+            raise UserError(_nothing_saved(source, entries, outcomes))
+        crawl_log.parent.mkdir(parents=True, exist_ok=True)
+        size = 0
+        with crawl_log.open("w", encoding="utf-8") as file:
+            for entry in frontier.log():
+                file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+                size += int(str(entry.get("bytes", 0))) if entry["outcome"] == "saved" else 0
+        written = write_warcs(frontier.records(), pages)
+        if written != outcomes["saved"]:
+            raise AssertionError(f"{source.name}: {outcomes['saved']} pages saved, {written} written")
+    return Crawled(written, size, outcomes)
+
+
+def _run(config: Path) -> int:
+    command = [sys.executable, "-m", "tasks.web.crawl", "--config", str(config.resolve())]
+    with child(command, folder=ROOT) as process:
+        return process.wait()
+
+
+@contextmanager
+def _opened(state: Path) -> Iterator[Frontier]:
+    frontier = Frontier(state)
+    try:
+        yield frontier
+    finally:
+        frontier.close()
+
+
+def _forget(state: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        state.with_name(state.name + suffix).unlink(missing_ok=True)
+
+
+def _nothing_saved(source: WebSource, entries: list[dict[str, object]], outcomes: dict[str, int]) -> str:
+    tried = [entry for entry in entries if entry["outcome"] not in ("excluded", "too_deep", "page_limit")]
+    shown = "; ".join(
+        f"{entry['url']}: {entry['outcome']}" + (f" ({entry['detail']})" if entry.get("detail") else "")
+        for entry in tried[:3]
+    )
+    hints = {
+        "robots": "robots.txt forbids what was asked for: choose other pages, or ask the site's owner.",
+        "private_address": "For a site of your own network set allow_private: true.",
+        "redirect": "Start at the address that it redirects to, or let `allow` match it.",
+        "unresolved": "Check the address and the network.",
+        "connection_refused": "Check that the server runs, and the network.",
+        "timeout": "Check the network, or raise `timeout`.",
+    }
+    hint = next((text for name, text in hints.items() if outcomes.get(name)), "Check `start`, `allow` and `deny`.")
+    return f"scrape: source {source.name}: not one page could be saved. {shown}. {hint}"

@@ -1,0 +1,119 @@
+"""Where text comes from: the kinds of source that `scrape.sources` may list."""
+
+import re
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+USER_AGENT = "Textmill/0.1 (builds a text corpus; obeys robots.txt)"
+
+
+class _Source(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9_-]*$",
+        max_length=64,
+        description="Names the source in every document; lower case letters, digits, - and _.",
+    )
+    licence: str | None = Field(
+        default=None, description="Recorded with every document, e.g. CC-BY-4.0; null: not known."
+    )
+
+
+class WebSource(_Source):
+    """A website, crawled breadth first over HTTP."""
+
+    kind: Literal["web"] = "web"
+    start: tuple[str, ...] = Field(min_length=1, description="URLs to begin with (http or https).")
+    allow: tuple[str, ...] = Field(
+        default=(),
+        description="Regular expressions; a link is followed if one is found in its URL. None: the start's hosts.",
+    )
+    deny: tuple[str, ...] = Field(
+        default=(), description="Regular expressions; a link in whose URL one is found is left out."
+    )
+    depth: int = Field(default=10, ge=0, le=1000, description="Links from a start URL at most.")
+    max_pages: int = Field(
+        default=1000, ge=1, description="Pages to save at most; the nearest to the start come first."
+    )
+    max_bytes: int = Field(
+        default=10_000_000,
+        ge=1,
+        description="Bytes of one page at most, before and after decompression; larger are left out.",
+    )
+    delay: float = Field(
+        default=0.5, ge=0, le=3600, description="Seconds between requests to a host; robots.txt may ask for more."
+    )
+    concurrency: int = Field(default=4, ge=1, le=64, description="Requests at the same time, over all hosts.")
+    timeout: float = Field(default=30.0, gt=0, le=3600, description="Seconds for one request.")
+    retries: int = Field(
+        default=3, ge=0, le=20, description="Further tries after a time-out, a lost connection, 429 or 5xx."
+    )
+    retry_delay: float = Field(
+        default=1.0, ge=0, le=3600, description="Seconds before the first retry; doubles each time."
+    )
+    redirects: int = Field(default=10, ge=0, le=50, description="Redirects in a row at most.")
+    allow_private: bool = Field(
+        default=False,
+        description="Visit hosts whose address is private, loopback or link-local (an intranet, this machine).",
+    )
+    user_agent: str = Field(
+        default=USER_AGENT,
+        pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+(/| |$)",
+        description="Name a contact for a large crawl.",
+    )
+
+    @field_validator("start")
+    @classmethod
+    def _http(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for url in urls:
+            if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+                raise ValueError(f"{url!r} is no http or https URL")
+        return urls
+
+    @field_validator("allow", "deny")
+    @classmethod
+    def _patterns(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in patterns:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+        return patterns
+
+
+class PydocSource(_Source):
+    """Python's own documentation server over the standard library, started on loopback and crawled over HTTP."""
+
+    kind: Literal["pydoc"] = "pydoc"
+    licence: str | None = "PSF-2.0"
+    max_pages: int = Field(
+        default=5000, ge=1, description="Pages to save at most; the nearest to the index come first."
+    )
+
+
+class FilesSource(_Source):
+    """Local files."""
+
+    kind: Literal["files"] = "files"
+    paths: tuple[str, ...] = Field(min_length=1, description="Globs (** too), relative to the root of the project.")
+    format: Literal["auto", "jsonl", "parquet", "text", "html"] = Field(
+        default="auto",
+        description="auto goes by the suffix: jsonl, ndjson; parquet; txt, text, md, rst; html, htm, xhtml.",
+    )
+    text_column: str = Field(default="text", min_length=1, description="Key or column with the text (JSONL, Parquet).")
+    messages_column: str = Field(
+        default="messages", min_length=1, description="Key or column with role and content pairs."
+    )
+
+
+class PackageSource(_Source):
+    """Conversations that an installed Python package carries."""
+
+    kind: Literal["package"] = "package"
+    package: Literal["chitchat-dataset"] = Field(description="The package, as pip names it.")
+
+
+Source = Annotated[WebSource | PydocSource | FilesSource | PackageSource, Field(discriminator="kind")]

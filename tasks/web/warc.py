@@ -1,0 +1,72 @@
+"""WARC 1.1 (ISO 28500): pages to records, records to files. Everything in them follows from what was fetched."""
+
+import io
+import uuid
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from http import HTTPStatus
+from pathlib import Path
+from typing import IO
+
+PAGES_A_FILE = 100
+"""Small files, so that the pages can be shared out among workers."""
+
+NO_DATE = "1970-01-01T00:00:00Z"
+"""WARC-Date of local files. The standard demands one, and a file's own differs from checkout to checkout."""
+
+
+def response_record(
+    url: str,
+    date: str,
+    status: int,
+    protocol: str,
+    headers: Sequence[tuple[str, str]],
+    body: bytes,
+    ip_address: str | None = None,
+) -> bytes:
+    """A gzip member with one `response` record. `body` is as it came, content codings included; `date` is ISO 8601 UTC.
+
+    The transfer coding is gone already, so its header is left out and Content-Length says the body's length.
+    """
+    from warcio.statusandheaders import StatusAndHeaders
+
+    phrase = HTTPStatus(status).phrase if status in HTTPStatus.__members__.values() else ""
+    kept = [pair for pair in headers if pair[0].lower() not in ("transfer-encoding", "content-length", "connection")]
+    http = StatusAndHeaders(f"{status} {phrase}".strip(), [*kept, ("Content-Length", str(len(body)))], protocol)
+    extra = {"WARC-IP-Address": ip_address} if ip_address else {}
+    return _record("response", url, date, body, extra, http)
+
+
+def resource_record(url: str, content_type: str, body: bytes) -> bytes:
+    """A gzip member with one `resource` record: a local file."""
+    return _record("resource", url, NO_DATE, body, {"Content-Type": content_type}, None)
+
+
+def _record(kind: str, url: str, date: str, body: bytes, extra: dict[str, str], http: object) -> bytes:
+    from warcio.warcwriter import WARCWriter
+
+    member = io.BytesIO()
+    writer = WARCWriter(member, gzip=True, warc_version="1.1")
+    identity = uuid.uuid5(uuid.NAMESPACE_URL, f"{kind} {date} {url}")
+    fields = {"WARC-Record-ID": f"<urn:uuid:{identity}>", "WARC-Date": date, **extra}
+    writer.write_record(
+        writer.create_warc_record(
+            url, kind, payload=io.BytesIO(body), length=len(body), warc_headers_dict=fields, http_headers=http
+        )
+    )
+    return member.getvalue()
+
+
+def write_warcs(records: Iterable[bytes], folder: Path) -> int:
+    """Write records to `00000.warc.gz`, ... in `folder`, at most 100 a file. Returns their number."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = 0
+    with ExitStack() as stack:
+        file: IO[bytes] | None = None
+        for record in records:
+            if file is None or written % PAGES_A_FILE == 0:
+                stack.close()
+                file = stack.enter_context((folder / f"{written // PAGES_A_FILE:05d}.warc.gz").open("wb"))
+            file.write(record)
+            written += 1
+    return written

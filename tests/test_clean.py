@@ -1,0 +1,311 @@
+"""Clean: damaged archives, encodings, mending, filters with known values, masks, conversations, and that nothing is lost."""
+
+import gzip
+import io
+import json
+import random
+import string
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from warcio.statusandheaders import StatusAndHeaders
+from warcio.warcwriter import WARCWriter
+
+from tasks.clean import CleanParams, run
+from tasks.core.errors import UserError
+from tasks.core.paths import Inputs, Outputs
+from tasks.text import filters
+from tasks.text.conversation import render
+from tasks.text.documents import REMOVED_SCHEMA, document_id, read_documents, write_documents
+from tasks.text.mask import mask
+from tasks.text.mend import mend
+from tasks.web.archive import read_pages
+from tasks.web.extract import MAX_COMPLEXITY, complexity, decode, extract_text
+
+ALL = ("email", "ip", "phone")
+PROSE = "The quick brown fox jumps over the lazy dog while seven wizards watch from a distant hill and say nothing."
+
+
+@pytest.fixture(autouse=True)
+def _one_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "execution.yaml").write_text("workers: 1\n")
+    monkeypatch.chdir(tmp_path)
+
+
+def member(url: str, body: bytes, kind: str = "text/html; charset=utf-8", status: str = "200 OK") -> bytes:
+    """A gzip member with one response record."""
+    out = io.BytesIO()
+    writer = WARCWriter(out, gzip=True)
+    headers = StatusAndHeaders(status, [("Content-Type", kind)] if kind else [], protocol="HTTP/1.1")
+    date = {"WARC-Date": "2026-01-02T03:04:05Z"}
+    writer.write_record(
+        writer.create_warc_record(url, "response", io.BytesIO(body), http_headers=headers, warc_headers_dict=date)
+    )
+    return out.getvalue()
+
+
+def page(text: str) -> bytes:
+    return f"<html><head><title>A page</title></head><body><p>{text}</p></body></html>".encode()
+
+
+def clean(
+    tmp_path: Path,
+    warc: bytes | None = None,
+    rows: list[dict[str, Any]] | None = None,
+    params: CleanParams | None = None,
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """Run the stage; returns metrics, documents by URL, removed by URL."""
+    folder = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
+    scrape = folder / "scrape"
+    for name in ("scrape/web/site", "out", "work"):
+        (folder / name).mkdir(parents=True)
+    (scrape / "sources.json").write_text('{"site": {"kind": "web", "licence": "CC0"}}')
+    if warc is not None:
+        (scrape / "web/site/00000.warc.gz").write_bytes(warc)
+    if rows is not None:
+        write_documents(rows, scrape / "documents")
+    metrics = run(params or CleanParams(), Inputs({"scrape": scrape}), Outputs(folder / "out", folder / "work"))
+    kept, removed = (read_documents(folder / "out" / name) for name in ("documents", "removed"))
+    assert removed.schema.names == REMOVED_SCHEMA.names
+    assert metrics["documents_in"] == len(kept) + len(removed)
+    return metrics, *({row["url"]: row for row in table.to_pylist()} for table in (kept, removed))
+
+
+def row(url: str, text: str, messages: Any = None) -> dict[str, Any]:
+    meta = {"messages": messages} if messages is not None else {}
+    return {"id": document_id("s", url, text.encode()), "url": url, "source": "s", "text": text, "meta": meta}
+
+
+def test_a_page_becomes_a_document(tmp_path: Path) -> None:
+    body = page(PROSE)
+    _, kept, _ = clean(tmp_path, member("http://a/1", body))
+    document = kept["http://a/1"]
+    assert document["text"] == PROSE
+    assert document["id"] == document_id("site", "http://a/1", body)
+    assert (document["lang"], document["licence"], document["source"]) == ("en", "CC0", "site")
+    assert document["fetched_at"].isoformat() == "2026-01-02T03:04:05+00:00"
+    assert json.loads(document["meta"])["title"] == "A page"
+
+
+def test_damaged_archive_gives_up_only_what_is_damaged(tmp_path: Path) -> None:
+    good = [member(f"http://a/{n}", page(f"{PROSE} Number {n} of them.")) for n in range(4)]
+    flipped = bytearray(good[1])
+    flipped[len(flipped) // 2] ^= 0xFF
+    no_record = gzip.compress(b"this is no WARC record\r\n\r\n")
+    metrics, kept, removed = clean(tmp_path, good[0] + bytes(flipped) + good[2] + no_record + good[3] + good[0][:-20])
+    assert sorted(kept) == ["http://a/0", "http://a/2", "http://a/3"]
+    assert metrics["removed"] == {"broken_record": 3}
+    assert {r["reason"] for r in removed.values()} == {"broken_record"}
+    assert sorted(int(url.rpartition("#")[2]) for url in removed)[0] == len(good[0])
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.binary(max_size=300), st.integers(0, 10_000))
+def test_no_damage_stops_the_reader(tmp_path_factory: pytest.TempPathFactory, noise: bytes, cut: int) -> None:
+    path = tmp_path_factory.mktemp("warc") / "x.warc.gz"
+    good = member("http://a/1", page(PROSE))
+    cut %= len(good)
+    path.write_bytes(good + good[:cut] + noise + good)
+    urls = [p.url for p in read_pages(path, 10_000) if p.problem is None]
+    assert urls == ["http://a/1"] * 2
+
+
+def test_pages_that_are_refused(tmp_path: Path) -> None:
+    noise = random.Random(0).randbytes(4000)
+    words = [f"{word}{other.lower()}" for word in PROSE.split() for other in PROSE.split()]
+    warc = b"".join(
+        [
+            member("http://a/large", page("x" * 60_000_000)),
+            member("http://a/gone", page(PROSE), status="404 Not Found"),
+            member("http://a/image", noise, "image/png"),
+            member("http://a/noise", noise, "text/html"),
+            member("http://a/deep", b"<div>" * 200_000 + PROSE.encode()),
+            member("http://a/attributes", b"<p " + b" ".join(b"a%d=1" % n for n in range(100_000)) + b">x"),
+            member("http://a/empty", b""),
+            member("http://a/plain", PROSE.encode(), "text/plain"),
+            member("http://a/untyped", page(PROSE), ""),
+            member("http://a/line", page(" ".join(random.Random(1).choices(words, k=800_000)))),
+        ]
+    )
+    _, kept, removed = clean(tmp_path, warc)
+    assert {url[9:]: row["reason"] for url, row in removed.items()} == {
+        "large": "page_too_large",
+        "gone": "http_status",
+        "image": "content_type",
+        "noise": "unreadable",
+        "deep": "page_too_complex",
+        "attributes": "page_too_complex",
+        "empty": "empty",
+    }
+    assert sorted(url[9:] for url in kept) == ["line", "plain", "untyped"]
+    assert kept["http://a/plain"]["text"] == kept["http://a/untyped"]["text"] == PROSE
+
+
+@pytest.mark.parametrize(
+    ("body", "charset"),
+    [
+        ("Grüße, 日本".encode(), ""),
+        ("\ufeffGrüße, 日本".encode(), "iso-8859-1"),
+        ("Grüße, 日本".encode("utf-16"), ""),
+        ("<meta charset='shift_jis'>日本".encode("shift_jis"), ""),
+        ("Grüße – “so”".encode("cp1252"), "iso-8859-1"),
+        ("Grüße".encode(), "no-such-charset"),
+        ("Привет, как дела? Это обычный русский текст, который надо узнать.".encode("koi8-r"), ""),
+    ],
+)
+def test_encodings(body: bytes, charset: str) -> None:
+    for codec in ("utf-8-sig", "utf-16", "shift_jis", "cp1252", "koi8-r"):
+        try:
+            expected = body.decode(codec)
+        except UnicodeDecodeError:
+            continue
+        if decode(body, charset) == expected:
+            return
+    pytest.fail(decode(body, charset))
+
+
+def test_extraction_keeps_signatures_indentation_and_link_lists() -> None:
+    html = (
+        "<html><body><nav><a href=/>Home</a> <a href=/a>About us and more</a></nav><main><h1>module</h1><dl><dt>"
+        "<strong>f</strong>(a, b=1, *, key=None)</dt><dd><span>Return&nbsp;a.<br>&nbsp;&nbsp;&nbsp;&nbsp;return&nbsp;a"
+        "</span></dd></dl><script>var x = 1</script></main><footer>Copyright somebody</footer></body></html>"
+    )
+    text = mend(extract_text(html, True, [])[0], False)
+    assert "f(a, b=1, *, key=None)\nReturn a.\n    return a" in text
+    assert not any(word in text for word in ("Home", "Copyright", "var x"))
+    links = "See <a href=#a>A</a>,&nbsp;<a href=#b>B</a>,&nbsp;<a href=#c>C</a> here."
+    html = f"<html><body><p>{links}</p>{f'<p>{PROSE}</p>' * 9}</body></html>"
+    assert mend(extract_text(html, True, [])[0], False).startswith("See A, B, C here.")
+    assert "somebody" not in extract_text(html, False, ["footer"])[0]
+
+
+def test_complexity_counts_what_nests() -> None:
+    assert complexity("<p>x<br><li>" * 5000) == 0
+    assert complexity("<div>" * 30 + "</div>" * 30) == 30
+    assert complexity("<script>if (a<b) {'" + "<div>" * 5000 + "'}</script><b>x</b>") == 1
+    assert complexity("<div>" * 5000) > MAX_COMPLEXITY
+
+
+def test_mending() -> None:
+    assert mend("cafÃ© â€œsoâ€\x9d", True) == "café “so”"
+    assert mend("e\u0301te\u0301", True) == "été"
+    assert mend("a\x00b\u200bc\ufeffd\x1b[31m", True) == "abcd"
+    assert mend("one\u00a0two  \r\n\r\n\r\n\r\n    three\t\u2028four", True) == "one two\n\n    three\nfour"
+    assert mend("I &lt;3 you", True) == "I <3 you"
+    assert mend("write &lt; for <", False) == "write &lt; for <"
+    assert mend("👩\u200d👩\u200d👧", True) == "👩\u200d👩\u200d👧"
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=80))
+def test_mended_text_is_clean(text: str) -> None:
+    mended = mend(text, False)
+    assert not any(unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\t" for character in mended)
+    assert unicodedata.is_normalized("NFC", mended)
+    assert "\n\n\n" not in mended
+    assert all(line == line.rstrip() for line in mended.split("\n"))
+
+
+def test_measures_have_known_values() -> None:
+    assert filters.character_entropy("abcd" * 9) == 2.0
+    assert filters.character_entropy("aaaa") == 0.0
+    assert filters.duplicate_line_ratio("abcd\nabcd\nab\n\n") == 4 / 10
+    assert filters.symbol_ratio("ab ++ c!") == 3 / 6
+    assert filters.top_ngram_ratio("a b a b c d", 2) == 4 / 6
+    assert filters.top_ngram_ratio("a b c d", 2) == 0.0
+    assert filters.zlib_ratio("a" * 100_000) < 0.01
+
+
+def test_each_filter_names_its_reason(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    noise = "".join(rng.choices(string.ascii_letters + string.digits, k=3000))
+    texts = {
+        "too_short": "short",
+        "too_long": PROSE + " And more of it." * 2,
+        "symbol_ratio": "!?" * 30 + " what is this about",
+        "duplicate_lines": "\n".join(["again and again it is one line"] * 9),
+        "top_ngram": "well then " * 4 + "this is it",
+        "character_entropy": "aaaaaaaaaaaaaaaaaaaaaaaaaab",
+        "zlib_ratio_high": noise,
+        "language": "Der schnelle braune Fuchs springt über den faulen Hund, während sieben Zauberer zusehen und schweigen.",
+        "unreadable": "\x00\x01\ufffd" * 5 + PROSE,
+        "empty": " \n\t",
+        "kept": PROSE,
+    }
+    loose = CleanParams(max_characters=len(PROSE) if len(PROSE) > 3000 else 3000)
+    rows = [row(name, text * (30 if name == "too_long" else 1)) for name, text in texts.items()]
+    metrics, kept, removed = clean(tmp_path, rows=rows, params=loose)
+    assert {url: row["reason"] for url, row in removed.items()} == {name: name for name in texts if name != "kept"}
+    assert list(kept) == ["kept"]
+    assert metrics["removed"] == dict.fromkeys(sorted(set(texts) - {"kept"}), 1)
+    assert removed["too_short"]["detail"] == "5 characters < 20"
+    assert removed["language"]["text"] == texts["language"]
+    _, kept, _ = clean(tmp_path, rows=[row("de", texts["language"])], params=CleanParams(languages=None))
+    assert kept["de"]["lang"] == "de"
+
+
+PERSONAL = {
+    "Write to Jane.Doe+x@mail.example.org, please": "Write to email@example.com, please",
+    "from 93.184.216.34:80 and 2606:2800:220:1::34.": "from 192.0.2.1:80 and 2001:db8::1.",
+    "call (808) 782-1557 or 415-555-2671 now": "call +1-202-555-0100 or +1-202-555-0100 now",
+    "call +49 30 901820 or +44 20 7946 0958.": "call +1-202-555-0100 or +1-202-555-0100.",
+}
+UNTOUCHED = [
+    "version 23.45.67.89, v103.2.1.40, ==21.22.23.24, 1.2.3.4 and 1.3.6.1.4.1",
+    "2024-01-15 12:34:56+05:30, 15.01.2024, 2024-10-2024",
+    "127.0.0.1 10.1.2.3 0.0.0.0 255.255.255.0 x[2000::3] std::pair a[::2] ::1",
+    "d41d8cd98f00b204e9800998ecf8427e 550e8400-e29b-41d4-a716-446655440000 ISBN 978-0-13-468599-1",
+    "@property user@host 00:1B:44:11:3A:B7 3.14159265 10 000 000 200 300 4000",
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), PERSONAL.items())
+def test_personal_data_is_masked(text: str, expected: str) -> None:
+    assert mask(text, ALL)[0] == expected
+
+
+@pytest.mark.parametrize("text", UNTOUCHED)
+def test_what_is_not_personal_stays(text: str) -> None:
+    masked, counts = mask(text, ALL)
+    assert masked == text
+    assert not any(counts.values())
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from([*PERSONAL, *UNTOUCHED, *"@.:+-( )\n19a", "555", "+1", "::", "1.2."]), max_size=12))
+def test_masking_twice_is_masking_once(parts: list[str]) -> None:
+    once, _ = mask("".join(parts), ALL)
+    again, counts = mask(once, ALL)
+    assert again == once
+    assert not any(counts.values())
+
+
+def test_conversations_are_cleaned_by_message(tmp_path: Path) -> None:
+    def turns(*contents: str) -> list[dict[str, str]]:
+        return [{"role": ("user", "assistant")[n % 2], "content": content} for n, content in enumerate(contents)]
+
+    said = turns("Hello there, cafÃ© at noon?", "Mail me: a.b@c.org", "\u200b ", "It is a deal, see you there")
+    rows = [row("good", render(said), said), row("gone", "x", turns(" ", "\x00")), row("bad", "x", [{"role": "robot"}])]
+    metrics, kept, removed = clean(tmp_path, rows=rows)
+    messages = json.loads(kept["good"]["meta"])["messages"]
+    assert messages == [
+        {"role": "user", "content": "Hello there, café at noon?"},
+        {"role": "assistant", "content": "Mail me: email@example.com\nIt is a deal, see you there"},
+    ]
+    assert kept["good"]["text"] == render(messages)
+    assert {url: r["reason"] for url, r in removed.items()} == {"gone": "empty", "bad": "malformed_conversation"}
+    assert metrics["messages"] == {"empty": 3, "in": 6, "joined": 1, "out": 2}
+    assert metrics["masked"]["email"] == 1
+
+
+def test_nothing_left_is_said_with_reasons(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none of the 2 documents .* too_short 1.*params\.yaml: clean"):
+        clean(tmp_path, rows=[row("a", "x"), row("b", "!" * 50)])
+    with pytest.raises(UserError, match=r"scrape\.sources"):
+        clean(tmp_path)
+    with pytest.raises(UserError, match=r"clean\.skip_elements: 'p\[\['"):
+        clean(tmp_path, rows=[row("a", PROSE)], params=CleanParams(skip_elements=("p[[",)))

@@ -1,0 +1,216 @@
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tasks.decontaminate
+from tasks.core.errors import UserError
+from tasks.core.paths import Inputs, Outputs
+from tasks.decontaminate import DecontaminateParams, run
+from tasks.text import conversation, ngrams
+from tasks.text.conversation import render
+from tasks.text.documents import read_documents, read_shard, shard_paths, write_documents, write_shard
+
+RNG = random.Random(0)
+WORDS = ["".join(RNG.choices("abcdefghijklmnopqrstuvwxyz", k=RNG.randint(2, 9))) for _ in range(3000)]
+
+
+def prose(seed: int, words: int = 120) -> str:
+    rng = random.Random(seed)
+    return " ".join(rng.choice(WORDS) for _ in range(words))
+
+
+def altered(text: str, seed: int, share: float) -> str:
+    """`text` with this share of its words replaced, its case and punctuation changed."""
+    rng = random.Random(seed)
+    words = [rng.choice(WORDS) if rng.random() < share else word for word in text.split()]
+    return ", ".join(word.upper() if rng.random() < 0.3 else word for word in words)
+
+
+def talk(seed: int, turns: int = 6):
+    return [{"role": ("user", "assistant")[turn % 2], "content": prose(seed * 100 + turn, 12)} for turn in range(turns)]
+
+
+@pytest.fixture(autouse=True)
+def _one_worker(tmp_path, monkeypatch):
+    (tmp_path / "execution.yaml").write_text("workers: 1\n")
+    monkeypatch.chdir(tmp_path)
+
+
+def decontaminate(folder: Path, train: list[str], validation=(), items=(), name="out", per_shard=7, **params):
+    """Run the stage over texts and held-out items (id, kind, messages); returns kept ids, removed rows, metrics."""
+    rows = [{"id": f"t{n}", "text": text, "source": "s"} for n, text in enumerate(train)]
+    rows += [{"id": f"v{n}", "text": text, "source": "s"} for n, text in enumerate(validation)]
+    if not (folder / "documents").exists():
+        for start in range(0, len(rows), per_shard):
+            write_documents(rows[start : start + per_shard], folder / "documents", prefix=f"{start:05d}-")
+        for shard in shard_paths(folder / "documents"):
+            ids = read_shard(shard, ["id"])["id"].to_pylist()
+            split = ["train" if name.startswith("t") else "validation" for name in ids]
+            write_shard(pa.table({"id": ids, "split": split}), folder / "split" / shard.name)
+        held_out = [{"id": i, "source": "s", "kind": kind, "messages": said} for i, kind, said in items]
+        write_shard(pa.Table.from_pylist(held_out, schema=conversation.SCHEMA), folder / "held_out" / "0.parquet")
+    outputs = Outputs(folder / name, folder / f"{name}.work")
+    outputs.root.mkdir()
+    outputs.work.mkdir()
+    inputs = Inputs({key: folder / key for key in ("documents", "split", "held_out")})
+    metrics = run(DecontaminateParams(**params), inputs, outputs)
+    json.dumps(metrics, allow_nan=False)
+    kept, removed = read_documents(outputs.root / "documents"), read_documents(outputs.root / "removed").to_pylist()
+    assert metrics["documents_in"] == len(rows) == len(kept) + len(removed)
+    assert all((row["split"] == "train") == row["id"].startswith("t") for row in kept.to_pylist())
+    assert all(row["reason"] == "contaminated" and row["matched"] and row["id"].startswith("t") for row in removed)
+    return set(kept["id"].to_pylist()), {row["id"]: row for row in removed}, metrics
+
+
+def test_every_planted_leak_goes_and_nothing_else(tmp_path):
+    unrelated = [prose(1000 + n) for n in range(60)]
+    conversations = [talk(n) for n in range(8)]
+    answers = [prose(5000 + n, 11) for n in range(8)]
+    validation = [prose(6000 + n, 200) for n in range(8)]
+    leaks, matched = [], []
+    for n in range(8):
+        contents = " \n".join(turn["content"] for turn in conversations[n])
+        leaks += [
+            f"{prose(7000 + n)}\n{contents}\n{prose(7100 + n)}",  # wrapped in other text, without the speakers
+            render(conversations[n]),
+            altered(contents, n, 0.04),
+            f"{prose(7200 + n)} {answers[n]}. {prose(7300 + n)}",
+            altered(validation[n], n, 0.04),
+            f"{prose(7400 + n)} {validation[n]}",
+            " ".join(validation[n].split()[40:140]),  # a part of it
+        ]
+        matched += [f"c{n}"] * 3 + [f"q{n}"] + [f"v{n}"] * 3
+    items = [(f"c{n}", "conversation", said) for n, said in enumerate(conversations)]
+    items += [
+        (f"q{n}", "question", [{"role": "user", "content": f"What is {n}?"}, {"role": "assistant", "content": answer}])
+        for n, answer in enumerate(answers)
+    ]
+    kept, removed, metrics = decontaminate(tmp_path, [*unrelated, *leaks], validation, items)
+    assert kept == {f"t{n}" for n in range(60)} | {f"v{n}" for n in range(8)}
+    assert [removed[f"t{60 + n}"]["matched"] for n in range(len(leaks))] == matched
+    assert metrics["removed"] == {"contaminated": len(leaks)}
+    assert metrics["removed_for"] == {"conversation": 24, "document": 24, "question": 8}
+    assert metrics["train"]["documents"] == 60
+
+
+def test_overlap_is_the_share_by_definition(tmp_path):
+    """Against sets of n-grams of plain Python, for texts that share parts of every size."""
+    held, n = prose(1, 150), 8
+    parts = [prose(50 + k, 100) + " " + " ".join(held.split()[: 15 * k]) for k in range(11)]
+    _, removed, _ = decontaminate(tmp_path, parts, [held], ngram=n, max_overlap=0.3)
+
+    def grams(text):
+        words = text.split()
+        return {tuple(words[i : i + n]) for i in range(len(words) - n + 1)}
+
+    shares = {
+        f"t{k}": len(grams(part) & grams(held)) / min(len(grams(part)), len(grams(held)))
+        for k, part in enumerate(parts)
+    }
+    assert set(removed) == {name for name, share in shares.items() if share >= 0.3} != set(shares)
+    for name, row in removed.items():
+        assert row["similarity"] == pytest.approx(shares[name], abs=1e-6)
+
+
+def test_boilerplate_is_no_leak_but_a_copy_in_many_documents_is(tmp_path):
+    inherited = prose(1, 40)  # what every page says
+    held = f"{prose(2, 60)} {inherited}"
+    pages = [f"{prose(100 + n, 60)} {inherited}" for n in range(20)]
+    copies = [f"{prose(200 + n, 60)} {held}" for n in range(20)]
+    kept, removed, metrics = decontaminate(tmp_path, [*pages, *copies], [held])
+    assert kept == {f"t{n}" for n in range(20)} | {"v0"}
+    assert len(removed) == 20
+    assert metrics["held_out"]["boilerplate_ngrams"] > 0
+
+
+def test_short_answers_are_looked_for_as_a_whole(tmp_path):
+    def question(number, answer):
+        said = [{"role": "user", "content": "What?"}, {"role": "assistant", "content": answer}]
+        return (f"q{number}", "question", said)
+
+    items = [question(0, "Closes the file for good."), question(1, "Yes, gladly."), question(2, "Reads one more line.")]
+    train = [
+        f"{prose(1)}\nfile.close()\nCloses the FILE, for good.\n{prose(2)}",
+        "yes gladly",  # too short to tell anything
+        f"Closes the file {prose(3)} for good.",
+        "Reads one more line",
+    ]
+    _, removed, metrics = decontaminate(tmp_path, train, (), items)
+    assert {name: row["matched"] for name, row in removed.items()} == {"t0": "q0", "t3": "q2"}
+    assert metrics["held_out"]["too_short"] == 4  # three questions and an answer
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.text("ab c", max_size=30), max_size=8), st.lists(st.text("ab c", max_size=30), max_size=6), st.data()
+)
+def test_best_is_what_counting_pair_by_pair_gives(texts, held, data):
+    n = 4
+    index = ngrams.Index.of([str(k) for k in range(len(held))], held, n, [False] * len(held))
+    hits = index.hits(texts)
+    total = index.frequencies(hits, np.ones(len(texts), bool))[0]
+    most = data.draw(st.integers(0, 3))
+    ignored = [total > most, *[np.zeros(len(group), bool) for group in index.grams[1:]]]
+    item, share = index.best(hits, ignored)
+
+    def grams(text):
+        words = text.split()
+        return {tuple(words[i : i + n]) for i in range(len(words) - n + 1)}
+
+    sets = [grams(text) for text in texts]
+    known = set().union(*map(grams, held))
+    common = {gram for gram in known if sum(gram in other for other in sets) > most}
+    for row, mine in enumerate(sets):
+        pairs = []
+        for theirs in map(grams, held):
+            a, b = mine - common, theirs - common
+            pairs.append(len(a & b) / min(len(a), len(b)) if a and b else 0.0)
+        best = max(pairs, default=0.0)
+        assert share[row] == pytest.approx(best)
+        assert item[row] == (pairs.index(best) if best else -1)
+
+
+def test_the_gate_fails_the_pipeline(tmp_path, monkeypatch):
+    """A stage that forgets to remove does not get past its own check."""
+    monkeypatch.setattr(tasks.decontaminate, "_divide", _keeps_everything)
+    with pytest.raises(UserError, match="1 training documents still hold held-out items, such as t1"):
+        decontaminate(tmp_path, [prose(1), prose(2)], [prose(2)])
+
+
+def _keeps_everything(shard: Path, target: Path, split: Path, **_):
+    table = read_shard(shard).append_column("split", read_shard(split / shard.name)["split"])
+    write_shard(table, target / "documents" / shard.name)
+    return {}
+
+
+def test_nothing_held_out(tmp_path, caplog):
+    kept, _, _ = decontaminate(tmp_path, [prose(1), ""])
+    assert kept == {"t0", "t1"}
+    assert "nothing is held out" in caplog.text
+
+
+def test_a_split_of_other_documents(tmp_path):
+    decontaminate(tmp_path, [prose(1)], [prose(2)])
+    [shard] = shard_paths(tmp_path / "split")
+    write_shard(pa.table({"id": ["x", "y"], "split": ["train", "train"]}), shard)
+    with pytest.raises(UserError, match=r"names other documents .* dvc repro instruct"):
+        decontaminate(tmp_path, [prose(1)], [prose(2)], name="again")
+
+
+def test_same_bytes_for_any_number_of_workers(tmp_path):
+    train = [prose(n) for n in range(30)] + [prose(100 + n) + prose(n) for n in range(200, 210)]
+    contents = []
+    for workers in (1, 2):
+        (tmp_path / "execution.yaml").write_text(f"workers: {workers}\n")
+        name = f"out{workers}"
+        _, removed, metrics = decontaminate(tmp_path, train, [prose(n) for n in range(200, 205)], name=name)
+        files = {p.relative_to(tmp_path / name): p.read_bytes() for p in (tmp_path / name).rglob("*.parquet")}
+        contents.append((files, removed, metrics))
+    assert contents[0] == contents[1]
+    assert len(contents[0][1]) == 5

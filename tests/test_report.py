@@ -1,0 +1,43 @@
+"""The report: one page without outside references, the same bytes from the same results, readable when things are missing."""
+
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tasks.core.errors import UserError
+from tasks.report import read_curves, read_json
+from tasks.score.charts import bar_chart, line_chart, ticks
+from tasks.score.page import size
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (1.43, 5.9), (-3, 3), (7, 7), (0, 0), (1e-6, 2e-6), (0, 5_867_743)])
+def test_ticks_are_round_and_cover_the_range(low: float, high: float) -> None:
+    found = ticks(low, high)
+    assert found[0] <= low <= high <= found[-1]
+    assert 2 <= len(found) <= 9
+    steps = {round((b - a) / (found[1] - found[0]), 6) for a, b in pairwise(found)}
+    assert steps == {1.0}
+
+
+def test_charts_escape_text_and_survive_emptiness() -> None:
+    chart = line_chart([("<loss>", [0, 1, 2], [3.0, float("nan"), 1.0])], "step", "nats")
+    assert "<loss>" not in chart
+    assert "nan" not in chart
+    assert "no points" in line_chart([("loss", [], [])], "step", "nats")
+    assert "&lt;b&gt;" in bar_chart([("<b>", 1, "x")])
+    assert bar_chart([]).startswith("<svg")
+    assert not re.search(r"https?://", chart)
+
+
+def test_sizes() -> None:
+    assert [size(n) for n in (12, 9_448_144, 1_463_296)] == ["12 bytes", "9.45 MB", "1.46 MB"]
+
+
+def test_broken_inputs_are_named(tmp_path: Path) -> None:
+    (tmp_path / "clean.json").write_text("{")
+    with pytest.raises(UserError, match=r"clean\.json: no valid JSON"):
+        read_json(tmp_path / "clean.json")
+    (tmp_path / "curves.csv").write_text("step,loss,validation\n1,2.5,\n2,2.0,1.9\n")
+    assert read_curves(tmp_path / "curves.csv") == {"step": [1, 2], "loss": [2.5, 2.0], "validation": [None, 1.9]}

@@ -1,0 +1,180 @@
+"""The contract of a stage: whole output or none, a message and an exit code, every run tracked under plain `dvc repro`."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.core.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR
+
+COMMAND = [sys.executable, "-m", "tasks.words"]
+
+
+def stage(project: Path, name: str = "words", **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", f"tasks.{name}"]
+    return subprocess.run(
+        command, cwd=project, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+
+
+def set_params(project: Path, stage: str, **values: Any) -> None:
+    lines = (project / "params.yaml").read_text().splitlines()
+    keep = [line for line in lines if not line.startswith(f"{stage}:")]
+    block = {"text": stage[0], "sleep_s": 0, "fail": False} | values
+    (project / "params.yaml").write_text("\n".join([*keep, f"{stage}: {json.dumps(block)}"]) + "\n")
+
+
+def runs(project: Path) -> list[Any]:
+    """Runs in the project's own MLflow store, oldest first."""
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{project / '.textmill/mlflow.db'}")
+    experiment = client.get_experiment_by_name("textmill")
+    return list(reversed(client.search_runs([experiment.experiment_id])))
+
+
+def test_output_and_metrics_appear_whole(toy: Path) -> None:
+    done = stage(toy)
+    assert done.returncode == 0, done.stderr
+    assert (toy / "data/words/out.txt").read_text() == "w"
+    assert json.loads((toy / "metrics/words.json").read_text()) == {"length": 1}
+    assert not list((toy / "data").glob(".*partial"))
+    assert not (toy / ".textmill/work/words").exists()
+
+
+def test_exit_codes_and_messages(toy: Path) -> None:
+    set_params(toy, "words", fail=True)
+    done = stage(toy)
+    assert done.returncode == EXIT_USER_ERROR
+    assert "records.jsonl: line 3" in done.stderr
+    assert "Traceback" not in done.stderr
+    set_params(toy, "words", tex="x")
+    assert "words.tex: unknown key. Did you mean `text`?" in stage(toy).stderr
+    set_params(toy, "words")
+    missing = stage(toy, "left")
+    assert missing.returncode == EXIT_USER_ERROR
+    assert "data/words is missing" in missing.stderr
+    assert "dvc repro left" in missing.stderr
+    assert not (toy / "data/words").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_stopped_at_any_point_leaves_no_output(toy: Path, number: signal.Signals) -> None:
+    set_params(toy, "words", sleep_s=60)
+    process = subprocess.Popen(COMMAND, cwd=toy, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list((toy / "data").glob(".*partial/half.txt")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=30)
+    assert not (toy / "data/words").exists()
+    assert not (toy / "metrics/words.json").exists()
+    if number is not signal.SIGKILL:
+        assert process.returncode == EXIT_INTERRUPTED
+        assert "Start again" in said
+        assert {run.info.status for run in runs(toy)} == {"KILLED"}
+    set_params(toy, "words")
+    assert stage(toy).returncode == 0
+    assert sorted(path.name for path in (toy / "data").iterdir()) == ["words"]
+    assert "RUNNING" not in {run.info.status for run in runs(toy)}  # what SIGKILL left was ended by the next run
+
+
+@pytest.mark.slow
+def test_no_space_left(toy: Path) -> None:
+    path = toy / "tasks/words.py"
+    full = f"raise OSError({errno.ENOSPC}, 'No space left on device', 'data/x')"
+    path.write_text(path.read_text().replace("time.sleep(params.sleep_s)", full))
+    done = stage(toy)
+    assert done.returncode == EXIT_USER_ERROR
+    assert "no space left on the disk" in done.stderr
+    assert not (toy / "data/words").exists()
+
+
+@pytest.mark.slow
+def test_a_missing_package(toy: Path) -> None:
+    path = toy / "tasks/words.py"
+    path.write_text(path.read_text().replace("time.sleep(params.sleep_s)", "import not_installed_anywhere"))
+    done = stage(toy)
+    assert done.returncode == EXIT_USER_ERROR
+    assert "not_installed_anywhere" in done.stderr
+    assert "make install" in done.stderr
+
+
+@pytest.mark.slow
+def test_metrics_that_are_no_numbers_are_refused(toy: Path) -> None:
+    path = toy / "tasks/words.py"
+    path.write_text(path.read_text().replace('{"length": len(content + params.text)}', '{"loss": float("nan")}'))
+    assert stage(toy).returncode == 1
+    assert not (toy / "data/words").exists()
+
+
+@pytest.mark.slow
+def test_dvc_repro_is_tracked_and_parents_suffice(toy: Path) -> None:
+    repro = [sys.executable, "-m", "dvc", "repro"]
+    subprocess.run(repro, cwd=toy, check=True, capture_output=True)
+    set_params(toy, "right", text="R")
+    subprocess.run(repro, cwd=toy, check=True, capture_output=True)
+    found = runs(toy)
+    assert {run.info.status for run in found} == {"FINISHED"}
+    parents = [run for run in found if "mlflow.parentRunId" not in run.data.tags]
+    assert len(parents) == 2
+    names = [
+        sorted(r.info.run_name for r in found if r.data.tags.get("mlflow.parentRunId") == parent.info.run_id)
+        for parent in parents
+    ]
+    assert names == [["join", "left", "right", "words"], ["join", "left (cached)", "right", "words (cached)"]]
+    made = {run.info.run_name: run.info.run_id for run in found[:5]}
+    cached = next(run for run in found if run.info.run_name == "left (cached)")
+    assert cached.data.tags["textmill.made_by_run"] == made["left"]
+    for parent in parents:
+        assert {f"{name}/length" for name in ("words", "left", "right", "join")} <= set(parent.data.metrics)
+    assert [parent.data.params["right.text"] for parent in parents] == ["r", "R"]
+    join = next(run for run in found if run.info.run_name == "join")
+    assert {i.dataset.name for i in join.inputs.dataset_inputs} == {"data/left", "data/right", "data/join"}
+    assert join.data.tags["provenance.commit"]
+
+
+def test_work_goes_on_while_mlflow_is_away(toy: Path) -> None:
+    done = stage(toy, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    assert done.returncode == 0, done.stderr
+    assert (toy / "data/words/out.txt").exists()
+    assert "not tracked in MLflow" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_broken_tracking_database_is_told(toy: Path) -> None:
+    (toy / ".textmill").mkdir()
+    (toy / ".textmill/mlflow.db").write_bytes(b"this is no database" * 100)
+    done = stage(toy)
+    assert done.returncode == 0
+    assert "not tracked in MLflow" in done.stderr
+
+
+def test_arguments_are_refused(toy: Path) -> None:
+    done = subprocess.run([*COMMAND, "--x"], cwd=toy, capture_output=True, text=True, check=False)
+    assert done.returncode == EXIT_USER_ERROR
+    assert "params.yaml" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_corrupted_cache_is_not_taken_for_a_result(toy: Path) -> None:
+    repro = [sys.executable, "-m", "dvc", "repro"]
+    subprocess.run(repro, cwd=toy, check=True, capture_output=True)
+    for path in (toy / ".dvc/cache/files").rglob("*"):
+        if path.is_file():
+            path.chmod(0o644)
+            path.write_bytes(b"corrupt")
+    shutil.rmtree(toy / "data")
+    done = subprocess.run(repro, cwd=toy, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (toy / "data/join/out.txt").read_text() == "wlwrj"

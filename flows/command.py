@@ -35,9 +35,11 @@ def _complain(message: str) -> int:
 
 def _run(root: Path, options: argparse.Namespace) -> int:
     from flows import plan, summary
+    from flows.workspace import require_free
 
     overrides = dict(plan.parse_override(text) for text in options.param)
     plan.check(root)
+    require_free(root)  # DVC would only complain of its own locks
     stages = plan.select(root, options.stages, options.from_stage)
     if not overrides and not options.force and not plan.outdated(root, stages):
         print(f"Nothing changed since the last run: all {len(stages)} stages are up to date, nothing to do.\n")

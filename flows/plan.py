@@ -93,10 +93,21 @@ def check(root: Path) -> None:
 
 
 def outdated(root: Path, stages: list[str]) -> set[str]:
-    """Those of `stages` that are not known to be up to date: they or something they read from changed."""
+    """Those of `stages` that are not known to be up to date: they or something they read from changed.
+
+    Raises:
+        UserError: another DVC process writes in this workspace.
+    """
+    from dvc.lock import LockError
+
     with graph.open_repo(root) as repo:
+        try:
+            status = repo.status()
+        except LockError as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"another DVC process works in this workspace, wait for it to end: {reason}") from None
         # DVC names a stage `path/to/dvc.yaml:name` when asked from another folder.
-        changed = {name.rpartition(":")[2] for name in repo.status()}.intersection(stages)
+        changed = {name.rpartition(":")[2] for name in status}.intersection(stages)
     for stage in stages:
         if changed.intersection(graph.load_stage(root, stage).upstream):
             changed.add(stage)

@@ -27,12 +27,12 @@ def timings(root: Path) -> dict[str, dict[str, float]]:
 
 def show(root: Path) -> None:
     """Print documents and tokens by stage, bits per byte, models, a few replies, and where to look next."""
-    from tasks.score.page import documents_by_stage, size
-
     metrics, console = _metrics(root), Console(highlight=False)
     if not {"scrape", "clean", "dedup", "decontaminate", "pack", "quantize", "evaluate"} <= set(metrics):
         console.print(f"Metrics of {', '.join(metrics) or 'no stage'} are in metrics/.")
         return
+    from tasks.score.page import documents_by_stage, size
+
     funnel = " → ".join(f"{stage} {count:,}" for stage, count in documents_by_stage(metrics))
     packed, evaluated = metrics["pack"], metrics["evaluate"]
     console.print(f"[bold]Documents[/]  {funnel}")

@@ -40,6 +40,20 @@ def hold(root: Path, name: str) -> Iterator[None]:
         lock.release()
 
 
+def require_free(root: Path) -> None:
+    """Check that no flow run holds the workspace, without taking it.
+
+    Raises:
+        UserError: one does; says which, since when, and how to stop it.
+    """
+    state = state_folder(root)
+    try:
+        with FileLock(state / "run.lock", timeout=0):
+            return
+    except Timeout:
+        raise UserError(_held_by(state / "run.json")) from None
+
+
 def _held_by(holder: Path) -> str:
     try:
         who = json.loads(holder.read_text(encoding="utf-8"))

@@ -38,7 +38,7 @@ class InstructParams(StageParams):
     """Conversations, questions and files into messages."""
 
     validation_fraction: float = Field(
-        0.02, ge=0, lt=1, description="Share of the documents that is held out from every training."
+        0.03, ge=0, lt=1, description="Share of the documents that is held out from every training."
     )
     files: tuple[RecordFile, ...] = Field((), description="Alpaca, ShareGPT or messages records to add.")
     questions: bool = Field(True, description="Ask what the documentation of a name says, where a page is Python's.")

@@ -15,12 +15,12 @@ from tasks.core.errors import UserError
 from tasks.core.params import StageParams
 from tasks.core.paths import Inputs, Metrics, Outputs, write_json
 from tasks.core.stage import stage_main
+from tasks.text.chat_template import START
 from tasks.text.documents import read_shard, shard_paths, write_shard
 from tasks.text.packing import PackedRows, pack_rows
 
 log = logging.getLogger(__name__)
 SPLITS = ("train", "validation")
-DOCUMENT_START = "<|endoftext|>"
 DOCUMENTS_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -102,10 +102,10 @@ def _vocabulary(folder: Path) -> tuple["np.typing.NDArray[np.int64]", int]:
     from tasks.text.encode import load_tokenizer
 
     tokenizer = load_tokenizer(folder)
-    start = tokenizer.token_to_id(DOCUMENT_START)
+    start = tokenizer.token_to_id(START)
     if start is None:
         raise UserError(
-            f"{folder / 'tokenizer.json'}: has no token {DOCUMENT_START}. Make it again: dvc repro tokenizer"
+            f"{folder / 'tokenizer.json'}: has no token {START}. Make it again: dvc repro tokenizer"
         )
     vocabulary: dict[str, int] = tokenizer.get_vocab(with_added_tokens=True)
     control = tokenizer.get_added_tokens_decoder()

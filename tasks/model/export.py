@@ -1,5 +1,6 @@
 """A trained model as a Hugging Face folder that everything downstream loads."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import torch
 
 from tasks.core.errors import UserError
+from tasks.text.chat_template import PAD
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
@@ -41,6 +43,10 @@ def save_model(weights: dict[str, torch.Tensor], config: Any, tokenizer: Path, f
     for name in TOKENIZER_FILES:
         if (tokenizer / name).exists():
             shutil.copyfile(tokenizer / name, folder / name)
+    # The tokenizer's own stage does not know how long a text the model will read.
+    settings = folder / "tokenizer_config.json"
+    described = json.loads(settings.read_text(encoding="utf-8")) | {"model_max_length": config.max_position_embeddings}
+    settings.write_text(json.dumps(described, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     for path in folder.iterdir():
         path.chmod(0o644)  # safetensors writes its files for the owner alone
     reloaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
@@ -52,14 +58,14 @@ def save_model(weights: dict[str, torch.Tensor], config: Any, tokenizer: Path, f
 
 
 def pad_token(tokenizer: Path) -> int:
-    """The id of `<|pad|>`.
+    """The id of the token that fills short rows.
 
     Raises:
         UserError: the tokenizer has none.
     """
     from tokenizers import Tokenizer
 
-    number = Tokenizer.from_file(str(tokenizer / "tokenizer.json")).token_to_id("<|pad|>")
+    number = Tokenizer.from_file(str(tokenizer / "tokenizer.json")).token_to_id(PAD)
     if number is None:
-        raise UserError(f"{tokenizer / 'tokenizer.json'}: has no token <|pad|>. Make it again: dvc repro tokenizer")
+        raise UserError(f"{tokenizer / 'tokenizer.json'}: has no token {PAD}. Make it again: dvc repro tokenizer")
     return int(number)

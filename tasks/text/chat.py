@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.core.errors import UserError
+from tasks.text.chat_template import END, PAD, ROLE_TOKENS, SPECIAL_TOKENS, START
 from tasks.text.conversation import Message
-
-START, PAD, END = "<|endoftext|>", "<|pad|>", "<|end|>"
-ROLES = {"system": "<|system|>", "user": "<|user|>", "assistant": "<|assistant|>"}
 
 
 @dataclass(frozen=True)
@@ -36,14 +34,13 @@ class ChatEncoder:
         except Exception as error:  # tokenizers raises plain Exception
             raise UserError(f"{path}: holds no readable tokenizer ({error}). Make it: dvc repro tokenizer") from None
         self._tokenizer.encode_special_tokens = True
-        control = (START, PAD, END, *ROLES.values())
         ids: dict[str, int] = {
-            token: number for token in control if (number := self._tokenizer.token_to_id(token)) is not None
+            token: number for token in SPECIAL_TOKENS if (number := self._tokenizer.token_to_id(token)) is not None
         }
-        if missing := [token for token in control if token not in ids]:
+        if missing := [token for token in SPECIAL_TOKENS if token not in ids]:
             raise UserError(f"{path}: has no token {', '.join(missing)}. Make it again: dvc repro tokenizer")
         self.start, self.pad, self.end = ids[START], ids[PAD], ids[END]
-        self.roles = {role: ids[token] for role, token in ROLES.items()}
+        self.roles = {role: ids[token] for role, token in ROLE_TOKENS.items()}
 
     def texts(self, texts: Sequence[str]) -> list[list[int]]:
         """The tokens of plain texts, without any control token."""
@@ -106,4 +103,4 @@ def require_template(folder: Path) -> None:
         )
     prompt = tokenizer.apply_chat_template(probe[:2], add_generation_prompt=True, return_dict=True)["input_ids"]
     if prompt != encoder.prompt(probe[:2], len(prompt)):
-        raise UserError(f"{folder}: the chat template's generation prompt is not {ROLES['assistant']}. {again}")
+        raise UserError(f"{folder}: the chat template's generation prompt is not {ROLE_TOKENS['assistant']}. {again}")

@@ -21,7 +21,7 @@ SCHEMA = pa.schema(
         ("url", pa.string()),
         ("source", pa.string()),  # the `name` in scrape.sources
         ("lang", pa.string()),  # ISO 639-1, set by clean; null before
-        ("fetched_at", pa.timestamp("s", tz="UTC")),  # when it came over the network; null for local files
+        ("fetched_at", pa.timestamp("ms", tz="UTC")),  # when it came over the network; null for local files
         ("licence", pa.string()),
         ("meta", pa.string()),  # a JSON object; conversations carry {"messages": [{"role", "content"}, ...]}
     ]

@@ -104,9 +104,7 @@ def _vocabulary(folder: Path) -> tuple["np.typing.NDArray[np.int64]", int]:
     tokenizer = load_tokenizer(folder)
     start = tokenizer.token_to_id(START)
     if start is None:
-        raise UserError(
-            f"{folder / 'tokenizer.json'}: has no token {START}. Make it again: dvc repro tokenizer"
-        )
+        raise UserError(f"{folder / 'tokenizer.json'}: has no token {START}. Make it again: dvc repro tokenizer")
     vocabulary: dict[str, int] = tokenizer.get_vocab(with_added_tokens=True)
     control = tokenizer.get_added_tokens_decoder()
     if stray := set("".join(token for token, number in vocabulary.items() if number not in control)) - set(

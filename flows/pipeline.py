@@ -21,7 +21,7 @@ from prefect.states import Cancelled, Completed, Failed
 from flows import plan
 from flows.cancel import watch_for_cancel
 from flows.record import PipelineRecord
-from flows.stages import StageFailed, StageStopped, StageTimedOut, reproduce
+from flows.stages import StageFailed, StageStopped, StageTimedOut, reproduce, turn
 from flows.workspace import hold, stop_on_signal
 from tasks.core import graph
 from tasks.core.errors import EXIT_USER_ERROR, UserError
@@ -42,11 +42,12 @@ def run_stage(
     if fresh:
         return Completed(name="Cached", message="nothing that it depends on changed", data="Cached")
     log = get_run_logger()
-    timeout_s = graph.load_stage(root, stage).meta.get("timeout_s")
+    meta = graph.load_stage(root, stage).meta
     try:
         if stop.is_set():
             raise StageStopped(stage)
-        outcome = reproduce(stage, root, log.info, stop, force, timeout_s, environment)
+        with turn(stage, bool(meta.get("exclusive")), stop):
+            outcome = reproduce(stage, root, log.info, stop, force, meta.get("timeout_s"), environment)
     except StageStopped:
         return Cancelled(message=f"{stage} was stopped; the next run continues it")
     except StageTimedOut as error:

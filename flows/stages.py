@@ -7,7 +7,8 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +22,8 @@ TELEMETRY_OFF = {
     "DVC_NO_ANALYTICS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
+CLOCK = re.compile(r"^\d\d:\d\d:\d\d ")
+"""What a stage's own log begins a line with; Prefect's log has a clock already."""
 NOISE = re.compile(
     r"^(> |WARNING: Process .* in RWLock-file|To track the changes|To enable auto staging|Use `dvc push`|\s*git add|\s*dvc config|$)"
 )
@@ -44,6 +47,28 @@ class StageStopped(Exception):
 
 class StageTimedOut(Exception):
     """A stage ran past the `timeout_s` of its `meta:` in dvc.yaml and was stopped."""
+
+
+_every_core = threading.Lock()
+
+
+@contextmanager
+def turn(stage: str, exclusive: bool, stop: threading.Event) -> Iterator[None]:
+    """Wait until no other stage runs that is `exclusive`, i.e. uses every core or GPU: two such are slower than one by one.
+
+    Raises:
+        StageStopped: `stop` was set while it waited.
+    """
+    if not exclusive:
+        yield
+        return
+    while not _every_core.acquire(timeout=0.2):
+        if stop.is_set():
+            raise StageStopped(stage)
+    try:
+        yield
+    finally:
+        _every_core.release()
 
 
 def supervised(command: list[str], root: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
@@ -105,7 +130,7 @@ def reproduce(
     code: int | None = None
     assert process.stdout is not None  # noqa: S101
     for raw in process.stdout:
-        line = raw.rstrip()
+        line = CLOCK.sub("", raw.rstrip())
         if "didn't change, skipping" in line:
             outcome = "Cached"
         elif "is cached - skipping run" in line:

@@ -35,7 +35,7 @@ class FinetuneParams(StageParams):
 
     method: Literal["full", "lora"] = Field("full", description="Train all weights, or LoRA merged at the end.")
     epochs: float = Field(1.0, gt=0, le=100, description="Passes over the conversations.")
-    max_steps: int | None = Field(80, ge=1, description="Steps at most; null: no bound but `epochs`.")
+    max_steps: int | None = Field(70, ge=1, description="Steps at most; null: no bound but `epochs`.")
     batch: int = Field(16, ge=1, description="Windows of conversations in a step.")
     micro_batch: int = Field(16, ge=1, description="Windows at a time, for memory; divides `batch`.")
     max_length: int = Field(256, ge=16, description="Tokens in a window; longer conversations become several.")

@@ -25,7 +25,7 @@ class PretrainParams(StageParams):
     )
     intermediate: int = Field(512, ge=8, description="Width inside the SwiGLU feed-forward block.")
     rope_theta: float = Field(10000.0, gt=0, description="Base of the rotary position angles (arXiv:2104.09864).")
-    steps: int = Field(600, ge=1, description="Optimizer steps.")
+    steps: int = Field(450, ge=1, description="Optimizer steps.")
     global_batch_tokens: int = Field(
         4096, ge=8, description="Tokens of one step, over all ranks; a multiple of context_length."
     )

@@ -40,7 +40,8 @@ class Progress:
         of_total = f"/{self.total:,} ({self.done / self.total:.0%})" if self.total else ""
         shown = "".join(f", {key} {value}" for key, value in self._shown.items())
         rate = self.done / max(self._last - self._started, 1e-9)
-        self._log.info("%s: %s%s %s, %.3g/s%s", self.what, f"{self.done:,}", of_total, self.unit, rate, shown)
+        speed = f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+        self._log.info("%s: %s%s %s, %s/s%s", self.what, f"{self.done:,}", of_total, self.unit, speed, shown)
 
     def __enter__(self) -> Self:
         return self

@@ -26,7 +26,11 @@ def stage_main(run: Run) -> None:
     """
     spec = sys.modules["__main__"].__spec__
     stage = spec.name.rpartition(".")[2] if spec else Path(sys.argv[0]).stem
-    logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING)
+    for own in ("tasks", "textmill", "progress", "__main__"):
+        logging.getLogger(own).setLevel(logging.INFO)
+    for chatty in ("torchao", "torch.utils._pytree"):  # they warn of GPU kernels that a machine without one lacks
+        logging.getLogger(chatty).setLevel(logging.ERROR)
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signal_number, _interrupt)
     sys.exit(run_stage(Path.cwd(), stage, run))

@@ -15,6 +15,7 @@ import pytest
 from ruamel.yaml import YAML
 from test_flow import FLOW, locked, processes_of, wait_for
 
+from tasks.core.errors import EXIT_USER_ERROR
 from tasks.core.params import read_yaml
 from tasks.text.packages import read as read_package
 
@@ -171,3 +172,31 @@ def test_every_stage_is_tracked_without_prefect(reproduced: Path) -> None:
     assert len(found) == 1 + len(read_yaml(reproduced / "dvc.yaml")["stages"])
     assert {run.info.status for run in found} == {"FINISHED"}
     assert parents[0].data.metrics["evaluate/validation_bits_per_byte"] > 0
+
+
+@pytest.mark.slow
+def test_two_versions_differ_by_what_changed(reproduced: Path, tmp_path: Path) -> None:
+    """`python -m flows.diff`: the documents that a stricter filter takes out, with its reason; none is unaccounted for."""
+    project = tmp_path / "project"
+    shutil.copytree(reproduced, project, symlinks=True)
+    run = lambda *command: subprocess.run(command, cwd=project, check=True, capture_output=True, text=True)  # noqa: E731
+    run("git", "add", "-A")
+    run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "first")
+    params = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(params.replace("min_characters: 20 ", "min_characters: 2000 "))
+    run(sys.executable, "-m", "dvc", "repro", "pack")
+    shown = run(sys.executable, "-m", "flows.diff", "HEAD", "--html", "diff.html").stdout
+    assert "clean: too_short" in shown
+    assert "clean/removed/too_short" in shown
+    assert "not in the sources" not in shown
+    before = json.loads(run("git", "show", "HEAD:metrics/pack.json").stdout)
+    after = json.loads((project / "metrics/pack.json").read_text())
+    gone = before["documents_out"] - after["documents_out"]
+    assert f"Removed: {gone:,} documents" in shown
+    assert (project / "diff.html").read_text().count("<code>") == gone
+    unknown = subprocess.run(
+        [sys.executable, "-m", "flows.diff", "nosuch"], cwd=project, capture_output=True, text=True, check=False
+    )
+    assert unknown.returncode == EXIT_USER_ERROR
+    assert "nosuch" in unknown.stderr
+    assert "Traceback" not in unknown.stderr

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from tasks.core.errors import EXIT_USER_ERROR, UserError
 from tasks.core.graph import load_graph
@@ -54,7 +55,8 @@ def show(root: Path) -> None:
         console.print()
         rows = [json.loads(line) for line in samples.read_text(encoding="utf-8").splitlines()]
         for row in [row for row in rows if row["mode"] == "sampled"][::2][:3]:
-            console.print(f"  [dim]you>[/] {row['prompt']}\n  [dim]textmill>[/] {row['reply']}", markup=True)
+            console.print(Text.assemble(("  you> ", "dim"), row["prompt"]))
+            console.print(Text.assemble(("  textmill> ", "dim"), row["reply"].replace("\n", "\n            ")))
     console.print(
         "\n[bold]Next[/]  report: data/report/index.html (make report adds timings) · runs: make ui · chat: make chat"
         " · server: make serve"

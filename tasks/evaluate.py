@@ -39,7 +39,7 @@ class EvaluateParams(StageParams):
         description="What the tuned model is asked for the samples.",
     )
     samples: int = Field(2, ge=0, le=100, description="Sampled replies to each prompt, beside the greedy one.")
-    temperature: float = Field(0.8, gt=0, le=10, description="Divides the logits before a token is drawn.")
+    temperature: float = Field(0.6, gt=0, le=10, description="Divides the logits before a token is drawn.")
     top_k: int = Field(50, ge=0, description="Tokens that may be drawn; 0: all.")
     top_p: float = Field(0.95, gt=0, le=1, description="Probability that the tokens which may be drawn make up.")
     seed: int = Field(0, ge=0, lt=1 << 32, description="Of the sampled replies.")

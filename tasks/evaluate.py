@@ -109,7 +109,7 @@ def _held_out_text(
         "xz_bits_per_byte": None,
     }
     if not documents:
-        missing["validation_bits_per_byte"] = missing["xz_bits_per_byte"] = f"{folder} holds no validation document"
+        missing["validation_bits_per_byte"] = missing["xz_bits_per_byte"] = "no document is held out"
         log.warning("no validation documents in %s: bits per byte are not measured", folder)
         return count
     tokens = encoder.texts([document.text for document in documents])
@@ -154,10 +154,8 @@ def _questions(
     asked, available = held_out.questions(folder, params.max_questions)
     rows: list[dict[str, Any]] = []
     if not asked:
-        missing["questions"] = (
-            "evaluate.max_questions is 0" if available else f"{folder} holds no item of the kind question"
-        )
-        log.warning("no questions are asked: %s", missing["questions"])
+        missing["questions"] = "evaluate.max_questions is 0" if available else "no question is held out"
+        log.warning("no questions are asked: %s (%s)", missing["questions"], folder)
         _write_lines(outputs / "questions.jsonl", rows)
         return None
     rouge = RougeL(params.rouge_stemmer)

@@ -57,10 +57,11 @@ def bar_chart(bars: Sequence[tuple[str, float, str]]) -> str:
     """Horizontal bars: name, length, and the text written at the bar's end."""
     row, name_width = 24, 150
     longest = max((value for _, value, _ in bars), default=0) or 1
+    text_width = 20 + 8 * max((len(text) for _, _, text in bars), default=0)  # a generous width of a letter
     height = row * len(bars) + 4
     parts = [f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img">']
     for number, (name, value, text) in enumerate(bars):
-        y, width = number * row + 3, (WIDTH - name_width - 130) * value / longest
+        y, width = number * row + 3, (WIDTH - name_width - text_width) * value / longest
         parts.append(f'<text class="name" x="{name_width - 8}" y="{y + 13}" text-anchor="end">{escape(name)}</text>')
         parts.append(f'<rect class="bar" x="{name_width}" y="{y}" width="{max(width, 1):.1f}" height="16" rx="2"/>')
         parts.append(f'<text class="tick" x="{name_width + width + 6:.1f}" y="{y + 13}">{escape(text)}</text>')

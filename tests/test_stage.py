@@ -144,6 +144,45 @@ def test_dvc_repro_is_tracked_and_parents_suffice(toy: Path) -> None:
     assert join.data.tags["provenance.commit"]
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="needs prctl")
+def test_a_stage_ends_with_the_dvc_that_runs_it(toy: Path) -> None:
+    set_params(toy, "words", sleep_s=120)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro", "words"], cwd=toy, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not list((toy / "data").glob(".words.partial/half.txt")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    while list((toy / "data").glob(".words.partial")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert not (toy / "data/words").exists()
+    assert [run.info.status for run in runs(toy) if run.data.tags.get("textmill.stage")] == ["KILLED"]
+
+
+@pytest.mark.slow
+def test_a_sweep_leaves_running_pipelines_alone(toy: Path) -> None:
+    """Under `dvc repro` each stage is a process of its own, so the one that created the parent run is gone in the next."""
+    from tasks.core.store import Store
+
+    set_params(toy, "join", sleep_s=15)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro"], cwd=toy, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not list((toy / "data").glob(".join.partial/half.txt")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert Store(toy).sweep() == []
+    assert "KILLED" not in {run.info.status for run in runs(toy)}
+    assert process.wait(60) == 0
+    assert {run.info.status for run in runs(toy)} == {"FINISHED"}
+
+
 def test_work_goes_on_while_mlflow_is_away(toy: Path) -> None:
     done = stage(toy, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert done.returncode == 0, done.stderr

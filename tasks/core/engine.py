@@ -3,11 +3,8 @@
 What crosses the boundary is a shard's path and parameters going in, counts coming out; documents never do.
 """
 
-import ctypes
 import multiprocessing
-import os
 import signal
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -15,11 +12,11 @@ from typing import TypeVar
 
 from tasks.core.errors import UserError
 from tasks.core.execution import load_execution
+from tasks.core.processes import end_with_parent
 from tasks.core.progress import Progress
 
 Shard = TypeVar("Shard")
 Result = TypeVar("Result")
-PR_SET_PDEATHSIG = 1
 
 
 def map_shards(
@@ -71,7 +68,4 @@ def _die_with_parent() -> None:
     """Runs in each worker: ignore the terminal's Ctrl-C (the parent handles it), and end when the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() == 1:  # the parent died before prctl took effect
-            os._exit(1)
+    end_with_parent(signal.SIGKILL)

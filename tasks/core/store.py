@@ -47,10 +47,10 @@ class Store:
         return str(self.client.create_experiment(name, artifact_location=location, tags=kind))
 
     def create_parent(self, name: str, tags: dict[str, str]) -> str:
-        """Create the run of a whole pipeline run, owned by this process; returns its id."""
+        """Create the run of a whole pipeline run, owned by this process if `tags` name no other; returns its id."""
         from mlflow.entities import Param
 
-        run = self.client.create_run(self.experiment_id, run_name=name, tags=tags | {"textmill.owner": owner()})
+        run = self.client.create_run(self.experiment_id, run_name=name, tags={"textmill.owner": owner()} | tags)
         run_id = str(run.info.run_id)
         self.client.log_batch(run_id, params=[Param(k, v) for k, v in flat_params(self.root).items()])
         return run_id
@@ -71,6 +71,7 @@ class Store:
             command = " ".join(process.cmdline()[1:])
             name = experiment or f"dvc {time.strftime('%Y-%m-%d %H:%M:%S')}"
             tags = {"textmill.session": session, "textmill.kind": "pipeline", "textmill.command": command}
+            tags["textmill.owner"] = session  # it outlives this stage
             return self.create_parent(name, tags | ({"dvc.experiment": experiment} if experiment else {}))
 
     def search(self, condition: str) -> list[Any]:

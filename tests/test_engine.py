@@ -2,8 +2,15 @@
 
 import os
 import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 from tasks.core.engine import map_shards
 from tasks.core.errors import UserError
@@ -37,6 +44,92 @@ def test_a_failure_names_its_shard(workers: int) -> None:
         list(map_shards(fail_on_three, range(6), "numbers", workers))
 
 
-def test_a_killed_worker_is_told() -> None:
-    with pytest.raises(UserError, match="a worker process was killed"):
-        list(map_shards(die_on_two, range(5), "numbers", 2))
+def die_once(path: Path) -> str:
+    if not path.exists():
+        path.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return path.name
+
+
+def process_of(_: int) -> int:
+    time.sleep(0.3)
+    return os.getpid()
+
+
+def test_a_shard_that_kills_its_worker_twice_is_named_and_the_others_are_done(tmp_path: Path) -> None:
+    done = map_shards(partial(mark_or_die, folder=tmp_path), range(6), "numbers", 2)
+    with pytest.raises(UserError, match="the worker of 2 was killed, twice"):
+        list(done)
+    assert {path.name for path in tmp_path.iterdir()} == {"0", "1", "3", "4", "5"}
+
+
+def mark_or_die(n: int, folder: Path) -> int:
+    (folder / str(die_on_two(n))).touch()
+    return n
+
+
+def test_a_lost_worker_s_shard_is_tried_again(tmp_path: Path) -> None:
+    paths = [tmp_path / str(n) for n in range(5)]
+    for path in paths[1:]:
+        path.touch()
+    assert list(map_shards(die_once, paths, "numbers", 2)) == ["0", "1", "2", "3", "4"]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Ray cluster of two nodes on this machine; its address."""
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    nodes.add_node(num_cpus=1)
+    yield nodes.address
+    nodes.shutdown()
+
+
+@pytest.fixture
+def on_ray(cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory whose execution.yaml names the cluster; the functions of this file are importable there."""
+    (tmp_path / "execution.yaml").write_text(f"engine: ray\ncluster: {cluster}\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_ray_gives_what_local_processes_give(on_ray: Path) -> None:
+    assert list(map_shards(square, range(7), "squares")) == [n * n for n in range(7)]
+    assert len(set(map_shards(process_of, range(6), "processes"))) == 2  # a worker on each node
+    with pytest.raises(UserError, match="shard 3"):
+        list(map_shards(fail_on_three, range(6), "numbers"))
+    paths = [on_ray / str(n) for n in range(5)]
+    for path in paths[1:]:
+        path.touch()
+    assert list(map_shards(die_once, paths, "numbers")) == ["0", "1", "2", "3", "4"]
+    with pytest.raises(UserError, match="the worker of 2 was killed, twice"):
+        list(map_shards(die_on_two, range(5), "numbers"))
+
+
+@pytest.mark.slow
+def test_a_stage_on_ray_writes_the_same_bytes(cluster: str, tmp_path: Path) -> None:
+    """clean, run as DVC runs it, where what is pickled belongs to `__main__`."""
+    from test_pipeline import small_project
+
+    outputs = []
+    for engine in ("local", "ray"):
+        project = small_project(tmp_path / engine)
+        (project / "execution.yaml").write_text(f"engine: {engine}\ncluster: {cluster}\nworkers: 2\n")
+        run = [sys.executable, "-m", "dvc", "repro", "clean"]
+        done = subprocess.run(run, cwd=project, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        outputs.append((project / "dvc.lock").read_text())
+    assert outputs[0] == outputs[1]
+
+
+def test_no_cluster_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
+    (tmp_path / "execution.yaml").write_text("engine: ray\ncluster: 127.0.0.1:9\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"no Ray cluster at '127.0.0.1:9'"):
+        list(map_shards(square, range(3), "squares"))

@@ -65,8 +65,11 @@ def write_texts(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_project(tmp_path_factory.mktemp("template") / "project")
+
+
+def small_project(folder: Path) -> Path:
     """A checkout of the project with its own text and small parameters."""
-    folder = tmp_path_factory.mktemp("template") / "project"
     folder.mkdir()
     for name in ("tasks", "flows", ".dvc", "dvc.yaml", "params.yaml", "execution.yaml", ".gitignore", ".dvcignore"):
         source, target = PROJECT / name, folder / name

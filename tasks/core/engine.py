@@ -1,12 +1,13 @@
-"""Parallel data work: a function over shards, run by a pool of processes, results in the order of the shards.
+"""Parallel data work: a function over shards, by local processes or on a Ray cluster, results in the order of the shards.
 
-What crosses the boundary is a shard's path and parameters going in, counts coming out; documents never do.
+What crosses the boundary is a shard's path and parameters going in, counts coming out; documents never do. A shard
+whose worker is lost is tried once more; one that loses its worker twice is named when all others are through.
 """
 
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
@@ -19,49 +20,99 @@ Shard = TypeVar("Shard")
 Result = TypeVar("Result")
 
 
+class WorkerLost(Exception):
+    """The process that worked on a shard ended without an answer, twice."""
+
+
 def map_shards(
     function: Callable[[Shard], Result],
     shards: Sequence[Shard],
     what: str,
     workers: int | None = None,
 ) -> Iterator[Result]:
-    """Yield `function(shard)` for each shard, in order, whatever the number of workers.
+    """Yield `function(shard)` for each shard, in order, whatever the engine and the number of workers.
 
     Args:
-        function: a module-level function or a `functools.partial` of one (it is pickled into spawned processes).
-        shards: what to work on, typically paths or (input, output) pairs of paths.
+        function: a module-level function or a `functools.partial` of one (it is pickled into other processes).
+        shards: what to work on, typically paths or (input, output) pairs of paths. On a cluster all machines must
+            see the project's folder under the same path.
         what: the name shown in the progress line.
-        workers: processes; default from `execution.yaml`. One worker runs in this process.
+        workers: shards at the same time; default from `execution.yaml`. One local worker runs in this process.
 
     Raises:
-        UserError: a worker was killed (most often for memory); names the first shard without a result.
+        UserError: workers were lost (most often for memory); names the shards, when all others are done.
         Exception: what `function` raised, for the first shard that failed.
     """
-    workers = min(workers or load_execution().worker_count(), len(shards))
+    settings = load_execution()
     with Progress(what, total=len(shards), unit="shards") as progress:
-        if workers <= 1:
-            for shard in shards:
-                yield function(shard)
-                progress.advance()
-            return
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=context, initializer=_die_with_parent) as pool:
-            futures = [pool.submit(function, shard) for shard in shards]
-            try:
-                for shard, future in zip(shards, futures, strict=True):
-                    try:
-                        yield future.result()
-                    except BrokenProcessPool:
-                        raise UserError(
-                            f"{what}: a worker process was killed while {shard} was waiting for its result, most "
-                            "likely for memory. Lower `workers` in execution.yaml and start again."
-                        ) from None
-                    progress.advance()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                for process in list((pool._processes or {}).values()):
-                    process.terminate()
-                raise
+        if settings.engine == "ray":
+            from tasks.core.ray_engine import on_ray
+
+            limit = workers or (None if settings.workers == "auto" else settings.workers)
+            outcomes = on_ray(function, shards, limit, settings.cluster)
+        else:
+            outcomes = _in_processes(function, shards, min(workers or settings.worker_count(), len(shards)))
+        lost = []
+        for shard, outcome in zip(shards, outcomes, strict=True):
+            progress.advance()
+            if isinstance(outcome, WorkerLost):
+                lost.append(str(shard))
+            elif not lost:
+                yield outcome
+    if lost:
+        raise UserError(
+            f"{what}: the worker of {', '.join(lost[:5])}{' and others' if lost[5:] else ''} was killed, twice, most "
+            "likely for memory. Lower `workers` in execution.yaml, or look at what is special there, and start again."
+        )
+
+
+def _in_processes(
+    function: Callable[[Shard], Result], shards: Sequence[Shard], workers: int
+) -> Iterator[Result | WorkerLost]:
+    if workers <= 1:
+        yield from map(function, shards)
+        return
+    at = 0
+    while at < len(shards):
+        pool, futures = _start(function, shards[at:], workers)
+        try:
+            for future in futures:
+                yield future.result()
+                at += 1
+        except BrokenProcessPool:
+            # Whose worker died is not told: whatever was under way goes once more, each by itself.
+            suspects = at + workers + 1
+            for shard, future in zip(shards[at:suspects], futures[at - len(shards) :], strict=False):
+                whole = future.done() and not future.exception()
+                yield future.result() if whole else _alone(function, shard)
+                at += 1
+        finally:
+            _end(pool)
+
+
+def _start(
+    function: Callable[[Shard], Result], shards: Sequence[Shard], workers: int
+) -> tuple[ProcessPoolExecutor, list[Future[Result]]]:
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_die_with_parent)
+    return pool, [pool.submit(function, shard) for shard in shards]
+
+
+def _alone(function: Callable[[Shard], Result], shard: Shard) -> Result | WorkerLost:
+    pool, (future,) = _start(function, [shard], 1)
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return WorkerLost(shard)
+    finally:
+        _end(pool)
+
+
+def _end(pool: ProcessPoolExecutor) -> None:
+    processes = list((pool._processes or {}).values())
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.terminate()
 
 
 def _die_with_parent() -> None:

@@ -20,7 +20,12 @@ class Execution(BaseModel):
     workers: Count | Auto = Field(
         default="auto", description="Worker processes of a data stage; auto: one a usable core."
     )
-    engine: Literal["local"] = Field(default="local", description="Where shards are processed: `local` processes.")
+    engine: Literal["local", "ray"] = Field(
+        default="local", description="Where shards are processed: `local` processes, or a `ray` cluster."
+    )
+    cluster: str | None = Field(
+        default=None, description="Ray: the cluster's address, `auto` for one on this machine; null starts a local one."
+    )
     ranks: Count | Auto = Field(
         default="auto", description="Training processes; auto: one a GPU, or a single one that uses every core."
     )

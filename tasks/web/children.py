@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from tasks.core.engine import PR_SET_PDEATHSIG
+from tasks.core.processes import PR_SET_PDEATHSIG
 
 GRACE_S = 5.0
 # Runs before the program itself, in its process; what prctl sets survives exec.

@@ -37,13 +37,12 @@ def documents(folder: Path, texts: dict[str, list[str]], per_shard: int = 7) -> 
     return folder
 
 
-def pack(tmp_path: Path, folder: Path, tokenizer: Path, context_length: int = 32, name: str = "out"):
+def pack(tmp_path: Path, folder: Path, tokenizer: Path, context_length: int = 32, name: str = "out", **params):
     outputs = Outputs(tmp_path / name, tmp_path / f"{name}.work")
     outputs.root.mkdir()
-    outputs.work.mkdir()
-    metrics = run(
-        PackParams(context_length=context_length), Inputs({"documents": folder, "tokenizer": tokenizer}), outputs
-    )
+    outputs.work.mkdir(exist_ok=True)
+    chosen = PackParams(context_length=context_length, **params)
+    metrics = run(chosen, Inputs({"documents": folder, "tokenizer": tokenizer}), outputs)
     json.dumps(metrics, allow_nan=False)
     return outputs.root, metrics
 
@@ -72,18 +71,6 @@ def test_best_fit_is_the_textbooks(case):
     bin_of, bins = best_fit_decreasing(np.array(lengths, dtype=np.int64), capacity)
     filled = np.bincount(bin_of, weights=lengths, minlength=bins) if lengths else np.zeros(bins)
     assert sorted(int(capacity - used) for used in filled) == naive_best_fit(lengths, capacity)
-
-
-@settings(deadline=None)
-@given(st.lists(st.integers(1, 100), max_size=40), st.integers(1, 30))
-def test_each_token_is_in_one_row(lengths, capacity):
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    packed = pack_rows(offsets, capacity)
-    positions = [np.arange(start, start + length) for start, length in packed.segments]
-    assert sorted(np.concatenate([np.array([], dtype=int), *positions])) == list(range(offsets[-1]))
-    assert (packed.row_lengths <= capacity).all()
-    for start, length in packed.segments:  # within one document
-        assert np.searchsorted(offsets, start, side="right") == np.searchsorted(offsets, start + length, side="left")
 
 
 def test_chunks_but_the_last_are_full():

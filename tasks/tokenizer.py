@@ -1,4 +1,4 @@
-"""A byte-level BPE tokenizer, trained on the corpus (Sennrich et al. 2016, arXiv:1508.07909; bytes as in GPT-2).
+"""A byte-level tokenizer, trained on the corpus: BPE (Sennrich et al. 2016, arXiv:1508.07909; bytes as in GPT-2) or others.
 
 Every text is encodable and comes back byte for byte: the 256 bytes are always in the vocabulary.
 """
@@ -19,11 +19,11 @@ from tasks.core.engine import map_shards
 from tasks.core.errors import UserError
 from tasks.core.params import StageParams
 from tasks.core.paths import Inputs, Metrics, Outputs, write_json
-from tasks.core.progress import Progress
 from tasks.core.stage import stage_main
 from tasks.text.chat_template import CHAT_TEMPLATE, PAD, SPECIAL_TOKENS, START
 from tasks.text.documents import read_shard, shard_paths
 from tasks.text.split import TRAIN, VALIDATION, fraction_of
+from tasks.text.trainers import Model, train
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -36,14 +36,19 @@ Bools = npt.NDArray[np.bool_]
 
 
 class TokenizerParams(StageParams):
-    """Byte-level BPE trained on a sample of the training documents."""
+    """A byte-level tokenizer trained on a sample of the training documents."""
 
+    model: Model = Field(
+        "bpe", description="bpe, unigram (as in SentencePiece) or wordpiece, over bytes; GGUF export takes bpe only."
+    )
     vocab_size: int = Field(
         4096,
         le=1 << 20,
         description="Tokens in the vocabulary, the 256 bytes and the control tokens among them.",
     )
-    min_frequency: int = Field(2, ge=1, description="How often a pair must occur to be merged into a token.")
+    min_frequency: int = Field(
+        2, ge=1, description="How often a pair must occur to be merged into a token (not in unigram)."
+    )
     max_bytes: int = Field(
         16 << 20,
         ge=1,
@@ -77,8 +82,17 @@ def run(params: TokenizerParams, inputs: Inputs, outputs: Outputs) -> Metrics:
             "Look at what clean, dedup and decontaminate removed, or add sources to scrape.sources"
         )
     trained_bytes = int(catalogue.sizes[chosen].sum())
-    tokenizer = _train(params, _texts(shards, catalogue.by_shard(chosen)), trained_bytes)
+    texts = _texts(shards, catalogue.by_shard(chosen))
+    tokenizer = train(
+        params.model, params.vocab_size, params.min_frequency, texts, trained_bytes, "tokenizer.vocab_size"
+    )
     _save(tokenizer, outputs.root)
+    if params.model != "bpe":
+        log.warning(
+            "tokenizer.model: %s: quantize cannot write GGUF of such a model, and text is encoded at about a tenth of the "
+            "speed; quantize.formats can be [torchao-int8]",
+            params.model,
+        )
 
     measured = catalogue.sample(TRAIN, MEASURED_BYTES) | catalogue.sample(VALIDATION, MEASURED_BYTES)
     work = list(zip(shards, catalogue.by_shard(measured), strict=True))
@@ -145,37 +159,6 @@ def _texts(shards: Sequence[Path], chosen: Sequence[Bools]) -> Iterator[str]:
     for shard, rows in zip(shards, chosen, strict=True):
         if rows.any():
             yield from read_shard(shard, ["text"]).column("text").filter(rows).to_pylist()
-
-
-def _train(params: TokenizerParams, texts: Iterator[str], total_bytes: int) -> "Tokenizer":
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.BPE())
-    # GPT-2's splitting and no prefix space: what llama.cpp calls the pre-tokenizer "gpt-2".
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=params.vocab_size,
-        min_frequency=params.min_frequency,
-        special_tokens=list(SPECIAL_TOKENS),
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    with Progress("tokenizer: reading", total=total_bytes, unit="bytes") as progress:
-
-        def counted() -> Iterator[str]:
-            for text in texts:
-                yield text
-                progress.advance(len(text.encode()))
-
-        tokenizer.train_from_iterator(counted(), trainer)
-    if (size := tokenizer.get_vocab_size()) < params.vocab_size:
-        raise UserError(
-            f"params.yaml: tokenizer.vocab_size: {params.vocab_size} is larger than the corpus allows: its "
-            f"{total_bytes:,} bytes give {size} tokens in which a pair occurs at least {params.min_frequency} times. "
-            f"Set it to {size} or less, lower tokenizer.min_frequency, or add text"
-        )
-    return tokenizer
 
 
 def _save(tokenizer: "Tokenizer", folder: Path) -> None:

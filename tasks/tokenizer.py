@@ -20,6 +20,8 @@ from tasks.core.errors import UserError
 from tasks.core.params import StageParams
 from tasks.core.paths import Inputs, Metrics, Outputs, write_json
 from tasks.core.stage import stage_main
+from tasks.text import candidates
+from tasks.text.candidates import CostModel
 from tasks.text.chat_template import CHAT_TEMPLATE, PAD, SPECIAL_TOKENS, START
 from tasks.text.documents import read_shard, shard_paths
 from tasks.text.split import TRAIN, VALIDATION, fraction_of
@@ -56,17 +58,31 @@ class TokenizerParams(StageParams):
         description="UTF-8 bytes of text to train on; of a larger corpus, a random sample of whole documents.",
     )
     seed: int = Field(1, ge=0, description="Which documents the sample takes.")
+    compare: tuple[int, ...] = Field(
+        (), description="Vocabulary sizes to compare in the metrics, which propose one; vocab_size stays what is used."
+    )
+    compare_for: CostModel = Field(
+        default_factory=CostModel, description="The model whose cost is compared: pretrain's sizes."
+    )
+    rare: int = Field(
+        100, ge=1, description="Compared: a token with fewer occurrences in the training documents is under-trained."
+    )
 
-    @field_validator("vocab_size")
+    @field_validator("vocab_size", "compare")
     @classmethod
-    def _holds_the_alphabet(cls, value: int) -> int:
-        if value < SMALLEST:
+    def _holds_the_alphabet(cls, value: int | tuple[int, ...]) -> int | tuple[int, ...]:
+        sizes = (value,) if isinstance(value, int) else value
+        if any(size < SMALLEST for size in sizes):
             raise ValueError(f"must be at least {SMALLEST}: 256 bytes and {len(SPECIAL_TOKENS)} control tokens")
+        if len(set(sizes)) < len(sizes) or any(size > 1 << 20 for size in sizes):
+            raise ValueError(f"must be different sizes of at most {1 << 20}")
         return value
 
 
 def run(params: TokenizerParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     """Train on the training documents; write a folder that `AutoTokenizer.from_pretrained` loads, and `report.json`.
+
+    With `compare`, the metrics hold a `comparison` of vocabulary sizes (see `tasks.text.candidates`).
 
     Raises:
         UserError: no training text, or a vocabulary larger than the corpus allows.
@@ -82,10 +98,12 @@ def run(params: TokenizerParams, inputs: Inputs, outputs: Outputs) -> Metrics:
             "Look at what clean, dedup and decontaminate removed, or add sources to scrape.sources"
         )
     trained_bytes = int(catalogue.sizes[chosen].sum())
-    texts = _texts(shards, catalogue.by_shard(chosen))
-    tokenizer = train(
-        params.model, params.vocab_size, params.min_frequency, texts, trained_bytes, "tokenizer.vocab_size"
-    )
+
+    def trained(size: int, key: str) -> "Tokenizer":
+        texts = _texts(shards, catalogue.by_shard(chosen))
+        return train(params.model, size, params.min_frequency, texts, trained_bytes, key)
+
+    tokenizer = trained(params.vocab_size, "tokenizer.vocab_size")
     _save(tokenizer, outputs.root)
     if params.model != "bpe":
         log.warning(
@@ -99,13 +117,22 @@ def run(params: TokenizerParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     measure = partial(fertility.measure, tokenizer_folder=outputs.root)
     report = fertility.summary(list(map_shards(measure, work, "tokenizer: round trip")), outputs.root)
     write_json(outputs / "report.json", report)
-    metrics = {
+    metrics: Metrics = {
         "vocabulary_size": tokenizer.get_vocab_size(),
         "documents_trained_on": int(chosen.sum()),
         "bytes_trained_on": trained_bytes,
         "documents_not_sampled": int(((catalogue.splits == TRAIN) & (catalogue.sizes > 0) & ~chosen).sum()),
         **{name: report[name] for name in (TRAIN, VALIDATION, "sources", "unused_tokens", "longest_token_bytes")},
     }
+    if params.compare:
+        folders = [outputs.work / "candidates" / str(size) for size in sorted(params.compare)]
+        for folder, size in zip(folders, sorted(params.compare), strict=True):
+            folder.mkdir(parents=True, exist_ok=True)
+            trained(size, "tokenizer.compare").save(str(folder / "tokenizer.json"))
+        compared = list(map_shards(partial(candidates.measure, tokenizer_folders=folders), work, "tokenizer: compare"))
+        train_bytes = int(catalogue.sizes[catalogue.splits == TRAIN].sum())
+        metrics["comparison"] = candidates.compare(compared, folders, params.compare_for, params.rare, train_bytes)
+        log.info("tokenizer: of the sizes compared, %d is proposed", metrics["comparison"]["proposed"])
     log.info(
         "tokenizer: %d tokens; %s bytes a token on validation text, %s on training text",
         *(metrics["vocabulary_size"], report[VALIDATION]["bytes_per_token"], report[TRAIN]["bytes_per_token"]),

@@ -62,7 +62,8 @@ class TokenizerParams(StageParams):
         (), description="Vocabulary sizes to compare in the metrics, which propose one; vocab_size stays what is used."
     )
     compare_for: CostModel = Field(
-        default_factory=CostModel, description="The model whose cost is compared: pretrain's sizes."
+        default_factory=lambda: CostModel.model_validate({}),
+        description="The model whose cost is compared: pretrain's sizes.",
     )
     rare: int = Field(
         100, ge=1, description="Compared: a token with fewer occurrences in the training documents is under-trained."

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from tasks.core.errors import UserError
 from tasks.text import fast_bpe
 from tasks.text.encode import encode_documents, encode_slowly, engine_name, load_tokenizer
-from tasks.text.fast_bpe import GPT2_SPLIT, LONGEST_SPACE, fast_encoding, letters_to_bytes
+from tasks.text.fast_bpe import GPT2_SPLIT, LONGEST_SPACE, fast_encoding, is_whole, letters_to_bytes
 from tests.tiny import tiny_tokenizer
 
 
@@ -74,6 +74,42 @@ def test_same_classes_of_every_character():
     for start in range(0, len(characters), 4096):
         text = "".join(f"a{c}1{c}!{c} {c}" for c in characters[start : start + 4096])
         assert ours.encode_ordinary(text) == theirs.encode(text).ids
+
+
+def letters_bpe(pairs):
+    """A tokenizer of single letters and of as many of the merges (pairs of earlier tokens' numbers) as give new tokens."""
+    tokens, merges = ["a", "b", "c"], []
+    for first, second in pairs:
+        merge = tokens[first % len(tokens)], tokens[second % len(tokens)]
+        if "".join(merge) not in tokens and len("".join(merge)) <= 8:
+            tokens.append("".join(merge))
+            merges.append(merge)
+    return tokens, Tokenizer(models.BPE({token: number for number, token in enumerate(tokens)}, merges))
+
+
+def by_tiktoken(tokens, text):
+    rest = (bytes([byte]) for byte in range(256) if chr(byte) not in "abc")
+    ranks = {token.encode(): number for number, token in enumerate(tokens)}
+    ranks |= {byte: len(ranks) + number for number, byte in enumerate(rest)}
+    return tiktoken.Encoding("letters", pat_str=r".+", mergeable_ranks=ranks, special_tokens={}).encode_ordinary(text)
+
+
+@settings(deadline=None, max_examples=500)
+@given(
+    st.lists(st.tuples(st.integers(0, 14), st.integers(0, 14)), max_size=12), st.text("abc", min_size=1, max_size=14)
+)
+def test_whole_merges_mean_the_same_to_both(pairs, text):
+    tokens, theirs = letters_bpe(pairs)
+    if is_whole(theirs, {"added_tokens": [], "model": {"vocab": tokens}}):
+        assert by_tiktoken(tokens, text) == theirs.encode(text).ids
+
+
+def test_merges_no_trainer_makes_are_told_apart():
+    """b+c is merged before a+b, so (ab)+c never happens: only tiktoken joins a and bc to abc."""
+    tokens, theirs = letters_bpe([(1, 2), (0, 1), (4, 2)])
+    assert tokens[3:] == ["bc", "ab", "abc"]
+    assert by_tiktoken(tokens, "abc") == [5] != theirs.encode("abc").ids
+    assert not is_whole(theirs, {"added_tokens": [], "model": {"vocab": tokens}})
 
 
 @pytest.mark.parametrize("run", ["x", " ", "\n", "ab", "!?", "é", "\u3000"])

@@ -6,11 +6,12 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from tasks.core.errors import UserError
 from tasks.core.paths import Inputs, Outputs
 from tasks.pack import PackParams, run
+from tasks.text.chat_template import SPECIAL_TOKENS
 from tasks.text.documents import SCHEMA, write_documents
 from tasks.text.packing import best_fit_decreasing, chunk, pack_rows
 from tests.tiny import tiny_tokenizer
@@ -150,3 +151,20 @@ def test_lossy_tokenizer_is_refused(tmp_path, tokenizer):
     (folder / "tokenizer.json").write_text(json.dumps(lossy))
     with pytest.raises(UserError, match=r"document train0: the tokenizer .* does not keep every byte"):
         pack(tmp_path, documents(tmp_path / "documents", {"train": ["fox"]}), folder)
+
+
+@pytest.mark.parametrize(("merges", "dtype"), [(65_536 - 256 - 6, "uint16"), (65_536 - 256 - 6 + 1, "uint32")])
+def test_wide_vocabularies_take_wide_numbers(tmp_path, merges, dtype):
+    """A vocabulary of 65,536 still fits 16 bits, one token more does not."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pairs = [(first, second) for first in letters for second in letters][:merges]
+    names = [*SPECIAL_TOKENS, *letters, *("".join(pair) for pair in pairs)]
+    wide = Tokenizer(models.BPE({name: number for number, name in enumerate(names)}, pairs))
+    wide.pre_tokenizer, wide.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    wide.add_special_tokens(list(SPECIAL_TOKENS))
+    wide.save(str(tmp_path / "tokenizer.json"))
+    text = "zz zoo \xad\xad " + names[-1]
+    folder, metrics = pack(tmp_path, documents(tmp_path / "documents", {"train": [text]}), tmp_path)
+    assert metrics["dtype"] == dtype
+    stream = np.fromfile(folder / "train" / "tokens.bin", dtype=dtype)
+    assert wide.decode(stream.tolist()) == text

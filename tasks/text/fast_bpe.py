@@ -1,8 +1,9 @@
 """Byte-level BPE by tiktoken from the merges that Hugging Face's trainer found, where both must give the same ids.
 
 tiktoken joins the neighbours whose joined bytes have the lowest rank, Hugging Face the pair that comes first in the list
-of merges. For a trained list with one merge a token, in the order of the ids, these are the same (Berglund and van der
-Merwe 2023, "Formalizing BPE Tokenization", arXiv:2309.08715); that condition is checked here, and the ids on a probe.
+of merges. These differ where two neighbours spell a token but are not the pair it was merged from. In a list that a trainer
+made they never do: each token has one merge, in the order of the ids, and its own bytes are merged to it. That is
+checked here (tests/test_encode.py looks for counterexamples among random lists), and then the ids on a probe.
 """
 
 import json
@@ -39,7 +40,7 @@ def fast_encoding(path: Path, tokenizer: "Tokenizer") -> "Encoding | None":
 
     content = json.loads(path.read_text(encoding="utf-8"))
     ranks = _ranks(content)
-    if ranks is None:
+    if ranks is None or not is_whole(tokenizer, content):
         return None
     special = {token["content"]: token["id"] for token in content["added_tokens"]}
     encoding = tiktoken.Encoding(
@@ -54,6 +55,12 @@ def fast_encoding(path: Path, tokenizer: "Tokenizer") -> "Encoding | None":
             log.warning("%s: tiktoken gives other ids for %r, so the slower engine encodes", path, probe[:60])
             return None
     return encoding
+
+
+def is_whole(tokenizer: "Tokenizer", content: dict[str, Any]) -> bool:
+    """Whether the merges join each token's own letters to that token, and not to others first."""
+    special = {token["content"] for token in content["added_tokens"]}
+    return all(len(tokenizer.model.tokenize(token)) == 1 for token in content["model"]["vocab"] if token not in special)
 
 
 def is_safe(text: str) -> bool:

@@ -119,6 +119,7 @@ def test_long_runs(folder, run):
 
 def test_white_space_too_long_for_tiktoken(folder):
     both(folder, ["a" + " " * n + "b" for n in (LONGEST_SPACE - 1, LONGEST_SPACE, 1_100_000)])
+    both(folder, [(" " * (LONGEST_SPACE - 9) + "x") * 3])  # in time that grows with the text alone
 
 
 def test_control_tokens_are_text(folder):

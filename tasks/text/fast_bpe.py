@@ -21,7 +21,7 @@ GPT2_SPLIT = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s
 """How GPT-2 splits text, in the form without needless backtracking (tiktoken_ext/openai_public.py, r50k_pat_str)."""
 LONGEST_SPACE = 250_000
 """White space in a row on which tiktoken's regular expression still works: it steps back from it, up to 1,000,000 deep."""
-_LONG_SPACE = re.compile(rf"\s{{{LONGEST_SPACE}}}")
+_SPACE = re.compile(r"\s+")
 PROBES = (
     "<|endoftext|><|end|>",
     "don't we'LL I'd 'twas '",
@@ -65,7 +65,9 @@ def is_whole(tokenizer: "Tokenizer", content: dict[str, Any]) -> bool:
 
 def is_safe(text: str) -> bool:
     """Whether tiktoken can split the text: it panics on very long runs of white space."""
-    return len(text) < LONGEST_SPACE or _LONG_SPACE.search(text) is None
+    return len(text) < LONGEST_SPACE or all(
+        found.end() - found.start() < LONGEST_SPACE for found in _SPACE.finditer(text)
+    )
 
 
 def letters_to_bytes() -> dict[str, int]:

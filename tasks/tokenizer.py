@@ -25,7 +25,7 @@ from tasks.text.candidates import CostModel
 from tasks.text.chat_template import CHAT_TEMPLATE, PAD, SPECIAL_TOKENS, START
 from tasks.text.documents import read_shard, shard_paths
 from tasks.text.split import TRAIN, VALIDATION, fraction_of
-from tasks.text.trainers import Model, train
+from tasks.text.trainers import Model, smaller, train
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -126,10 +126,13 @@ def run(params: TokenizerParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         **{name: report[name] for name in (TRAIN, VALIDATION, "sources", "unused_tokens", "longest_token_bytes")},
     }
     if params.compare:
-        folders = [outputs.work / "candidates" / str(size) for size in sorted(params.compare)]
-        for folder, size in zip(folders, sorted(params.compare), strict=True):
+        sizes = sorted(params.compare)
+        folders = [outputs.work / "candidates" / str(size) for size in sizes]
+        largest = trained(sizes[-1], "tokenizer.compare")
+        for folder, size in zip(folders, sizes, strict=True):
             folder.mkdir(parents=True, exist_ok=True)
-            trained(size, "tokenizer.compare").save(str(folder / "tokenizer.json"))
+            candidate = largest if size == sizes[-1] else smaller(largest, size) or trained(size, "tokenizer.compare")
+            candidate.save(str(folder / "tokenizer.json"))
         compared = list(map_shards(partial(candidates.measure, tokenizer_folders=folders), work, "tokenizer: compare"))
         train_bytes = int(catalogue.sizes[catalogue.splits == TRAIN].sum())
         metrics["comparison"] = candidates.compare(compared, folders, params.compare_for, params.rare, train_bytes)

@@ -29,6 +29,11 @@ def comparison(tmp_path_factory, documents):
     return folder, metrics
 
 
+def model_of(path):
+    content = json.loads(path.read_text())
+    return content["model"], content["pre_tokenizer"], content["added_tokens"]
+
+
 def test_candidates_are_counted(comparison, documents, tmp_path):
     """Each against a tokenizer of that size trained by itself, counted by hand."""
     rows = [row for path in sorted(documents.glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
@@ -37,7 +42,7 @@ def test_candidates_are_counted(comparison, documents, tmp_path):
     for size in SIZES:
         alone, _ = train(tmp_path / str(size), documents, vocab_size=size)
         saved = comparison[0] / "work" / "candidates" / str(size) / "tokenizer.json"
-        assert json.loads(saved.read_text())["model"] == json.loads((alone / "tokenizer.json").read_text())["model"]
+        assert model_of(saved) == model_of(alone / "tokenizer.json")
         found = candidates[str(size)]
         for source in ("books", "talk"):
             texts = [row["text"] for row in rows if row["source"] == source]
@@ -95,6 +100,15 @@ def test_what_is_used_does_not_change(comparison, documents, tmp_path):
     assert {**comparison[1], "comparison": None} == {**metrics, "comparison": None}
     for path in folder.iterdir():
         assert path.read_bytes() == (comparison[0] / "out" / path.name).read_bytes()
+
+
+@pytest.mark.parametrize("model", ["unigram", "wordpiece"])
+def test_candidates_of_other_models_are_trained_alike(tmp_path, model):
+    documents = corpus(tmp_path / "documents", count=40)
+    train(tmp_path, documents, model=model, compare=(300, 450))
+    alone, _ = train(tmp_path / "alone", documents, model=model, vocab_size=300)
+    saved = tmp_path / "work" / "candidates" / "300" / "tokenizer.json"
+    assert model_of(saved) == model_of(alone / "tokenizer.json")
 
 
 @pytest.mark.parametrize("sizes", ["[100, 300]", "[300, 300]", "[4000000]"])

@@ -82,6 +82,23 @@ def train(
     return tokenizer
 
 
+def smaller(tokenizer: "Tokenizer", vocabulary_size: int) -> "Tokenizer | None":
+    """What training with a smaller `vocabulary_size` gives, without training: merges are found one after the other.
+
+    None for a unigram model, which is pruned from above.
+    """
+    from tokenizers import Tokenizer
+
+    content = json.loads(tokenizer.to_str())
+    model = content["model"]
+    if model["type"] == "Unigram":
+        return None
+    model["vocab"] = {token: number for token, number in model["vocab"].items() if number < vocabulary_size}
+    if "merges" in model:
+        model["merges"] = [merge for merge in model["merges"] if "".join(merge) in model["vocab"]]
+    return Tokenizer.from_str(json.dumps(content))
+
+
 def _settle(tokenizer: "Tokenizer", vocabulary_size: int) -> None:
     """Take out of a trained unigram model what the trainer's random order of words put into it.
 

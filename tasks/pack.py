@@ -1,6 +1,7 @@
 """Token streams and packed rows: documents become arrays that training reads without copying them."""
 
 import functools
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -17,7 +18,7 @@ from tasks.core.paths import Inputs, Metrics, Outputs, write_json
 from tasks.core.stage import stage_main
 from tasks.text.chat_template import START
 from tasks.text.documents import read_shard, shard_paths, write_shard
-from tasks.text.packing import PackedRows, pack_rows
+from tasks.text.packing import PackedRows, Strategy, document_of, pack_rows
 
 log = logging.getLogger(__name__)
 SPLITS = ("train", "validation")
@@ -32,9 +33,16 @@ DOCUMENTS_SCHEMA = pa.schema(
 
 
 class PackParams(StageParams):
-    """Rows for training, packed best-fit (Ding et al. 2024, arXiv:2404.10830)."""
+    """Rows for training; by default packed best-fit (Ding et al. 2024, arXiv:2404.10830)."""
 
     context_length: int = Field(256, ge=8, le=1 << 20, description="Tokens in a row: what the model sees at once.")
+    strategy: Strategy = Field(
+        "best_fit",
+        description="best_fit: whole documents, fullest rows; greedy: whole documents in order; chunked: cut anywhere.",
+    )
+    crop: bool = Field(
+        False, description="Leave out what of a document is longer than a row, instead of cutting it up."
+    )
 
 
 def run(params: PackParams, inputs: Inputs, outputs: Outputs) -> Metrics:
@@ -47,7 +55,10 @@ def run(params: PackParams, inputs: Inputs, outputs: Outputs) -> Metrics:
       text; one more start token ends the stream, so that the token after each token is always what comes next.
     - `offsets.npy`: int64 [documents + 1], the documents' borders in the stream.
     - `documents.parquet`: id, source, tokens and bytes of each, in the same order: a token's document by its position.
-    - `segments.npy`, `rows.npy`: the rows, see `PackedRows`. Each token of each document is in exactly one row.
+    - `segments.npy`, `rows.npy`: the rows, see `PackedRows`. Each token of each document is in exactly one row, or
+      counted as cropped.
+
+    Shards that were encoded before a kill are not encoded again.
 
     Raises:
         UserError: no training documents, a tokenizer without the start token or one that does not give back the text.
@@ -56,8 +67,7 @@ def run(params: PackParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     token_bytes, start = _vocabulary(tokenizer)
     dtype = np.dtype(np.uint16 if len(token_bytes) <= 1 << 16 else np.uint32)
     shards = shard_paths(inputs["documents"])
-    encoded = outputs.work / "encoded"
-    shutil.rmtree(encoded, ignore_errors=True)
+    encoded = outputs.work / "encoded"  # of these parameters and inputs: another start continues it
     encode = functools.partial(_encode_shard, tokenizer=tokenizer, folder=encoded, start=start, dtype=dtype.name)
     counts = list(map_shards(encode, shards, "encode"))
     documents_in = sum(count["documents"] for count in counts)
@@ -66,7 +76,7 @@ def run(params: PackParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     splits: dict[str, Any] = {}
     for split in SPLITS:
         parts = [encoded / split / shard.name for shard in shards]
-        splits[split] = _join(parts, outputs / split, start, dtype, params.context_length)
+        splits[split] = _join(parts, outputs / split, start, dtype, params)
     shutil.rmtree(encoded)
     if not splits["train"]["documents"]:
         raise UserError(
@@ -121,6 +131,10 @@ def _encode_shard(shard: Path, tokenizer: Path, folder: Path, start: int, dtype:
     """Write `<folder>/<split>/<shard>.tokens` and its documents beside it; returns the counts of documents."""
     from tasks.text.encode import encode_documents
 
+    done = folder / f"{shard.name}.json"  # written last, so what it counts is whole
+    if done.exists():
+        found: dict[str, int] = json.loads(done.read_text())
+        return found
     table = read_shard(shard, ["id", "source", "text", "split"])
     if unknown := sorted({str(split) for split in table["split"].to_pylist()} - set(SPLITS)):
         raise UserError(f"{shard}: column split: holds {', '.join(unknown)}; allowed: {', '.join(SPLITS)}")
@@ -145,10 +159,12 @@ def _encode_shard(shard: Path, tokenizer: Path, folder: Path, start: int, dtype:
             for number in kept:
                 border.tofile(stream)
                 np.asarray(ids[number], dtype=dtype).tofile(stream)
-    return {"documents": table.num_rows, "empty": table.num_rows - len(rows)}
+    counts = {"documents": table.num_rows, "empty": table.num_rows - len(rows)}
+    write_json(done, counts)
+    return counts
 
 
-def _join(parts: list[Path], folder: Path, start: int, dtype: "np.dtype[Any]", capacity: int) -> dict[str, Any]:
+def _join(parts: list[Path], folder: Path, start: int, dtype: "np.dtype[Any]", params: PackParams) -> dict[str, Any]:
     """Join the shards of one split into a stream with packed rows; returns its measures."""
     documents = pa.concat_tables([read_shard(part) for part in parts])
     write_shard(documents, folder / "documents.parquet")
@@ -159,24 +175,29 @@ def _join(parts: list[Path], folder: Path, start: int, dtype: "np.dtype[Any]", c
             with part.with_suffix(".tokens").open("rb") as source:
                 shutil.copyfileobj(source, stream, 1 << 20)
         np.array([start], dtype=dtype).tofile(stream)
-    packed = pack_rows(offsets, capacity)
+    packed = pack_rows(offsets, params.context_length, params.strategy, params.crop)
     np.save(folder / "offsets.npy", offsets)
     np.save(folder / "segments.npy", packed.segments)
     np.save(folder / "rows.npy", packed.rows)
-    return _measure(packed, lengths, capacity) | {"bytes": int(documents["bytes"].to_numpy().sum())}
+    return _measure(packed, offsets, params) | {"bytes": int(documents["bytes"].to_numpy().sum())}
 
 
-def _measure(packed: PackedRows, lengths: "np.typing.NDArray[np.int64]", capacity: int) -> dict[str, Any]:
+def _measure(packed: PackedRows, offsets: "np.typing.NDArray[np.int64]", params: PackParams) -> dict[str, Any]:
+    lengths, capacity = np.diff(offsets), params.context_length
     tokens, rows = int(lengths.sum()), len(packed.rows) - 1
-    if int(packed.segments[:, 1].sum()) != tokens:
-        raise AssertionError(f"{tokens} tokens, but {int(packed.segments[:, 1].sum())} in rows")
+    cropped = int(np.maximum(lengths - capacity, 0).sum()) if params.crop else 0
+    in_rows = int(packed.segments[:, 1].sum())
+    if in_rows + cropped != tokens:
+        raise AssertionError(f"{tokens} tokens, but {in_rows} in rows and {cropped} cropped")
+    segments = np.bincount(document_of(offsets, packed.segments[:, 0]), minlength=len(lengths))
     return {
         "documents": len(lengths),
-        "documents_cut": int(np.count_nonzero(lengths > capacity)),
+        "documents_cut": int(np.count_nonzero((segments > 1) | (lengths > capacity))),
         "tokens": tokens,
+        "cropped_tokens": cropped,
         "rows": rows,
-        "padding_tokens": rows * capacity - tokens,
-        "utilisation": round(tokens / (rows * capacity), 6) if rows else 0.0,
+        "padding_tokens": rows * capacity - in_rows,
+        "utilisation": round(in_rows / (rows * capacity), 6) if rows else 0.0,
     }
 
 

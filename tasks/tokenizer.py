@@ -1,4 +1,4 @@
-"""A byte-level BPE tokenizer, trained on the corpus (Sennrich et al. 2016, arXiv:1508.07909; bytes as in GPT-2).
+"""A byte-level tokenizer, trained on the corpus: BPE (Sennrich et al. 2016, arXiv:1508.07909; bytes as in GPT-2) or others.
 
 Every text is encodable and comes back byte for byte: the 256 bytes are always in the vocabulary.
 """
@@ -19,11 +19,13 @@ from tasks.core.engine import map_shards
 from tasks.core.errors import UserError
 from tasks.core.params import StageParams
 from tasks.core.paths import Inputs, Metrics, Outputs, write_json
-from tasks.core.progress import Progress
 from tasks.core.stage import stage_main
+from tasks.text import candidates
+from tasks.text.candidates import CostModel
 from tasks.text.chat_template import CHAT_TEMPLATE, PAD, SPECIAL_TOKENS, START
 from tasks.text.documents import read_shard, shard_paths
 from tasks.text.split import TRAIN, VALIDATION, fraction_of
+from tasks.text.trainers import Model, smaller, train
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -36,14 +38,19 @@ Bools = npt.NDArray[np.bool_]
 
 
 class TokenizerParams(StageParams):
-    """Byte-level BPE trained on a sample of the training documents."""
+    """A byte-level tokenizer trained on a sample of the training documents."""
 
+    model: Model = Field(
+        "bpe", description="bpe, unigram (as in SentencePiece) or wordpiece, over bytes; GGUF export takes bpe only."
+    )
     vocab_size: int = Field(
         4096,
         le=1 << 20,
         description="Tokens in the vocabulary, the 256 bytes and the control tokens among them.",
     )
-    min_frequency: int = Field(2, ge=1, description="How often a pair must occur to be merged into a token.")
+    min_frequency: int = Field(
+        2, ge=1, description="How often a pair must occur to be merged into a token (not in unigram)."
+    )
     max_bytes: int = Field(
         16 << 20,
         ge=1,
@@ -51,17 +58,32 @@ class TokenizerParams(StageParams):
         description="UTF-8 bytes of text to train on; of a larger corpus, a random sample of whole documents.",
     )
     seed: int = Field(1, ge=0, description="Which documents the sample takes.")
+    compare: tuple[int, ...] = Field(
+        (), description="Vocabulary sizes to compare in the metrics, which propose one; vocab_size stays what is used."
+    )
+    compare_for: CostModel = Field(
+        default_factory=lambda: CostModel.model_validate({}),
+        description="The model whose cost is compared: pretrain's sizes.",
+    )
+    rare: int = Field(
+        100, ge=1, description="Compared: a token with fewer occurrences in the training documents is under-trained."
+    )
 
-    @field_validator("vocab_size")
+    @field_validator("vocab_size", "compare")
     @classmethod
-    def _holds_the_alphabet(cls, value: int) -> int:
-        if value < SMALLEST:
+    def _holds_the_alphabet(cls, value: int | tuple[int, ...]) -> int | tuple[int, ...]:
+        sizes = (value,) if isinstance(value, int) else value
+        if any(size < SMALLEST for size in sizes):
             raise ValueError(f"must be at least {SMALLEST}: 256 bytes and {len(SPECIAL_TOKENS)} control tokens")
+        if len(set(sizes)) < len(sizes) or any(size > 1 << 20 for size in sizes):
+            raise ValueError(f"must be different sizes of at most {1 << 20}")
         return value
 
 
 def run(params: TokenizerParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     """Train on the training documents; write a folder that `AutoTokenizer.from_pretrained` loads, and `report.json`.
+
+    With `compare`, the metrics hold a `comparison` of vocabulary sizes (see `tasks.text.candidates`).
 
     Raises:
         UserError: no training text, or a vocabulary larger than the corpus allows.
@@ -77,21 +99,44 @@ def run(params: TokenizerParams, inputs: Inputs, outputs: Outputs) -> Metrics:
             "Look at what clean, dedup and decontaminate removed, or add sources to scrape.sources"
         )
     trained_bytes = int(catalogue.sizes[chosen].sum())
-    tokenizer = _train(params, _texts(shards, catalogue.by_shard(chosen)), trained_bytes)
+
+    def trained(size: int, key: str) -> "Tokenizer":
+        texts = _texts(shards, catalogue.by_shard(chosen))
+        return train(params.model, size, params.min_frequency, texts, trained_bytes, key)
+
+    tokenizer = trained(params.vocab_size, "tokenizer.vocab_size")
     _save(tokenizer, outputs.root)
+    if params.model != "bpe":
+        log.warning(
+            "tokenizer.model: %s: quantize cannot write GGUF of such a model, and text is encoded at about a tenth of the "
+            "speed; quantize.formats can be [torchao-int8]",
+            params.model,
+        )
 
     measured = catalogue.sample(TRAIN, MEASURED_BYTES) | catalogue.sample(VALIDATION, MEASURED_BYTES)
     work = list(zip(shards, catalogue.by_shard(measured), strict=True))
     measure = partial(fertility.measure, tokenizer_folder=outputs.root)
     report = fertility.summary(list(map_shards(measure, work, "tokenizer: round trip")), outputs.root)
     write_json(outputs / "report.json", report)
-    metrics = {
+    metrics: Metrics = {
         "vocabulary_size": tokenizer.get_vocab_size(),
         "documents_trained_on": int(chosen.sum()),
         "bytes_trained_on": trained_bytes,
         "documents_not_sampled": int(((catalogue.splits == TRAIN) & (catalogue.sizes > 0) & ~chosen).sum()),
         **{name: report[name] for name in (TRAIN, VALIDATION, "sources", "unused_tokens", "longest_token_bytes")},
     }
+    if params.compare:
+        sizes = sorted(params.compare)
+        folders = [outputs.work / "candidates" / str(size) for size in sizes]
+        largest = trained(sizes[-1], "tokenizer.compare")
+        for folder, size in zip(folders, sizes, strict=True):
+            folder.mkdir(parents=True, exist_ok=True)
+            candidate = largest if size == sizes[-1] else smaller(largest, size) or trained(size, "tokenizer.compare")
+            candidate.save(str(folder / "tokenizer.json"))
+        compared = list(map_shards(partial(candidates.measure, tokenizer_folders=folders), work, "tokenizer: compare"))
+        train_bytes = int(catalogue.sizes[catalogue.splits == TRAIN].sum())
+        metrics["comparison"] = candidates.compare(compared, folders, params.compare_for, params.rare, train_bytes)
+        log.info("tokenizer: of the sizes compared, %d is proposed", metrics["comparison"]["proposed"])
     log.info(
         "tokenizer: %d tokens; %s bytes a token on validation text, %s on training text",
         *(metrics["vocabulary_size"], report[VALIDATION]["bytes_per_token"], report[TRAIN]["bytes_per_token"]),
@@ -145,37 +190,6 @@ def _texts(shards: Sequence[Path], chosen: Sequence[Bools]) -> Iterator[str]:
     for shard, rows in zip(shards, chosen, strict=True):
         if rows.any():
             yield from read_shard(shard, ["text"]).column("text").filter(rows).to_pylist()
-
-
-def _train(params: TokenizerParams, texts: Iterator[str], total_bytes: int) -> "Tokenizer":
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.BPE())
-    # GPT-2's splitting and no prefix space: what llama.cpp calls the pre-tokenizer "gpt-2".
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=params.vocab_size,
-        min_frequency=params.min_frequency,
-        special_tokens=list(SPECIAL_TOKENS),
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    with Progress("tokenizer: reading", total=total_bytes, unit="bytes") as progress:
-
-        def counted() -> Iterator[str]:
-            for text in texts:
-                yield text
-                progress.advance(len(text.encode()))
-
-        tokenizer.train_from_iterator(counted(), trainer)
-    if (size := tokenizer.get_vocab_size()) < params.vocab_size:
-        raise UserError(
-            f"params.yaml: tokenizer.vocab_size: {params.vocab_size} is larger than the corpus allows: its "
-            f"{total_bytes:,} bytes give {size} tokens in which a pair occurs at least {params.min_frequency} times. "
-            f"Set it to {size} or less, lower tokenizer.min_frequency, or add text"
-        )
-    return tokenizer
 
 
 def _save(tokenizer: "Tokenizer", folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tasks.score.fidelity import Yardstick
 from tasks.text.chat import ChatEncoder
 from tasks.text.conversation import SCHEMA
 from tasks.text.documents import write_shard
+from tasks.text.trainers import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 _ = one_thread
@@ -76,6 +78,19 @@ def test_every_format_keeps_the_model(model: Path, held_out: Path, tmp_path: Pat
     again, second = quantize(model, held_out, tmp_path / "b")
     assert again == metrics
     assert bytes_of(second.root) == bytes_of(outputs.root)
+
+
+def test_a_tokenizer_that_is_no_bpe(model: Path, held_out: Path, tmp_path: Path) -> None:
+    """GGUF is refused with the parameter's name before anything is exported; torchao's weights do not need it."""
+    folder = tmp_path / "finetune"
+    shutil.copytree(model, folder)
+    texts = [turn["content"] for number in range(100) for turn in conversation(number)]
+    train("unigram", 270, 2, iter(texts), sum(map(len, texts)), "x").save(str(folder / "tokenizer.json"))
+    with pytest.raises(UserError, match=r"model is Unigram, but GGUF export .* tokenizer\.model to bpe"):
+        quantize(folder, held_out, tmp_path / "a", formats=("q8_0", "torchao-int8"))
+    metrics, _ = quantize(folder, held_out, tmp_path / "b", formats=("torchao-int8",))
+    assert list(metrics["formats"]) == ["torchao-int8"]
+    assert metrics["gate"] == {"prompts": 0}
 
 
 def test_an_unpermuted_export_fails_the_gate(

@@ -43,7 +43,7 @@ def export_gguf(folder: Path, target: Path, form: Format, permute: bool = True) 
     catch. Returns the names of matrices that stay f16, since their rows are no multiple of 32.
 
     Raises:
-        UserError: the model is no Llama, or has a tensor that this does not know.
+        UserError: the model is no Llama, or has a tensor that this does not know; the tokenizer is no byte-level BPE.
     """
     import gguf
     from safetensors.numpy import load_file
@@ -53,6 +53,7 @@ def export_gguf(folder: Path, target: Path, form: Format, permute: bool = True) 
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     if config.model_type != "llama":
         raise UserError(f"{folder}: GGUF export knows Llama models, this is {config.model_type!r}")
+    require_bpe(folder)
     writer = gguf.GGUFWriter(target, "llama")
     _write_config(writer, config, folder.name)
     writer.add_file_type(
@@ -77,6 +78,21 @@ def export_gguf(folder: Path, target: Path, form: Format, permute: bool = True) 
     writer.write_tensors_to_file()
     writer.close()
     return kept
+
+
+def require_bpe(folder: Path) -> None:
+    """Check that llama.cpp can encode as the tokenizer in `folder` does.
+
+    Raises:
+        UserError: it is no byte-level BPE.
+    """
+    content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    kind, splitter = content["model"]["type"], (content["pre_tokenizer"] or {}).get("type")
+    if (kind, splitter) != ("BPE", "ByteLevel"):
+        raise UserError(
+            f"{folder / 'tokenizer.json'}: its model is {kind}, but GGUF export takes byte-level BPE only. In params.yaml, "
+            "set tokenizer.model to bpe, or quantize.formats to [torchao-int8]"
+        )
 
 
 def permute_heads(weight: npt.NDArray[np.float32], heads: int) -> npt.NDArray[np.float32]:

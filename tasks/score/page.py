@@ -36,6 +36,8 @@ def render(
         reasons=[(stage, Markup(_reasons(metrics[stage], most_reasons))) for stage in _with_reasons(metrics)],  # noqa: S704
         packed=[{"split": s, **metrics["pack"][s]} for s in ("train", "validation")],
         tokenizer=_tokenizer(metrics["tokenizer"]),
+        comparison=(comparison := metrics["tokenizer"].get("comparison")),
+        compared=sorted((int(n), found) for n, found in comparison["candidates"].items()) if comparison else [],
         training=[(name, Markup(chart)) for name, chart in _training(curves)],  # noqa: S704
         results_chart=Markup(_results_chart(evaluated)),  # noqa: S704
         results=_results(evaluated),

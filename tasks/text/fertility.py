@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from tasks.core.errors import UserError
 from tasks.text.documents import read_shard
-from tasks.text.encode import encode_documents, load_tokenizer
+from tasks.text.encode import encode_documents, encode_slowly, engine_name, load_tokenizer
 from tasks.text.split import TRAIN, VALIDATION
 
 LISTED = 30
@@ -29,9 +29,11 @@ def measure(work: tuple[Path, npt.NDArray[np.bool_]], tokenizer_folder: Path) ->
 
     Raises:
         UserError: a text does not come back from its tokens exactly as it was.
+        AssertionError: the fast engine gives other ids than the tokenizer.
     """
     shard, chosen = work
     tokenizer = load_tokenizer(tokenizer_folder)
+    fast = engine_name(tokenizer_folder) != "tokenizers"
     used = np.zeros(tokenizer.get_vocab_size(), np.int64)
     counts: dict[tuple[str, str], Counts] = {}
     words: set[str] = set()
@@ -41,6 +43,10 @@ def measure(work: tuple[Path, npt.NDArray[np.bool_]], tokenizer_folder: Path) ->
         batch = rows[start : start + BATCH]
         encoded = encode_documents(tokenizer_folder, [row["text"] for row in batch])
         decoded = tokenizer.decode_batch([ids.tolist() for ids in encoded], skip_special_tokens=False)
+        if fast:
+            theirs = encode_slowly(tokenizer, [row["text"] for row in batch])
+            if other := [r["id"] for r, a, b in zip(batch, encoded, theirs, strict=True) if not np.array_equal(a, b)]:
+                raise AssertionError(f"{shard}: document {other[0]}: tiktoken and tokenizers give different ids")
         for row, ids, back in zip(batch, encoded, decoded, strict=True):
             if back != row["text"]:
                 raise UserError(f"{shard}: document {row['id']}: its text does not come back from its tokens")

@@ -1,16 +1,22 @@
-"""Rows of equal length from documents of any length: best-fit-decreasing bin packing, so that few documents are cut.
+"""Rows of equal length from documents of any length.
 
-Ding et al. 2024, "Fewer Truncations Improve Language Modeling" (arXiv:2404.10830): a document longer than a row is cut
-into row-sized chunks, of which only the last is shorter; then chunks are packed, longest first, each into the fullest
-row that still has room for it.
+`best_fit`: Ding et al. 2024, "Fewer Truncations Improve Language Modeling" (arXiv:2404.10830): a document longer than a
+row is cut into row-sized chunks, of which only the last is shorter; then chunks are packed, longest first, each into the
+fullest row that still has room for it. Few documents are cut and hardly any room is lost.
+`greedy`: the same chunks in the order of the stream; one that does not fit begins a new row (next-fit). Rows keep the
+order of the corpus, and pay for it with padding.
+`chunked`: the stream is cut wherever a row is full (GPT-2, GPT-3). No padding but in the last row; documents are cut at
+random places.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 Int64 = npt.NDArray[np.int64]
+Strategy = Literal["best_fit", "greedy", "chunked"]
 
 
 @dataclass(frozen=True)
@@ -100,10 +106,53 @@ def best_fit_decreasing(lengths: Int64, capacity: int) -> tuple[Int64, int]:
     return bin_of, bins
 
 
-def pack_rows(offsets: Int64, capacity: int) -> PackedRows:
-    """Pack a stream's documents (`offsets`: int64 [documents + 1]) into rows of `capacity` tokens."""
+def next_fit(lengths: Int64, capacity: int) -> tuple[Int64, int]:
+    """Assign items to bins in their order: one that does not fit into the last bin begins a new one.
+
+    `lengths`, int64 [items], are between 1 and `capacity`. Returns each item's bin, int64 [items], and the number of bins.
+    """
+    bin_of = np.empty(len(lengths), dtype=np.int64)
+    used, current = capacity, -1
+    for item, length in enumerate(lengths.tolist()):
+        if used + length > capacity:
+            used, current = 0, current + 1
+        bin_of[item] = current
+        used += length
+    return bin_of, current + 1
+
+
+def pack_rows(offsets: Int64, capacity: int, strategy: Strategy = "best_fit", crop: bool = False) -> PackedRows:
+    """Pack a stream's documents (`offsets`: int64 [documents + 1]) into rows of `capacity` tokens.
+
+    Each token is in exactly one row; with `crop`, those past a document's first `capacity` tokens are in none.
+    """
+    if strategy == "chunked":
+        return _cut(offsets, capacity, crop)
     chunks = chunk(offsets, capacity)
-    row_of, rows = best_fit_decreasing(chunks[:, 1], capacity)
+    if crop:
+        chunks = chunks[np.isin(chunks[:, 0], offsets[:-1])]  # those that begin a document
+    fit = best_fit_decreasing if strategy == "best_fit" else next_fit
+    row_of, rows = fit(chunks[:, 1], capacity)
     order = np.argsort(row_of, kind="stable")
     borders = np.concatenate([[0], np.cumsum(np.bincount(row_of, minlength=rows))]).astype(np.int64)
     return PackedRows(chunks[order], borders)
+
+
+def _cut(offsets: Int64, capacity: int, crop: bool) -> PackedRows:
+    kept = np.minimum(np.diff(offsets), capacity if crop else np.iinfo(np.int64).max)
+    ends = np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)  # documents' borders in what is left of the stream
+    row_starts = np.arange(0, ends[-1], capacity)
+    starts = np.unique(np.concatenate([row_starts, ends[:-1]]))
+    document = document_of(ends, starts)
+    segments = np.stack([offsets[document] + starts - ends[document], np.diff(starts, append=ends[-1])], axis=1)
+    return PackedRows(segments.astype(np.int64), np.append(np.searchsorted(starts, row_starts), len(starts)))
+
+
+def document_of(offsets: Int64, positions: Int64) -> Int64:
+    """The document, int64, of each token at `positions` (from 0 to `offsets[-1]`, exclusive) of the stream.
+
+    It is the number of a row of `documents.parquet`, which holds the document's id. For a token in a packed row, the
+    position is `segments[s, 0]` and how far the token is from the beginning of segment s.
+    """
+    found: Int64 = np.searchsorted(offsets, positions, side="right") - 1
+    return found

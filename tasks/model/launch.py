@@ -4,7 +4,6 @@ One rank is a plain child process; several are started by `torch.distributed.run
 process, even when it is killed: each asks the kernel for a signal on its parent's death.
 """
 
-import ctypes
 import json
 import logging
 import os
@@ -17,10 +16,10 @@ from typing import Any
 
 from tasks.core.errors import Interrupted, UserError
 from tasks.core.paths import write_json
+from tasks.core.processes import end_with_parent
 
 log = logging.getLogger(__name__)
 PROJECT = Path(__file__).parents[2]
-PR_SET_PDEATHSIG = 1
 PARTIAL = ".partial"
 """A checkpoint that is being written."""
 STOP_TIMEOUT_S = 600
@@ -103,14 +102,6 @@ def _environment(ranks: int, device: str, threads: int) -> dict[str, str]:
     return environment
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent ends (Linux; elsewhere nothing)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() == 1:  # the parent was gone before
-            os._exit(1)
-
-
 if __name__ == "__main__":
-    die_with_parent()
+    end_with_parent(signal.SIGKILL)
     runpy.run_module("torch.distributed.run", run_name="__main__", alter_sys=True)

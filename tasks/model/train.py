@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -16,14 +17,15 @@ from typing import Any
 
 from tasks.core.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, Interrupted, UserError
 from tasks.core.paths import write_json
-from tasks.model.launch import PARTIAL, die_with_parent
+from tasks.core.processes import end_with_parent
+from tasks.model.launch import PARTIAL
 
 FULL_DISK_BYTES = 1 << 20
 
 
 def main() -> int:
     """Train as the config file says; returns the exit code."""
-    die_with_parent()
+    end_with_parent(signal.SIGKILL)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, required=True, help="JSON file that tasks.model.launch wrote")
     config: dict[str, Any] = json.loads(parser.parse_args().config.read_text())

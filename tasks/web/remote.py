@@ -17,6 +17,7 @@ from tasks.web.sources import USER_AGENT
 from tasks.web.window import Bytes
 
 BLOCK_BYTES = 8 << 20
+LEAST_BLOCK_BYTES = 1 << 16
 LONGEST_WAIT_S = 120.0
 MAX_LIST_BYTES = 64 << 20
 PACKAGES = {
@@ -120,7 +121,7 @@ class RemoteFile:
 
     def __init__(self, url: str, network: Network) -> None:
         self.url, self.at = url, 0
-        self._network = network
+        self._network, self._block_bytes = network, BLOCK_BYTES
         self._file: Any = None
 
     def read(self, size: int) -> bytes:
@@ -136,11 +137,17 @@ class RemoteFile:
                 if self._file is None:
                     self._open()
                 block: bytes = self._file.read(size)
+            except UserError:
+                raise
             except (FileNotFoundError, PermissionError) as error:
                 self.close()
                 raise Damaged("unreachable", f"{self.url}: {error!r}") from None
             except Exception as error:  # each file system has its own
                 self.close()
+                if "range requests" in str(error):  # the server knows none: read in one go, without blocks
+                    self._block_bytes = 0
+                elif self._block_bytes:
+                    self._block_bytes = max(self._block_bytes // 4, LEAST_BLOCK_BYTES)  # to come as far as possible
                 if attempt == self._network.retries:
                     raise Damaged("unreachable", f"{self.url}: after {self.at} bytes: {error!r}"[:500]) from None
                 log.warning("%s: %r; trying again in %.0f s", self.url, error, wait_s)
@@ -161,10 +168,9 @@ class RemoteFile:
 
     def _open(self) -> None:
         with _explained(self.url):
-            system, path = _open_system(self.url, self._network)
-        options = (
-            {} if urlsplit(self.url).scheme == "memory" else {"block_size": BLOCK_BYTES, "cache_type": "readahead"}
-        )
+            system, path = _open_system(self.url, self._network, stream=not self._block_bytes)
+        blocks = {"block_size": self._block_bytes, "cache_type": "readahead"}
+        options = {} if urlsplit(self.url).scheme == "memory" else blocks
         self._file = system.open(path, "rb", **options)
         if not self.at:
             return
@@ -176,7 +182,7 @@ class RemoteFile:
                 left -= len(block)
 
 
-def _open_system(url: str, network: Network) -> tuple[Any, str]:
+def _open_system(url: str, network: Network, stream: bool = False) -> tuple[Any, str]:
     import fsspec
 
     scheme = urlsplit(url).scheme
@@ -184,7 +190,11 @@ def _open_system(url: str, network: Network) -> tuple[Any, str]:
     if scheme in ("http", "https"):
         import aiohttp
 
-        timeout = aiohttp.ClientTimeout(total=network.timeout_s)
+        # Of a file in one go the time that may pass between two packets is bounded, of a block the whole.
+        limits = {"sock_connect": network.timeout_s, "sock_read": network.timeout_s}
+        timeout = (
+            aiohttp.ClientTimeout(total=None, **limits) if stream else aiohttp.ClientTimeout(total=network.timeout_s)
+        )
         options = {"client_kwargs": {"timeout": timeout, "headers": {"User-Agent": USER_AGENT}}}
     elif scheme in ("s3", "s3a"):
         limits = {"connect_timeout": network.timeout_s, "read_timeout": network.timeout_s}

@@ -49,6 +49,9 @@ class ScrapeParams(StageParams):
         repeated = [name for name, count in Counter(source.name for source in sources).items() if count > 1]
         if repeated:
             raise ValueError(f"every source needs a name of its own; {repeated[0]!r} stands there more than once")
+        names = {source.name for source in sources}
+        if alike := sorted(name for name in names if f"web-{name}" in names):
+            raise ValueError(f"web-{alike[0]} is what the files of {alike[0]} are called later; rename one of the two")
         return sources
 
 

@@ -263,6 +263,27 @@ def test_many_removed_rows_need_no_memory(corpus: Path, tmp_path: Path) -> None:
     assert {field.name for field in SCHEMA} <= set(rows(outputs, "removed")[0])
 
 
+FORMATS = ["jsonl", "parquet", "txt", "md", "html", "jsonl.gz", "txt.zst", "md.bz2"]
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.one_of(st.binary(max_size=200), st.text(max_size=80).map(lambda t: json.dumps({"text": t}).encode())), st.data()
+)
+def test_any_bytes_are_read_or_counted(tmp_path: Path, corpus: Path, content: bytes, data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(FORMATS))
+    pack = CODECS.get(f".{name.rpartition('.')[2]}", bytes) if data.draw(st.booleans()) else bytes
+    (corpus / f"x.{name}").write_bytes(pack(content))
+    (corpus / "good.txt").write_text("good")
+    try:
+        metrics, _ = scrape(tmp_path / f"{len(list(tmp_path.iterdir()))}", files(f"corpus/x.{name}", "corpus/good.txt"))
+    except UserError as error:
+        assert "x.parquet: " in str(error)  # noqa: PT017
+    else:
+        assert outcomes(metrics)["saved"] >= 1
+    (corpus / f"x.{name}").unlink()
+
+
 def hub(folder: Path | str, **options: Any) -> dict[str, Any]:
     return {"name": "mine", "kind": "huggingface", "dataset": str(folder), **options}
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_scrape import pages, rows, scrape
 from warcio.archiveiterator import ArchiveIterator
@@ -184,6 +184,25 @@ def test_sound_archives_read_as_by_warcio(blocks: list[bytes], compressed: bool)
     assert not [r for r in ours if isinstance(r, Lost) or r.wrong_length or r.cut]
     if compressed:
         assert b"".join(r.member or b"" for r in ours if isinstance(r, Record)) == file.getvalue()
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data(), st.sampled_from(sorted(FORMS)))
+def test_whatever_is_broken_is_counted(tmp_path: Path, data: st.DataObject, form: str) -> None:
+    parts = [
+        response(url(n), sent, f"Content-Type: text/html\r\n{head}") for n, (head, sent, _, _) in enumerate(BODIES)
+    ]
+    good = members(response(url("good"), page("good")))
+    archive = bytearray(b"\r\n\r\n" + b"".join(parts) if form == "plain" else FORMS[form](*parts))
+    for _ in range(data.draw(st.integers(1, 6))):
+        at = data.draw(st.integers(0, len(archive) - 1))
+        archive[at : at + data.draw(st.integers(0, 20))] = data.draw(st.binary(max_size=20))
+    (tmp_path / "x.warc.gz").write_bytes(bytes(archive))
+    (tmp_path / "y.warc.gz").write_bytes(good)
+    run = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
+    metrics, outputs = scrape(run, {"name": "a", "kind": "warc", "paths": ["x.warc.gz", "y.warc.gz"]})
+    assert url("good") in pages(outputs, "a")
+    assert metrics["sources"]["a"]["outcomes"]["saved"] == metrics["pages"]
 
 
 def test_a_bit_that_flipped_costs_one_record(tmp_path: Path) -> None:

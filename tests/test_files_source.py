@@ -6,12 +6,16 @@ import gzip
 import json
 import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import hub_server
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_scrape import files, pages, rows, scrape
@@ -355,3 +359,34 @@ def test_code_of_a_data_set_is_not_run(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="scripts are no longer supported"):
         scrape(tmp_path, hub("corpus"))
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("dataset", "message"), [("o/n", ""), ("o/none", "Check the name and the revision")])
+def test_a_data_set_of_a_hub(tmp_path: Path, dataset: str, message: str) -> None:
+    """In a process of its own: the address of the hub is read when its client is imported."""
+    with hub_server.serve() as address:
+        source = {**hub(dataset), "max_documents": 20}
+        script = (
+            "import sys, json; from pathlib import Path; sys.path[:0] = ['.', 'tests']; from test_scrape import scrape, rows;"
+            "from tasks.core.errors import UserError\n"
+            "try: metrics, outputs = scrape(Path(sys.argv[1]), json.loads(sys.argv[2]))\n"
+            "except UserError as error: print(json.dumps(str(error)))\n"
+            "else: print(json.dumps([metrics, rows(outputs)], default=str))"
+        )
+        hubs = {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0"}
+        environment = {**os.environ, **hubs, "HF_HOME": str(tmp_path / "home")}
+        command = [sys.executable, "-c", script, str(tmp_path / "run"), json.dumps(source)]
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=True
+        )
+    said = json.loads(done.stdout.splitlines()[-1])
+    if message:
+        assert message in said
+        return
+    metrics, found = said
+    assert metrics["sources"]["mine"]["commit"] == hub_server.COMMIT
+    assert [row["text"] for row in found] == [f"text {n}" for n in range(20)]
+    assert found[2]["url"] == f"hf://datasets/o/n@{hub_server.COMMIT}/default/train#R3"
+    assert found[2]["licence"] == "cc-by-4.0"
+    assert found[2]["fetched_at"]

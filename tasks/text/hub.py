@@ -13,6 +13,7 @@ from tasks.text.row_items import Columns, Item, lost, plain, row_item
 
 SAVED = ("dataset_dict.json", "state.json")  # what `save_to_disk` leaves
 FORMATS = ("arrow", "csv", "json", "parquet", "text")
+NOT_THERE = ("DatasetNotFoundError", "RepositoryNotFoundError", "RevisionNotFoundError", "GatedRepoError")
 COMMIT = re.compile(r"@([0-9a-f]{40})/")
 MEDIA = ("Audio", "Image", "Mesh", "Nifti", "Pdf", "Video")
 
@@ -107,12 +108,21 @@ class Rows:
         files: list[str] = next(iter((builder.config.data_files or {}).values()), [])
         found = COMMIT.search(str(files[0])) if files else None
         self.commit = found.group(1) if found else None
-        self.licence = builder.info.license or None
+        self.licence = builder.info.license or (_licence(self._dataset, self.commit) if self.commit else None)
         # To pin what was found: without it the data set could move on between the two calls.
         rows = datasets.load_dataset(
             path, self._config, split=self._split, revision=self.commit or revision, streaming=True
         )
         return _without_media(rows, rows.features)
+
+
+def _licence(dataset: str, commit: str) -> str | None:
+    """What the data set's card declares; several joined by commas."""
+    from huggingface_hub import HfApi
+
+    card = HfApi().dataset_info(dataset, revision=commit).card_data
+    declared = card.get("license") if card else None
+    return ", ".join(map(str, declared)) if isinstance(declared, list) else declared
 
 
 def _without_media(rows: Any, features: Any) -> Any:
@@ -134,7 +144,7 @@ def _is_network(error: BaseException) -> bool:
 
 
 def _explain(what: str, error: Exception) -> str:
-    if type(error).__name__ == "DatasetNotFoundError":
+    if type(error).__name__ in NOT_THERE:
         return f"{what}: {_short(error)} Check the name and the revision; a private or gated one needs HF_TOKEN."
     if _is_network(error):
         return (

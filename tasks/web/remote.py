@@ -203,6 +203,13 @@ def _open_system(url: str, network: Network, stream: bool = False) -> tuple[Any,
     return system, path
 
 
+def _named(package: str) -> str:
+    """As pip takes it: s3fs and gcsfs want the very version of fsspec that their own number says."""
+    import fsspec
+
+    return f"{package}=={fsspec.__version__}" if package in ("s3fs", "gcsfs") else package
+
+
 @contextmanager
 def _explained(what: str) -> Iterator[None]:
     """File systems that are not installed or not known are the user's to mend."""
@@ -210,8 +217,9 @@ def _explained(what: str) -> Iterator[None]:
         yield
     except ImportError as error:
         scheme = urlsplit(what.rpartition(": ")[2]).scheme
-        package = PACKAGES.get(scheme, scheme)
-        raise UserError(f"{what}: {scheme} URLs need the package {package}: pip install {package} ({error})") from None
+        package = PACKAGES.get(scheme)
+        how = f"{scheme} URLs need the package {package}: pip install {_named(package)}" if package else str(error)
+        raise UserError(f"{what}: {how}") from None
     except ValueError as error:
         raise UserError(f"{what}: {error}") from None
     except (OSError, TimeoutError) as error:

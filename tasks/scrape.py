@@ -18,8 +18,9 @@ from tasks.core.stage import stage_main
 from tasks.text import files, packages
 from tasks.text.documents import REMOVED_SCHEMA, write_documents
 from tasks.text.row_items import Columns, Item
-from tasks.web import warc_source
+from tasks.web import archives
 from tasks.web.intake import Intake
+from tasks.web.intake import metrics as intake_metrics
 from tasks.web.sources import (
     FilesSource,
     HuggingFaceSource,
@@ -114,17 +115,17 @@ def _read(source: LocalSource, outputs: Outputs) -> tuple[str | None, dict[str, 
         more = {"commit": rows.commit} if rows.commit else {}
     elif isinstance(source, PackageSource):
         licence = licence or packages.licence(source.package)
+    elif isinstance(source, WarcSource):
+        return licence, archives.read(source, outputs.root)
     intake = Intake(outputs.root, source.name, licence)
     if isinstance(source, FilesSource):
         _read_files(source, intake)
-    elif isinstance(source, WarcSource):
-        more = warc_source.read(source, intake)
     else:
         items = rows.items() if isinstance(source, HuggingFaceSource) else packages.read(source.package)
         limit = source.max_documents if isinstance(source, HuggingFaceSource) else None
         for item in itertools.islice(items, limit):
             intake.add(item)
-    return licence, {**intake.finish(), **more}
+    return licence, {**intake_metrics(source.name, [intake.close()]), **more}
 
 
 def _read_files(source: FilesSource, intake: Intake) -> None:
@@ -133,7 +134,8 @@ def _read_files(source: FilesSource, intake: Intake) -> None:
 
     root = Path.cwd()
     found, others = files.find(source.paths, root, source.format, f"params.yaml: scrape.sources: {source.name}")
-    intake.other("unknown_suffix", len(others))
+    if others:
+        intake.other("unknown_suffix", len(others))
     columns = Columns(source.text_column, source.messages_column)
     how = files.Reading(columns, source.encoding, source.max_bytes)
     media = f"text/html; charset={source.encoding}" if source.encoding else "text/html"

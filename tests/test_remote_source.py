@@ -72,6 +72,7 @@ def served(files: dict[str, bytes], ranges: bool = True, trouble: Any = lambda r
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "execution.yaml").write_text("workers: 1\n")
 
 
 NOISE = [random.Random(n).randbytes(40_000).hex().encode() for n in range(40)]

@@ -119,7 +119,7 @@ def test_each_kind_of_record(tmp_path: Path, form: str) -> None:
 def test_what_is_sound_is_copied_as_it_stands(tmp_path: Path) -> None:
     sound = [gzip.compress(response(url(n), page(n), WARC_Record_ID=f"<urn:x:{n}>"), mtime=0) for n in range(3)]
     _, outputs = read(tmp_path, b"".join(sound))
-    assert (outputs / "web/a/00000.warc.gz").read_bytes() == b"".join(sound)
+    assert (outputs / "web/a/00000-00000.warc.gz").read_bytes() == b"".join(sound)
 
 
 def test_licence_time_robots_and_url_reach_clean(tmp_path: Path) -> None:
@@ -375,3 +375,22 @@ def test_limits_globs_and_lists(tmp_path: Path) -> None:
 def test_archives_that_yield_nothing_say_why(tmp_path: Path, paths: list[str], content: bytes, message: str) -> None:
     with pytest.raises(UserError, match=re.escape(message)):
         read(tmp_path, content, paths=paths)
+
+
+def test_the_same_whatever_the_number_of_workers(tmp_path: Path) -> None:
+    for n in range(5):  # the second page of each file is also in the file before, and twice in this one
+        own = [response(url(f"{n}/{m}"), page(m)) for m in range(3)]
+        shared = [response(url(f"shared/{k}"), page(k)) for k in (n, n, n + 1)]
+        texts = [record("conversion", url(f"text/{k}"), b"text", Content_Type="text/plain") for k in (n, n + 1)]
+        (tmp_path / f"{n}.warc.gz").write_bytes(members(*own, *shared, *texts))
+    source = {"name": "a", "kind": "warc", "paths": ["*.warc.gz"]}
+    results = []
+    for workers, more in ((1, {}), (2, {}), (1, {"max_pages": 1000})):
+        (tmp_path / "execution.yaml").write_text(f"workers: {workers}\n")
+        run = tmp_path / f"run{len(results)}"
+        metrics, outputs = scrape(run, {**source, **more})
+        files = {p.relative_to(outputs.root): p.read_bytes() for p in outputs.root.rglob("*.*")}
+        results.append((metrics, files))
+    assert results[0] == results[1] == results[2]
+    assert results[0][0]["sources"]["a"]["outcomes"] == {"saved": 15 + 6 + 6, "repeated": 5 + 4 + 4}
+    assert len({row["id"] for row in rows(outputs)}) == 6

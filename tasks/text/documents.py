@@ -104,6 +104,11 @@ class DocumentWriter:
         if self._size >= SHARD_BYTES:
             self._flush()
 
+    @property
+    def rows(self) -> int:
+        """Rows so far, those not yet written among them."""
+        return self.written + len(self._batch)
+
     def close(self) -> int:
         """Write what is left; returns the number of all rows."""
         if self._batch or not self._shards:

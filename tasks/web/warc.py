@@ -57,11 +57,11 @@ def _record(kind: str, url: str, date: str, body: bytes, extra: dict[str, str], 
 
 
 class WarcWriter:
-    """Writes records to `00000.warc.gz`, ... in `folder` as they come, at most 100 a file."""
+    """Writes records to `<prefix>00000.warc.gz`, ... in `folder` as they come, at most 100 a file."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, prefix: str = "") -> None:
         self.written = 0
-        self._folder = folder
+        self._folder, self._prefix = folder, prefix
         self._file: IO[bytes] | None = None
 
     def add(self, record: bytes) -> None:
@@ -69,7 +69,7 @@ class WarcWriter:
         if self._file is None or self.written % PAGES_A_FILE == 0:
             self.close()
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._file = (self._folder / f"{self.written // PAGES_A_FILE:05d}.warc.gz").open("wb")
+            self._file = (self._folder / f"{self._prefix}{self.written // PAGES_A_FILE:05d}.warc.gz").open("wb")
         self._file.write(record)
         self.written += 1
 

@@ -7,70 +7,55 @@ revisit whose payload stands elsewhere, a picture).
 """
 
 import re
-from collections import Counter
 from datetime import UTC, datetime
 from pathlib import PurePath
-from typing import Any
 from urllib.parse import urlsplit
 
 from tasks.text.encoding import decode_page
 from tasks.text.row_items import Item, lost
 from tasks.web.http_message import Message, Unusable, decoded_body, parse
 from tasks.web.intake import Intake
-from tasks.web.remote import Network, expand, is_url, open_bytes
+from tasks.web.remote import Network, is_url, open_bytes
 from tasks.web.sources import WarcSource
 from tasks.web.warc import resource_record, response_record
 from tasks.web.warc_files import read_records
-from tasks.web.warc_records import Lost, Record
-from tasks.web.window import Bytes
+from tasks.web.warc_records import HEADER_BYTES, Lost, Record
 
 TEXT_TYPES = ("text/html", "application/xhtml+xml", "text/plain", "text/markdown", "text/x-rst")
 NO_PAGES = ("warcinfo", "request", "metadata", "revisit", "continuation")
 ISO_DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
 
 
-def read(source: WarcSource, intake: Intake) -> dict[str, Any]:
-    """Read the source's files into `intake`; returns metrics: files, and what was repaired how often.
+def read_file(path: str, source: WarcSource, intake: Intake, limit: int | None) -> None:
+    """Read a file, local or a URL, into `intake`, up to `limit` pages and documents.
 
     Raises:
-        UserError: a path matches nothing or a local file cannot be opened, a list is out of reach, a package is missing.
+        UserError: a local file cannot be opened or changes meanwhile, or a package is missing.
     """
-    network = Network(source.timeout, source.retries, source.retry_delay, source.max_file_bytes)
-    repairs: Counter[str] = Counter()
-    files = 0
-    for path in expand(source.paths, source.prefix, network, f"params.yaml: scrape.sources: {source.name}"):
-        if files == source.max_files or _full(source, intake):
-            break
-        files += 1
-        with open_bytes(path, network) as stream:
-            _read_file(path, stream, source, intake, repairs)
-    return {"files": files, **({"repaired": dict(sorted(repairs.items()))} if repairs else {})}
-
-
-def _full(source: WarcSource, intake: Intake) -> bool:
-    return source.max_pages is not None and intake.saved >= source.max_pages
-
-
-def _read_file(path: str, stream: Bytes, source: WarcSource, intake: Intake, repairs: Counter[str]) -> None:
     name = PurePath(urlsplit(path).path if is_url(path) else path).name
-    # Beside a body of the greatest size allowed stands its HTTP head.
-    for record in read_records(stream, source.max_bytes + (1 << 16)):
-        if isinstance(record, Lost):
-            intake.add(
-                lost(path, f"{name}#{record.where}", record.reason, f"{path}, byte {record.where}: {record.detail}")
-            )
-            continue
-        try:
-            _take(record, name, source, intake, repairs)
-        except Unusable as problem:
-            url = record.headers.get("warc-target-uri", "").strip("<>") or f"{name}#{record.where}"
-            detail = f"{name}, byte {record.where}: {problem.detail}"
-            intake.add(lost(f"{name}#{record.where}", url, problem.reason, detail))
-        if _full(source, intake):
-            return
+    with open_bytes(path, network(source)) as stream:
+        # Beside a body of the greatest size allowed stands its HTTP head.
+        for record in read_records(stream, source.max_bytes + HEADER_BYTES):
+            if isinstance(record, Lost):
+                detail = f"{path}, byte {record.where}: {record.detail}"
+                intake.add(lost(path, f"{name}#{record.where}", record.reason, detail))
+                continue
+            try:
+                _take(record, name, source, intake)
+            except Unusable as problem:
+                url = record.headers.get("warc-target-uri", "").strip("<>") or f"{name}#{record.where}"
+                detail = f"{name}, byte {record.where}: {problem.detail}"
+                intake.add(lost(f"{name}#{record.where}", url, problem.reason, detail))
+            if limit is not None and intake.saved >= limit:
+                return
 
 
-def _take(record: Record, name: str, source: WarcSource, intake: Intake, repairs: Counter[str]) -> None:
+def network(source: WarcSource) -> Network:
+    """The source's bounds of what is read over the network."""
+    return Network(source.timeout, source.retries, source.retry_delay, source.max_file_bytes)
+
+
+def _take(record: Record, name: str, source: WarcSource, intake: Intake) -> None:
     kind = record.kind
     if kind not in ("response", "resource", "conversion"):
         intake.other(f"record_{kind}" if kind in NO_PAGES else "record_unknown")
@@ -99,7 +84,7 @@ def _take(record: Record, name: str, source: WarcSource, intake: Intake, repairs
         if len(record.block) > source.max_bytes:
             raise Unusable("too_large", f"more than {source.max_bytes} bytes")
         intake.page(url, record.block, _record(url, date, 200, "HTTP/1.1", media, record.block))
-    repairs.update(noted)
+    intake.counts.repaired.update(noted)
 
 
 def _response(record: Record, url: str, date: datetime | None, source: WarcSource, intake: Intake) -> list[str]:

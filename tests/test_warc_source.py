@@ -1,6 +1,8 @@
 """Web archives as a source: everything readable out of what crawls leave behind, the rest counted with its reason."""
 
+import base64
 import gzip
+import hashlib
 import io
 import json
 import random
@@ -234,6 +236,27 @@ def test_large_records_are_passed_over_in_bounded_memory(tmp_path: Path) -> None
     assert set(pages(outputs, "a")) == {url(1), url(3)}
 
 
+def test_one_large_member_for_all_records_in_bounded_memory(tmp_path: Path) -> None:
+    import tracemalloc
+
+    noise = [random.Random(n).randbytes(20_000).hex().encode() for n in range(300)]
+    first = gzip.compress(b"".join(response(url(n), body) for n, body in enumerate(noise)))
+    damaged = bytearray(gzip.compress(b"".join(response(url(1000 + n), body) for n, body in enumerate(noise))))
+    at = len(damaged) // 2
+    damaged[at : at + 2000] = b"\xff" * 2000
+    (tmp_path / "x.warc.gz").write_bytes(first + bytes(damaged) + members(response(url("last"), page(1))))
+    tracemalloc.start()
+    with (tmp_path / "x.warc.gz").open("rb") as stream:
+        found = [r.headers["warc-target-uri"] if isinstance(r, Record) else r for r in read_records(stream, 50_000)]
+    assert tracemalloc.get_traced_memory()[1] < 6_000_000  # of 12 MB, and 24 MB decompressed
+    tracemalloc.stop()
+    urls = [name for name in found if isinstance(name, str)]
+    # What comes out between the damage and gzip's checksum at the member's end, nothing vouches for.
+    assert urls[:440] == [*map(url, range(300)), *(url(1000 + n) for n in range(140))]
+    assert urls[-1] == url("last")
+    assert "broken_record" in [r.reason for r in found if isinstance(r, Lost)]
+
+
 def brotli(body: bytes) -> bytes:
     return pa.compress(body, codec="brotli", asbytes=True)
 
@@ -338,6 +361,20 @@ def test_records_that_say_too_little(tmp_path: Path) -> None:
     assert set(found) == {url(n) for n in (1, 2, 3, 6)}
     assert found[url(1)][0].rec_type == "resource"  # a time that nobody knows
     assert found[url(2)][0].rec_headers.get_header("WARC-Date") == DATE
+
+
+def test_digests_tell_of_damage_that_nothing_else_does(tmp_path: Path) -> None:
+    parts = []
+    for n, form in enumerate(("sha1:{32}", "sha1:{16}", "sha256:{16}", "unknown:x", "")):
+        block = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n" + page(n)
+        digest = hashlib.new("sha256" if "256" in form else "sha1", block).digest()
+        stated = form.replace("{32}", base64.b32encode(digest).decode()).replace("{16}", digest.hex().upper())
+        parts.append(record("response", url(n), block, **({"WARC_Block_Digest": stated} if stated else {})))
+    whole = b"".join(parts)
+    assert "repaired" not in read(tmp_path, whole)[0]["sources"]["a"]
+    metrics, outputs = read(tmp_path, whole.replace(b"seven", b"eight"))
+    assert metrics["sources"]["a"]["repaired"] == {"digest_differs": 3}
+    assert len(pages(outputs, "a")) == 5
 
 
 def test_limits_globs_and_lists(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """WARC files that may be damaged: a gzip member a record (WARC 1.1, annex D), one member for all, or not compressed.
 
-After a damaged stretch reading goes on at the next gzip member that holds a record. Memory is bounded by the largest
+After a damaged stretch reading goes on at the next gzip member that holds a record. A record in a member of its own comes
+out when gzip's checksum has vouched for it; for one of several in a member only its digest can. Memory is bounded by the largest
 record allowed, whatever a file claims or holds.
 """
 

@@ -6,6 +6,8 @@ their codings undone. Each record is counted: as saved, as removed with its reas
 revisit whose payload stands elsewhere, a picture).
 """
 
+import base64
+import hashlib
 import re
 from datetime import UTC, datetime
 from pathlib import PurePath
@@ -68,6 +70,7 @@ def _take(record: Record, name: str, source: WarcSource, intake: Intake) -> None
     if not url:
         raise Unusable("no_url", "WARC-Target-URI is missing")
     noted = ["wrong_length"] * record.wrong_length + ["cut_by_crawler"] * bool(record.headers.get("warc-truncated"))
+    noted += ["digest_differs"] * _differs(record)
     date = _date(record.headers.get("warc-date", ""))
     if kind == "conversion":
         _text(record, f"{name}#{record.where}", url, date, source, intake)
@@ -141,6 +144,18 @@ def _text(record: Record, where: str, url: str, date: datetime | None, source: W
     meta = {**{key: value for key, value in about.items() if value}, **decoded.note}
     reason = None if decoded.text.strip() else "empty"
     intake.add(Item(where, url, record.block, decoded.text, meta, reason, reason and where, decoded.label, date))
+
+
+def _differs(record: Record) -> bool:
+    """Whether the block is not what WARC-Block-Digest says, where gzip has not checked it and its length is right.
+
+    The digest is in base 32, as Heritrix and Common Crawl write it, or in hexadecimal digits.
+    """
+    name, _, stated = record.headers.get("warc-block-digest", "").partition(":")
+    if record.member or record.wrong_length or name not in ("sha1", "sha256", "md5"):
+        return False
+    digest = hashlib.new(name, record.block, usedforsecurity=False).digest()
+    return stated.upper().rstrip("=") not in (base64.b32encode(digest).decode().rstrip("="), digest.hex().upper())
 
 
 def _media(content_type: str) -> str:

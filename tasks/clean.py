@@ -25,6 +25,7 @@ from tasks.core.stage import stage_main
 from tasks.text import filters
 from tasks.text.conversation import MARKERS, Message, render
 from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, document_id, read_shard, write_shard
+from tasks.text.encoding import decode_page
 from tasks.text.language import detect
 from tasks.text.mask import Kind, mask
 from tasks.text.mend import mend, unreadable_share
@@ -33,6 +34,7 @@ from tasks.text.sizes import Sizes, funnel
 log = logging.getLogger(__name__)
 Row = dict[str, Any]
 MAX_UNREADABLE = 0.02
+COUNTERS = ("removed", "masked", "messages", "languages", "encodings")
 STABLE_CHARACTERS = 1000  # from here on compression says something about the text and not about zlib's start
 
 
@@ -64,6 +66,7 @@ class Shard:
     source: str | None
     licence: str | None
     name: str
+    robots: str | None = None
 
     def __str__(self) -> str:
         return str(self.path)
@@ -84,7 +87,7 @@ def run(params: CleanParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     check_selectors(params.skip_elements, "params.yaml: clean.skip_elements")
     shards = find_shards(inputs["scrape"])
     results = list(map_shards(partial(clean_shard, params=params, outputs=outputs.root), shards, "clean"))
-    totals: dict[str, Counter[str]] = {name: Counter() for name in ("removed", "masked", "messages", "languages")}
+    totals: dict[str, Counter[str]] = {name: Counter() for name in COUNTERS}
     for result in results:
         for name, counter in totals.items():
             counter.update(result[name])
@@ -96,7 +99,7 @@ def run(params: CleanParams, inputs: Inputs, outputs: Outputs) -> Metrics:
             f"{reasons or 'none'}. Loosen the filters in params.yaml: clean, or add sources to scrape.sources."
         )
     log.info("clean: %d documents in, %d out; removed: %s", sizes["documents_in"], sizes["documents_out"], reasons)
-    return {**sizes, **{name: dict(sorted(totals[name].items())) for name in ("masked", "messages", "languages")}}
+    return {**sizes, **{name: dict(sorted(totals[name].items())) for name in COUNTERS[1:]}}
 
 
 def find_shards(scrape: Path) -> list[Shard]:
@@ -104,11 +107,10 @@ def find_shards(scrape: Path) -> list[Shard]:
     about = scrape / "sources.json"
     sources: dict[str, Any] = json.loads(about.read_text("utf-8")) if about.exists() else {}
     shards = [
-        Shard(
-            path, path.parent.name, sources.get(path.parent.name, {}).get("licence"), f"web-{path.parent.name}-{stem}"
-        )
+        Shard(path, source, known.get("licence"), f"web-{source}-{stem}", known.get("robots"))
         for path in sorted(scrape.glob("web/*/*.warc.gz"))
-        if (stem := path.name.removesuffix(".warc.gz"))
+        if (stem := path.name.removesuffix(".warc.gz")) and (source := path.parent.name)
+        for known in (sources.get(source, {}),)
     ]
     shards += [Shard(path, None, None, path.stem) for path in sorted(scrape.glob("documents/*.parquet"))]
     if not shards:
@@ -121,13 +123,13 @@ def find_shards(scrape: Path) -> list[Shard]:
 
 
 def clean_shard(shard: Shard, params: CleanParams, outputs: Path) -> dict[str, Any]:
-    """Clean one file; returns sizes in and out by source, and counts of reasons, masks, messages and languages."""
-    counters: dict[str, Counter[str]] = {name: Counter() for name in ("removed", "masked", "messages", "languages")}
+    """Clean one file; returns sizes in and out by source, and counts of reasons, masks, messages, languages and encodings."""
+    counters: dict[str, Counter[str]] = {name: Counter() for name in COUNTERS}
     before: dict[str, Counter[str]] = {}
     after: dict[str, Counter[str]] = {}
     kept: list[Row] = []
     removed: list[Row] = []
-    for row, unescape, problem in _pages(shard, params) if shard.source else _rows(shard):
+    for row, unescape, problem in _pages(shard, params, counters["encodings"]) if shard.source else _rows(shard):
         raw_bytes = row.pop("raw_bytes", None)
         _count(before, row, raw_bytes)
         try:
@@ -154,8 +156,10 @@ def _count(sizes: dict[str, Counter[str]], row: Row, raw_bytes: int | None) -> N
     sizes.setdefault(row["source"] or "", Counter()).update(documents=1, characters=len(text), bytes=size)
 
 
-def _pages(shard: Shard, params: CleanParams) -> Iterator[tuple[Row, bool, tuple[str, str] | None]]:
-    """(row, whether to decode entities, problem) for each page of a web archive."""
+def _pages(
+    shard: Shard, params: CleanParams, encodings: Counter[str]
+) -> Iterator[tuple[Row, bool, tuple[str, str] | None]]:
+    """(row, whether to decode entities, problem) for each page of a web archive; counts how they were decoded."""
     from tasks.web import archive, extract
 
     assert shard.source is not None  # noqa: S101
@@ -175,9 +179,13 @@ def _pages(shard: Shard, params: CleanParams) -> Iterator[tuple[Row, bool, tuple
         kind = extract.media_type(page.content_type, page.body)
         if problem is None and kind not in (*extract.HTML_TYPES, *extract.PLAIN_TYPES):
             problem = ("content_type", kind)
+        about: dict[str, Any] = {"content_type": kind, **({"robots": shard.robots} if shard.robots else {})}
         if problem is None:
-            row["text"] = extract.decode(page.body, page.charset)
-            row["meta"] = json.dumps({"content_type": kind}, sort_keys=True)
+            decoded = decode_page(page.body, page.charset)
+            encodings[decoded.label] += 1
+            row["text"] = decoded.text
+            about |= decoded.note
+            row["meta"] = json.dumps(about, sort_keys=True)
             problem = _unreadable(row["text"])
         is_html = kind in extract.HTML_TYPES
         if problem is None and is_html:
@@ -185,7 +193,7 @@ def _pages(shard: Shard, params: CleanParams) -> Iterator[tuple[Row, bool, tuple
                 problem = ("page_too_complex", f"{complexity} nested elements or attributes > {extract.MAX_COMPLEXITY}")
             else:
                 row["text"], title = extract.extract_text(row["text"], params.main_content, params.skip_elements)
-                about = {"content_type": kind, "title": mend(title, False)}
+                about["title"] = mend(title, False)
                 row["meta"] = json.dumps(about, ensure_ascii=False, sort_keys=True)
         yield row, not is_html, problem
 

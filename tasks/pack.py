@@ -18,6 +18,7 @@ from tasks.core.paths import Inputs, Metrics, Outputs, write_json
 from tasks.core.stage import stage_main
 from tasks.text.chat_template import START
 from tasks.text.documents import read_shard, shard_paths, write_shard
+from tasks.text.mixture import Mixture, mix
 from tasks.text.packing import PackedRows, Strategy, document_of, pack_rows
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ DOCUMENTS_SCHEMA = pa.schema(
 
 
 class PackParams(StageParams):
-    """Rows for training; by default packed best-fit (Ding et al. 2024, arXiv:2404.10830)."""
+    """Rows for training, of a mixture of the sources; by default packed best-fit (Ding et al. 2024, arXiv:2404.10830)."""
 
     context_length: int = Field(256, ge=8, le=1 << 20, description="Tokens in a row: what the model sees at once.")
     strategy: Strategy = Field(
@@ -42,6 +43,9 @@ class PackParams(StageParams):
     )
     crop: bool = Field(
         False, description="Leave out what of a document is longer than a row, instead of cutting it up."
+    )
+    mixture: Mixture = Field(
+        default=Mixture(), description="What each source gives to training; nothing named: all of every source, once."
     )
 
 
@@ -55,13 +59,15 @@ def run(params: PackParams, inputs: Inputs, outputs: Outputs) -> Metrics:
       text; one more start token ends the stream, so that the token after each token is always what comes next.
     - `offsets.npy`: int64 [documents + 1], the documents' borders in the stream.
     - `documents.parquet`: id, source, tokens and bytes of each, in the same order: a token's document by its position.
+      What a mixture uses more than once stands there as often.
     - `segments.npy`, `rows.npy`: the rows, see `PackedRows`. Each token of each document is in exactly one row, or
       counted as cropped.
 
     Shards that were encoded before a kill are not encoded again.
 
     Raises:
-        UserError: no training documents, a tokenizer without the start token or one that does not give back the text.
+        UserError: no training documents, a tokenizer without the start token or one that does not give back the text,
+            a mixture of sources that are not there.
     """
     tokenizer = inputs["tokenizer"]
     token_bytes, start = _vocabulary(tokenizer)
@@ -74,8 +80,16 @@ def run(params: PackParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     empty = sum(count["empty"] for count in counts)
 
     splits: dict[str, Any] = {}
+    mixed: dict[str, Any] = {}
+    left_out = repeated = 0
     for split in SPLITS:
         parts = [encoded / split / shard.name for shard in shards]
+        if split == "train" and params.mixture.wanted:
+            before = sum(read_shard(part, ["id"]).num_rows for part in parts)
+            shutil.rmtree(encoded / "mixed", ignore_errors=True)
+            parts, mixed = mix(parts, params.mixture, encoded / "mixed", dtype)
+            left_out = sum(source["documents_left_out"] for source in mixed["sources"].values())
+            repeated = sum(read_shard(part, ["id"]).num_rows for part in parts) - (before - left_out)
         splits[split] = _join(parts, outputs / split, start, dtype, params)
     shutil.rmtree(encoded)
     if not splits["train"]["documents"]:
@@ -86,8 +100,10 @@ def run(params: PackParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     if not splits["validation"]["documents"]:
         log.warning("no validation documents: models will be trained without being measured on held-out text")
     documents_out = sum(split["documents"] for split in splits.values())
-    if documents_in != documents_out + empty:
-        raise AssertionError(f"{documents_in} documents in, but {documents_out} out and {empty} removed")
+    if documents_in != documents_out - repeated + empty + left_out:
+        raise AssertionError(
+            f"{documents_in} documents in, but {documents_out} out, {repeated} of them again, {empty + left_out} removed"
+        )
     np.save(outputs / "token_bytes.npy", token_bytes)
     description = {
         "context_length": params.context_length,
@@ -100,8 +116,9 @@ def run(params: PackParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         **description,
         **splits,
         "documents_in": documents_in,
-        "documents_out": documents_out,
-        "removed": {"empty": empty},
+        "documents_out": documents_out - repeated,
+        "removed": {"empty": empty, **({"mixture": left_out} if mixed else {})},
+        **({"mixture": mixed} if mixed else {}),
     }
 
 

@@ -1,26 +1,37 @@
-"""Fetch the text: crawl websites into WARC files, read local files and packages into documents.
+"""Fetch the text: crawl websites into WARC files; read files, web archives, data sets and packages into documents.
 
 Every URL, file, row and line that was met is accounted for: in the pages and documents, in `removed` with its reason,
 or in the crawl log with its outcome.
 """
 
+import itertools
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, field_validator
 
-from tasks.core.errors import UserError
 from tasks.core.params import StageParams
 from tasks.core.paths import Inputs, Metrics, Outputs, write_json
 from tasks.core.stage import stage_main
 from tasks.text import files, packages
-from tasks.text.documents import REMOVED_SCHEMA, document_id, write_documents
-from tasks.text.files import Item
-from tasks.web.sources import FilesSource, PackageSource, PydocSource, Source, WebSource
+from tasks.text.documents import REMOVED_SCHEMA, write_documents
+from tasks.text.row_items import Columns, Item
+from tasks.web import archives
+from tasks.web.intake import Intake
+from tasks.web.intake import metrics as intake_metrics
+from tasks.web.sources import (
+    FilesSource,
+    HuggingFaceSource,
+    PackageSource,
+    PydocSource,
+    Source,
+    WarcSource,
+    WebSource,
+)
 
+LocalSource = FilesSource | WarcSource | HuggingFaceSource | PackageSource
 log = logging.getLogger(__name__)
 
 
@@ -30,7 +41,7 @@ class ScrapeParams(StageParams):
     sources: tuple[Source, ...] = Field(
         (PydocSource(name="python-docs"), PackageSource(name="chitchat", package="chitchat-dataset", licence="MIT")),
         min_length=1,
-        description="What to read; each has a name, a kind (web, pydoc, files, package) and the kind's own keys.",
+        description="What to read; each has a name, a kind (web, pydoc, files, warc, huggingface, package) and the kind's own keys.",
     )
 
     @field_validator("sources")
@@ -39,6 +50,9 @@ class ScrapeParams(StageParams):
         repeated = [name for name, count in Counter(source.name for source in sources).items() if count > 1]
         if repeated:
             raise ValueError(f"every source needs a name of its own; {repeated[0]!r} stands there more than once")
+        names = {source.name for source in sources}
+        if alike := sorted(name for name in names if f"web-{name}" in names):
+            raise ValueError(f"web-{alike[0]} is what the files of {alike[0]} are called later; rename one of the two")
         return sources
 
 
@@ -51,23 +65,29 @@ def run(params: ScrapeParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         UserError: a source yields nothing at all; says why.
     """
     metrics: dict[str, dict[str, Any]] = {}
+    about: dict[str, dict[str, Any]] = {}
     for source in params.sources:
-        if isinstance(source, FilesSource | PackageSource):
-            metrics[source.name] = _local(source, outputs)
-        else:
+        if isinstance(source, WebSource | PydocSource):
+            licence = source.licence
             metrics[source.name] = _crawl(source, outputs)
+        else:
+            licence, metrics[source.name] = _read(source, outputs)
+        about[source.name] = {"kind": source.kind, "licence": licence, "robots": _robots(source)}
         log.info("scrape: %s: %s", source.name, metrics[source.name])
     for folder in ("documents", "removed"):
         if not (outputs / folder).exists():
             schema = {"schema": REMOVED_SCHEMA} if folder == "removed" else {}
             write_documents([], outputs / folder, **schema)
-    write_json(outputs / "sources.json", {s.name: {"kind": s.kind, "licence": _licence(s)} for s in params.sources})
+    write_json(outputs / "sources.json", about)
     totals = {name: sum(m[name] for m in metrics.values()) for name in ("documents", "pages", "bytes")}
     return {**totals, "sources": metrics}
 
 
-def _licence(source: Source) -> str | None:
-    return source.licence or (packages.licence(source.package) if isinstance(source, PackageSource) else None)
+def _robots(source: Source) -> str | None:
+    """What each page of a source carries about robots.txt: the crawler saves none that it forbids."""
+    if isinstance(source, WebSource | PydocSource):
+        return "allowed"
+    return source.robots if isinstance(source, WarcSource) else None
 
 
 def _crawl(source: WebSource | PydocSource, outputs: Outputs) -> dict[str, Any]:
@@ -83,78 +103,52 @@ def _crawl(source: WebSource | PydocSource, outputs: Outputs) -> dict[str, Any]:
     return {"documents": 0, "pages": crawled.pages, "bytes": crawled.bytes, "outcomes": crawled.outcomes}
 
 
-def _local(source: FilesSource | PackageSource, outputs: Outputs) -> dict[str, Any]:
-    """Documents of a source that needs no network; HTML files become pages, for extraction is a later stage's work."""
-    found: list[tuple[Path, files.Format]] = []
+def _read(source: LocalSource, outputs: Outputs) -> tuple[str | None, dict[str, Any]]:
+    """The licence and the metrics of a source that is read, not crawled."""
+    licence, more = source.licence, {}
+    if isinstance(source, HuggingFaceSource):
+        from tasks.text.hub import Rows
+
+        columns = Columns(source.text_column, source.messages_column)
+        rows = Rows(source.dataset, source.config, source.split, source.revision, columns)
+        licence = licence or rows.licence
+        more = {"commit": rows.commit} if rows.commit else {}
+    elif isinstance(source, PackageSource):
+        licence = licence or packages.licence(source.package)
+    elif isinstance(source, WarcSource):
+        return licence, archives.read(source, outputs.root)
+    intake = Intake(outputs.root, source.name, licence)
     if isinstance(source, FilesSource):
-        found = files.find(source.paths, Path.cwd(), source.format, f"params.yaml: scrape.sources: {source.name}")
-        items = _file_items(source, [(path, kind) for path, kind in found if kind != "html"])
+        _read_files(source, intake)
     else:
-        items = packages.read(source.package)
-    outcomes: Counter[str] = Counter()
-    removed: list[dict[str, Any]] = []
-    sizes: Counter[str] = Counter()
-    rows = _documents(items, source.name, _licence(source), outcomes, removed, sizes)
-    documents = write_documents(rows, outputs / "documents", f"{source.name}-")
-    if removed:
-        write_documents(removed, outputs / "removed", f"{source.name}-", REMOVED_SCHEMA)
-    pages = _html_pages([path for path, kind in found if kind == "html"], source, outputs, sizes) if found else 0
-    outcomes["saved"] += pages
-    if documents + len(removed) + pages != sum(outcomes.values()):
-        raise AssertionError(f"{source.name}: {documents} documents, {len(removed)} removed, {pages} pages: {outcomes}")
-    if not documents + pages:
-        why = "; ".join(f"{row['reason']} ({row['detail']})" for row in removed[:3]) or "there is nothing in it"
-        raise UserError(f"scrape: source {source.name}: not one document: {why}. Mend it, or leave it out.")
-    return {"documents": documents, "pages": pages, "bytes": sizes["bytes"], "outcomes": dict(sorted(outcomes.items()))}
+        items = rows.items() if isinstance(source, HuggingFaceSource) else packages.read(source.package)
+        limit = source.max_documents if isinstance(source, HuggingFaceSource) else None
+        for item in itertools.islice(items, limit):
+            intake.add(item)
+    return licence, {**intake_metrics(source.name, [intake.close()]), **more}
 
 
-def _file_items(source: FilesSource, found: Iterable[tuple[Path, files.Format]]) -> Iterator[Item]:
-    for path, kind in found:
-        yield from files.read(path, kind, Path.cwd(), source.text_column, source.messages_column)
+def _read_files(source: FilesSource, intake: Intake) -> None:
+    """Documents of local files; HTML files become pages, for extraction is a later stage's work."""
+    from tasks.web.warc import resource_record
 
-
-def _documents(
-    items: Iterable[Item],
-    source: str,
-    licence: str | None,
-    outcomes: Counter[str],
-    removed: list[dict[str, Any]],
-    sizes: Counter[str],
-) -> Iterator[dict[str, Any]]:
-    """Items to rows of documents; those that are none go to `removed`. Counts both."""
-    seen: set[str] = set()
-    for item in items:
-        row = {
-            "id": document_id(source, item.url, item.content),
-            "text": item.text,
-            "url": item.url,
-            "source": source,
-            "licence": licence,
-            "meta": item.meta,
-        }
-        reason, detail = item.reason, item.detail
-        if reason is None and row["id"] in seen:
-            # Same source, URL and content: the same document, and an id must name one.
-            reason, detail, row["kept_id"] = "repeated", item.where, row["id"]
-        outcomes[reason or "saved"] += 1
-        if reason is not None:
-            removed.append({**row, "reason": reason, "detail": detail})
+    root = Path.cwd()
+    found, others = files.find(source.paths, root, source.format, f"params.yaml: scrape.sources: {source.name}")
+    if others:
+        intake.other("unknown_suffix", len(others))
+    columns = Columns(source.text_column, source.messages_column)
+    how = files.Reading(columns, source.encoding, source.max_bytes)
+    media = f"text/html; charset={source.encoding}" if source.encoding else "text/html"
+    for path, kind in sorted(found, key=lambda file: file[1] == "html"):
+        if kind != "html":
+            for item in files.read(path, kind, root, how):
+                intake.add(item)
             continue
-        seen.add(str(row["id"]))
-        sizes["bytes"] += len(item.text.encode())
-        yield row
-
-
-def _html_pages(paths: list[Path], source: FilesSource | PackageSource, outputs: Outputs, sizes: Counter[str]) -> int:
-    from tasks.web.warc import resource_record, write_warcs
-
-    def records() -> Iterator[bytes]:
-        for path in paths:
-            body = path.read_bytes()
-            sizes["bytes"] += len(body)
-            yield resource_record(files.file_url(path, Path.cwd()), "text/html", body)
-
-    return write_warcs(records(), outputs / "web" / source.name) if paths else 0
+        page = files.read_page(path, root, source.max_bytes)
+        if isinstance(page, Item):
+            intake.add(page)
+        else:
+            intake.page(*page, resource_record(page[0], media, page[1]))
 
 
 if __name__ == "__main__":

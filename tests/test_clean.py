@@ -114,6 +114,18 @@ def test_no_damage_stops_the_reader(tmp_path_factory: pytest.TempPathFactory, no
     assert urls == ["http://a/1"] * 2
 
 
+def test_a_page_in_several_gzip_members_is_whole(tmp_path: Path) -> None:
+    halves = page(PROSE)[:60], page(PROSE)[60:]
+    out = io.BytesIO()
+    writer = WARCWriter(out, gzip=True)
+    sent = [("Content-Type", "text/html"), ("Content-Encoding", "gzip")]
+    body = io.BytesIO(b"".join(map(gzip.compress, halves)))
+    headers = StatusAndHeaders("200 OK", sent, protocol="HTTP/1.1")
+    writer.write_record(writer.create_warc_record("http://a/1", "response", body, http_headers=headers))
+    _, kept, _ = clean(tmp_path, out.getvalue())
+    assert kept["http://a/1"]["text"] == PROSE
+
+
 def test_pages_that_are_refused(tmp_path: Path) -> None:
     noise = random.Random(0).randbytes(4000)
     words = [f"{word}{other.lower()}" for word in PROSE.split() for other in PROSE.split()]

@@ -21,7 +21,7 @@ from tasks.core.paths import Inputs, Metrics, Outputs
 from tasks.scrape import ScrapeParams, run
 from tasks.text.conversation import messages_of
 from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, read_documents
-from tasks.text.files import decode
+from tasks.text.encoding import decode_file
 from tasks.web import content
 from tasks.web.frontier import Frontier, Link, Outcome
 from tasks.web.links import Scope, links_of
@@ -433,6 +433,8 @@ def test_names_of_sources_are_unique() -> None:
     source = {"name": "a", "kind": "pydoc"}
     with pytest.raises(UserError, match="more than once"):
         validate(ScrapeParams, {"sources": [source, source]}, "params.yaml: scrape")
+    with pytest.raises(UserError, match="rename one"):
+        validate(ScrapeParams, {"sources": [source, {**source, "name": "web-a"}]}, "params.yaml: scrape")
 
 
 @pytest.mark.parametrize(
@@ -481,16 +483,33 @@ def test_content_encodings() -> None:
         content.decode_content(b"x", "br", 10)
 
 
-def test_decode_text() -> None:
-    assert decode(b"") == ""
-    assert decode("\ufeffä".encode()) == "ä"
-    assert decode("äöü".encode("utf-16")) == "äöü"
-    assert (
-        decode("これは日本語の文章です。よろしくお願いします。".encode("shift_jis"))
-        == "これは日本語の文章です。よろしくお願いします。"
-    )
-    assert decode(bytes(range(256)) * 4) is None
-    assert decode(b"\0\1\2\3") is None
+@pytest.mark.parametrize(
+    ("content", "declared", "text", "label"),
+    [
+        (b"", None, "", "utf-8 (valid)"),
+        ("\ufeffä".encode(), None, "ä", "utf-8 (mark)"),
+        ("\ufeffä".encode(), "latin-1", "ä", "utf-8 (mark)"),
+        ("äöü".encode("utf-16"), None, "äöü", "utf-16 (mark)"),
+        ("äöü".encode("utf-32"), None, "äöü", "utf-32 (mark)"),
+        ("naïve café".encode("latin-1"), "iso8859-15", "naïve café", "iso8859-15 (declared)"),
+        (
+            "これは日本語の文章です。よろしくお願いします。".encode("shift_jis"),
+            None,
+            "これは日本語の文章です。よろしくお願いします。",
+            "shift_jis (content)",
+        ),
+    ],
+)
+def test_an_encoding_is_found_and_named(content: bytes, declared: str | None, text: str, label: str) -> None:
+    decoded = decode_file(content, declared)
+    assert decoded is not None
+    assert (decoded.text, decoded.label) == (text, label)
+
+
+def test_bytes_that_are_no_text() -> None:
+    assert decode_file(bytes(range(256)) * 4) is None
+    assert decode_file(b"\0\1\2\3") is None
+    assert decode_file("日本".encode("shift_jis"), "utf-8") is None  # a declaration is not replaced by a guess
 
 
 def test_links_in_the_order_of_the_page() -> None:

@@ -5,7 +5,7 @@ A document's `id` is given once, at scrape, and survives every stage.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,29 +86,46 @@ def write_shard(table: pa.Table, path: Path) -> None:
     pq.write_table(table, path, compression="zstd", compression_level=3)
 
 
-def write_documents(rows: Iterable[dict[str, Any]], folder: Path, prefix: str = "", schema: pa.Schema = SCHEMA) -> int:
-    """Write rows (dicts; missing columns become null) to shards `<prefix>00000.parquet`, ... Returns the number of rows.
+class DocumentWriter:
+    """Writes rows to shards `<prefix>00000.parquet`, ... as they come. At least one shard, so that nothing is a table too."""
 
-    `meta` may be given as a dict and is written as JSON with sorted keys. At least one shard is written, so
-    that an empty result is a readable, empty table.
-    """
-    written = 0
-    for number, batch in enumerate(_batches(rows)):
-        write_shard(pa.Table.from_pylist(batch, schema=schema), folder / f"{prefix}{number:05d}.parquet")
-        written += len(batch)
-    return written
+    def __init__(self, folder: Path, prefix: str = "", schema: pa.Schema = SCHEMA) -> None:
+        self.written = 0
+        self._folder, self._prefix, self._schema = folder, prefix, schema
+        self._batch: list[dict[str, Any]] = []
+        self._size = self._shards = 0
 
-
-def _batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    batch: list[dict[str, Any]] = []
-    size = shards = 0
-    for row in rows:
+    def add(self, row: dict[str, Any]) -> None:
+        """Take a row; missing columns become null, and `meta` may be a dict, written as JSON with sorted keys."""
         if isinstance(row.get("meta"), dict):
             row = {**row, "meta": json.dumps(row["meta"], ensure_ascii=False, sort_keys=True)}
-        batch.append(row)
-        size += len(row.get("text") or "")
-        if size >= SHARD_BYTES:
-            yield batch
-            batch, size, shards = [], 0, shards + 1
-    if batch or not shards:
-        yield batch
+        self._batch.append(row)
+        self._size += len(row.get("text") or "")
+        if self._size >= SHARD_BYTES:
+            self._flush()
+
+    @property
+    def rows(self) -> int:
+        """Rows so far, those not yet written among them."""
+        return self.written + len(self._batch)
+
+    def close(self) -> int:
+        """Write what is left; returns the number of all rows."""
+        if self._batch or not self._shards:
+            self._flush()
+        return self.written
+
+    def _flush(self) -> None:
+        table = pa.Table.from_pylist(self._batch, schema=self._schema)
+        write_shard(table, self._folder / f"{self._prefix}{self._shards:05d}.parquet")
+        self.written += len(self._batch)
+        self._shards += 1
+        self._batch, self._size = [], 0
+
+
+def write_documents(rows: Iterable[dict[str, Any]], folder: Path, prefix: str = "", schema: pa.Schema = SCHEMA) -> int:
+    """Write rows to shards as `DocumentWriter` does. Returns their number."""
+    writer = DocumentWriter(folder, prefix, schema)
+    for row in rows:
+        writer.add(row)
+    return writer.close()

@@ -9,7 +9,7 @@ from typing import Any
 
 from tasks.core.errors import UserError
 from tasks.text.conversation import Message, render
-from tasks.text.files import Item
+from tasks.text.row_items import Item
 
 
 def _chitchat(folder: Path) -> Iterator[Item]:

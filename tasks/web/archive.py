@@ -7,9 +7,11 @@ import io
 import mmap
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+
+from tasks.web.http_message import Message, Unusable, decoded_body
 
 MAGIC = b"\x1f\x8b\x08"
 CHUNK_BYTES = 1 << 16
@@ -39,7 +41,7 @@ def read_pages(path: Path, max_page_bytes: int) -> Iterator[Page]:
     """Yield a page for each `response` and `resource` record, and one with a `problem` for each that cannot be used.
 
     Problems: `broken_record` (a stretch of the file that cannot be decompressed or is no record), `page_too_large`,
-    `http_status` (no 2xx). Other record types are no pages and are passed over.
+    `undecodable` (its Content-Encoding), `http_status` (no 2xx). Other record types are no pages and are passed over.
     """
     for offset, content in _members(path, max_page_bytes + HEADER_BYTES):
         where = f"{path.name}, byte {offset}"
@@ -113,10 +115,16 @@ def _pages(content: bytes, max_page_bytes: int) -> Iterator[Page]:
         if not status.startswith("2"):
             yield Page(url, problem=("http_status", f"HTTP status {status or 'missing'}"))
             continue
-        body = record.content_stream().read(max_page_bytes + 1)
-        if len(body) > max_page_bytes:
-            yield Page(url, problem=("page_too_large", f"more than {max_page_bytes} bytes"))
-            return
+        # warcio's own decoding stops after the first of several gzip members.
+        message = Message(headers.protocol or "", int(status[:3]), headers.headers, record.raw_stream.read())
+        try:
+            body, _ = decoded_body(
+                message if record.rec_type == "response" else replace(message, headers=[]), max_page_bytes
+            )
+        except Unusable as unusable:
+            too_large = unusable.reason == "too_large"
+            yield Page(url, problem=("page_too_large" if too_large else unusable.reason, unusable.detail))
+            continue
         kind, _, options = (headers.get_header("Content-Type") or "").partition(";")
         charset = next((o.split("=", 1)[1] for o in options.split(";") if o.strip().lower().startswith("charset=")), "")
         yield Page(

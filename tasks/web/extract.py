@@ -6,17 +6,10 @@ from collections.abc import Sequence
 from functools import partial
 
 from tasks.core.errors import UserError
+from tasks.text.encoding import decode_page
 
 HTML_TYPES = ("text/html", "application/xhtml+xml")
 PLAIN_TYPES = ("text/plain", "text/markdown", "text/x-rst")
-BOMS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
-META_CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s{0,9}=\s{0,9}[\"']?\s{0,9}([\w.:-]{1,40})", re.IGNORECASE)
 NEGLIGIBLE = 0.01
 LONG_TAG = 4000
 MAX_COMPLEXITY = 2000
@@ -41,23 +34,8 @@ def media_type(declared: str, body: bytes) -> str:
 
 
 def decode(body: bytes, charset: str = "") -> str:
-    """Bytes to text: by byte order mark, else the declared charset (HTTP's, then the page's own), else as UTF-8, else
-    as what the content looks like. Encoding names are read as browsers do (WHATWG Encoding Standard): ISO-8859-1
-    means Windows-1252. What fits nothing is decoded with U+FFFD in the place of each error.
-    """
-    from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
-
-    for mark, name in BOMS:
-        if body.startswith(mark):
-            return body.decode(name, "replace").removeprefix("\ufeff")
-    in_page = META_CHARSET.search(body[:4096])
-    for label in (charset, in_page.group(1).decode("ascii") if in_page else "", "utf-8"):
-        if label:
-            try:
-                return body.decode(map_encoding_to_html5(label) or label)
-            except (UnicodeDecodeError, LookupError):
-                continue
-    return body.decode(detect_encoding(body) or "utf-8", "replace")
+    """Bytes to text, as `decode_page` finds the encoding."""
+    return decode_page(body, charset).text
 
 
 def complexity(html: str) -> int:

@@ -1,5 +1,6 @@
 """Where text comes from: the kinds of source that `scrape.sources` may list."""
 
+import codecs
 import re
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -98,15 +99,80 @@ class FilesSource(_Source):
     """Local files."""
 
     kind: Literal["files"] = "files"
-    paths: tuple[str, ...] = Field(min_length=1, description="Globs (** too), relative to the root of the project.")
-    format: Literal["auto", "jsonl", "parquet", "text", "html"] = Field(
+    paths: tuple[str, ...] = Field(
+        min_length=1,
+        description="Globs (** too) and folders, relative to the root of the project; of a folder, what has a known suffix.",
+    )
+    format: Literal["auto", "jsonl", "parquet", "text", "markdown", "html"] = Field(
         default="auto",
-        description="auto goes by the suffix: jsonl, ndjson; parquet; txt, text, md, rst; html, htm, xhtml.",
+        description="auto goes by the suffix: jsonl, ndjson; parquet; txt, text, rst; md, markdown; html, htm, xhtml; "
+        "compressed ones have gz, zst, bz2 or lz4 behind it.",
+    )
+    encoding: str | None = Field(
+        default=None, description="Declared for text, Markdown, HTML and JSONL files; null: found out, and counted how."
+    )
+    max_bytes: int = Field(
+        default=100_000_000,
+        ge=1,
+        description="Bytes of a text or HTML file or of a line at most, after decompression; larger are removed.",
     )
     text_column: str = Field(default="text", min_length=1, description="Key or column with the text (JSONL, Parquet).")
     messages_column: str = Field(
         default="messages", min_length=1, description="Key or column with role and content pairs."
     )
+
+    @field_validator("encoding")
+    @classmethod
+    def _known(cls, encoding: str | None) -> str | None:
+        try:
+            return codecs.lookup(encoding).name if encoding else None
+        except LookupError:
+            raise ValueError(f"{encoding!r} is no encoding that Python knows") from None
+
+
+class WarcSource(_Source):
+    """Web archives: WARC and WET files, Common Crawl's among them."""
+
+    kind: Literal["warc"] = "warc"
+    paths: tuple[str, ...] = Field(
+        min_length=1,
+        description="Local paths and globs, URLs that fsspec reads (http, https, s3, ...), and lists of such, one a "
+        "line: files named *.paths or *.paths.gz.",
+    )
+    prefix: str = Field(
+        default="https://data.commoncrawl.org/", description="What stands before the relative paths in a list."
+    )
+    max_files: int | None = Field(default=None, ge=1, description="Files to read at most; null: all.")
+    max_pages: int | None = Field(default=None, ge=1, description="Pages and texts to save at most; null: all.")
+    max_bytes: int = Field(
+        default=10_000_000,
+        ge=1,
+        description="Bytes of one page at most, before and after decompression; larger are left out.",
+    )
+    max_file_bytes: int = Field(default=1 << 33, ge=1, description="Bytes read of one file over the network, at most.")
+    timeout: float = Field(default=60.0, gt=0, le=3600, description="Seconds for one request.")
+    retries: int = Field(default=5, ge=0, le=20, description="Further tries of a request that failed.")
+    retry_delay: float = Field(
+        default=1.0, ge=0, le=3600, description="Seconds before the first retry; doubles each time."
+    )
+    robots: str | None = Field(
+        default=None,
+        max_length=200,
+        description="What is known of how the archive's crawler treated robots.txt, e.g. obeyed; recorded with each page.",
+    )
+
+
+class HuggingFaceSource(_Source):
+    """A data set of the Hugging Face hub or a local folder of one, streamed. Code in it is never run."""
+
+    kind: Literal["huggingface"] = "huggingface"
+    dataset: str = Field(min_length=1, description="Name on the hub (owner/name), or a local folder.")
+    config: str | None = Field(default=None, description="Configuration (subset) of the data set; null: the default.")
+    split: str = Field(default="train", min_length=1, description="Split to read.")
+    revision: str | None = Field(default=None, description="Commit, tag or branch on the hub; null: main.")
+    text_column: str = Field(default="text", min_length=1, description="Column with the text.")
+    messages_column: str = Field(default="messages", min_length=1, description="Column with role and content pairs.")
+    max_documents: int | None = Field(default=None, ge=1, description="Rows to read at most; null: all.")
 
 
 class PackageSource(_Source):
@@ -116,4 +182,6 @@ class PackageSource(_Source):
     package: Literal["chitchat-dataset"] = Field(description="The package, as pip names it.")
 
 
-Source = Annotated[WebSource | PydocSource | FilesSource | PackageSource, Field(discriminator="kind")]
+Source = Annotated[
+    WebSource | PydocSource | FilesSource | WarcSource | HuggingFaceSource | PackageSource, Field(discriminator="kind")
+]

@@ -3,7 +3,6 @@
 import io
 import uuid
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
 from http import HTTPStatus
 from pathlib import Path
 from typing import IO
@@ -57,16 +56,37 @@ def _record(kind: str, url: str, date: str, body: bytes, extra: dict[str, str], 
     return member.getvalue()
 
 
+class WarcWriter:
+    """Writes records to `<prefix>00000.warc.gz`, ... in `folder` as they come, at most 100 a file."""
+
+    def __init__(self, folder: Path, prefix: str = "") -> None:
+        self.written = 0
+        self._folder, self._prefix = folder, prefix
+        self._file: IO[bytes] | None = None
+
+    def add(self, record: bytes) -> None:
+        """Take a record: a gzip member."""
+        if self._file is None or self.written % PAGES_A_FILE == 0:
+            self.close()
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._file = (self._folder / f"{self._prefix}{self.written // PAGES_A_FILE:05d}.warc.gz").open("wb")
+        self._file.write(record)
+        self.written += 1
+
+    def close(self) -> int:
+        """Returns the number of records."""
+        if self._file is not None:
+            self._file.close()
+        return self.written
+
+
 def write_warcs(records: Iterable[bytes], folder: Path) -> int:
-    """Write records to `00000.warc.gz`, ... in `folder`, at most 100 a file. Returns their number."""
+    """Write records as `WarcWriter` does. Returns their number."""
     folder.mkdir(parents=True, exist_ok=True)
-    written = 0
-    with ExitStack() as stack:
-        file: IO[bytes] | None = None
+    writer = WarcWriter(folder)
+    try:
         for record in records:
-            if file is None or written % PAGES_A_FILE == 0:
-                stack.close()
-                file = stack.enter_context((folder / f"{written // PAGES_A_FILE:05d}.warc.gz").open("wb"))
-            file.write(record)
-            written += 1
-    return written
+            writer.add(record)
+    finally:
+        writer.close()
+    return writer.written

@@ -1,0 +1,171 @@
+"""JSON Lines and Parquet: files of rows. Every line and row comes out, as a document or with the reason why it is none."""
+
+import codecs
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.core.errors import UserError
+from tasks.text.compressed import Damaged, Readable, Stream, codec_of, lines
+from tasks.text.encoding import Decoded, mark
+from tasks.text.row_items import Columns, Item, lost, plain, row_item
+
+BATCH_ROWS = 1000
+
+
+class Recoded:
+    """A stream in an encoding whose line feeds are more than one byte (UTF-16, UTF-32), as UTF-8."""
+
+    def __init__(self, stream: Stream, first: bytes, encoding: str) -> None:
+        self.path, self._stream, self._first, self._encoding = stream.path, stream, first, encoding
+        self._decoder = codecs.getincrementaldecoder(encoding)()
+
+    def read(self) -> bytes:
+        """As `Stream.read`; bytes that are not of the encoding end it."""
+        while block := self._first or self._stream.read():
+            self._first = b""
+            try:
+                if text := self._decoder.decode(block):
+                    return text.encode()
+            except UnicodeError as error:
+                raise Damaged("unknown_encoding", f"{self.path}: {error}") from None
+        return b""
+
+
+class Pushed:
+    """A stream whose first block was looked at and put back."""
+
+    def __init__(self, stream: Stream, first: bytes) -> None:
+        self.path, self._stream, self._first = stream.path, stream, first
+
+    def read(self) -> bytes:
+        """As `Stream.read`."""
+        block, self._first = self._first, b""
+        return block or self._stream.read()
+
+
+def read_jsonl(path: Path, url: str, columns: Columns, declared: str | None, max_bytes: int) -> Iterator[Item]:
+    """The lines of a JSON Lines file. UTF-8 (RFC 8259) unless a byte order mark or `declared` says otherwise.
+
+    Raises:
+        UserError: the file cannot be opened, or changes meanwhile.
+    """
+    with Stream(path) as stream:
+        try:
+            first = stream.read()
+        except Damaged as damage:
+            yield lost(str(path), url, damage.reason, damage.detail)
+            return
+        marked = mark(first)
+        by = Decoded(
+            "", marked or (declared or "utf-8").lower(), "mark" if marked else "declared" if declared else "valid"
+        )
+        wide = by.encoding.replace("_", "-").startswith(("utf-16", "utf-32"))
+        source: Readable = Recoded(stream, first, by.encoding) if wide else Pushed(stream, first)
+        charset = "utf-8" if wide else by.encoding
+        for number, raw in lines(source, max_bytes):
+            where, row_url = f"{path}, line {number}", f"{url}#L{number}"
+            if isinstance(raw, Damaged):
+                yield lost(where, row_url, raw.reason, raw.detail)
+                continue
+            raw = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
+            try:
+                row = json.loads(raw.decode(charset))
+                json.dumps(row, ensure_ascii=False).encode()  # a lone surrogate escape is no text
+            except (ValueError, RecursionError) as error:
+                shown = raw.decode("utf-8", "backslashreplace")
+                yield Item(where, row_url, raw, shown, reason="broken_json", detail=f"{where}: {error}"[:500])
+                continue
+            if not isinstance(row, dict):
+                detail = f"{where}: {type(row).__name__}, expected an object"
+                yield Item(where, row_url, raw, raw.decode(charset), reason="broken_json", detail=detail)
+                continue
+            yield row_item(row, where, row_url, raw, columns, by)
+
+
+def read_parquet(path: Path, url: str, columns: Columns) -> Iterator[Item]:
+    """The rows of a Parquet file. Of a damaged row group the rows before the damage are kept, the rest is counted once.
+
+    Raises:
+        UserError: the file cannot be opened, changes meanwhile, has no readable footer, or the columns are missing or of
+            another type.
+    """
+    if codec_of(path):
+        raise UserError(f"{path}: Parquet is compressed inside; decompress the file around it.")
+    with Stream(path) as unchanged:
+        try:
+            file = pq.ParquetFile(path)
+        except (pa.ArrowException, OSError) as error:
+            raise UserError(f"{path}: cannot be read as Parquet ({error}). Replace the file.") from None
+        with file:
+            _check_columns(path, file.schema_arrow, columns)
+            yield from _row_groups(file, path, url, columns)
+        unchanged.check_unchanged()
+
+
+def _check_columns(path: Path, schema: pa.Schema, columns: Columns) -> None:
+    if not set(schema.names) & {columns.text, columns.messages}:
+        raise UserError(
+            f"{path}: has no column {columns.text!r} or {columns.messages!r}, only {', '.join(sorted(schema.names))}. "
+            "Set text_column or messages_column."
+        )
+    if columns.text in schema.names and columns.messages not in schema.names:
+        kind = schema.field(columns.text).type
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if not (_is_text(kind) or _is_bytes(kind) or pa.types.is_null(kind)):
+            raise UserError(
+                f"{path}: column {columns.text!r} holds {kind}, no text. Set text_column or messages_column."
+            )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
+
+
+def _row_groups(file: pq.ParquetFile, path: Path, url: str, columns: Columns) -> Iterator[Item]:
+    number = 0
+    for group in range(file.num_row_groups):
+        end = number + file.metadata.row_group(group).num_rows
+        try:
+            for batch in file.iter_batches(BATCH_ROWS, row_groups=[group]):
+                for row in _plain_rows(batch):
+                    number += 1
+                    yield _parquet_item(row, f"{path}, row {number}", f"{url}#R{number}", columns)
+        except (pa.ArrowException, OSError) as error:
+            detail = f"{path}: rows {number + 1} to {end} ({end - number} rows) cannot be read: {error}"
+            yield lost(f"{path}, row {number + 1}", f"{url}#R{number + 1}", "corrupt_file", detail)
+        number = end
+
+
+def _plain_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | str]:
+    """Rows as Python values; for a row with strings that are no UTF-8 (Parquet does not check), the mistake."""
+    try:
+        yield from batch.to_pylist()
+    except UnicodeDecodeError:
+        for number in range(batch.num_rows):
+            try:
+                yield batch.slice(number, 1).to_pylist()[0]
+            except UnicodeDecodeError as error:
+                yield str(error)
+
+
+def _parquet_item(row: dict[str, Any] | str, where: str, url: str, columns: Columns) -> Item:
+    if isinstance(row, str):
+        return lost(where, url, "unknown_encoding", f"{where}: {row}")
+    decoded = None
+    if isinstance(content := row.get(columns.text), bytes):  # old writers have no other type for strings
+        try:
+            decoded = Decoded(content.decode(), "utf-8", "valid")
+        except UnicodeDecodeError as error:
+            return lost(where, url, "unknown_encoding", f"{where}: {error}")
+        row = {**row, columns.text: decoded.text}
+    raw = json.dumps(row, ensure_ascii=False, sort_keys=True, default=plain).encode()
+    return row_item(json.loads(raw), where, url, raw, columns, decoded)

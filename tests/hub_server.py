@@ -1,0 +1,75 @@
+"""As much of the Hugging Face hub's interface as reading one data set, `o/n`, takes; on loopback."""
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+COMMIT = "0123456789abcdef" * 2 + "01234567"
+CARD = b"---\nlicense: cc-by-4.0\n---\n# A data set\n"
+FILES = {
+    "README.md": CARD,
+    "data/train.jsonl": b"".join(json.dumps({"text": f"text {n}"}).encode() + b"\n" for n in range(50)),
+}
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        if re.fullmatch(r"/api/datasets/o/n(/revision/[^/]+)?", path):
+            about = {"id": "o/n", "sha": COMMIT, "private": False, "gated": False, "cardData": {"license": "cc-by-4.0"}}
+            self._send(json.dumps({**about, "tags": [], "siblings": [{"rfilename": name} for name in FILES]}).encode())
+        elif tree := re.fullmatch(r"/api/datasets/o/n/tree/[^/]+/?(.*)", path):
+            self._send(json.dumps(self._tree(tree[1])).encode())
+        elif (file := re.fullmatch(r"/datasets/o/n/resolve/(main|" + COMMIT + r")/(.*)", path)) and file[2] in FILES:
+            self._file(FILES[file[2]])
+        else:
+            code = "EntryNotFound" if "/o/n/resolve/" in path else "RepoNotFound"
+            self._send(b"{}", 404, {"X-Error-Code": code})
+
+    def _tree(self, folder: str) -> list[dict[str, object]]:
+        if not folder:
+            return [{"type": "directory", "path": "data", "oid": "0"}, self._entry("README.md")]
+        return [self._entry(name) for name in FILES if name.startswith(folder + "/")]
+
+    def _entry(self, name: str) -> dict[str, object]:
+        return {"type": "file", "path": name, "size": len(FILES[name]), "oid": "0"}
+
+    def _file(self, content: bytes) -> None:
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range") or "")
+        if not wanted:
+            self._send(content, 200, {"ETag": '"x"', "Accept-Ranges": "bytes"})
+            return
+        part = content[int(wanted[1]) : int(wanted[2]) + 1]
+        span = f"bytes {wanted[1]}-{int(wanted[1]) + len(part) - 1}/{len(content)}"
+        self._send(part, 206, {"ETag": '"x"', "Content-Range": span})
+
+    def _send(self, content: bytes, status: int = 200, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(content)), "X-Repo-Commit": COMMIT, **(headers or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def serve() -> Iterator[str]:
+    """The hub's address."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()

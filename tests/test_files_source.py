@@ -1,0 +1,392 @@
+"""Local files and data sets as sources: compressed, encoded, damaged, changing ones; what is not kept is counted."""
+
+import bz2
+import codecs
+import gzip
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import hub_server
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import ROOT
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_scrape import files, pages, rows, scrape
+
+from tasks.core.errors import UserError
+from tasks.text.compressed import Damaged, Stream, lines
+from tasks.text.conversation import messages_of
+from tasks.text.documents import SCHEMA
+from tasks.text.files import find
+
+
+@pytest.fixture(autouse=True)
+def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "project" / "corpus"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder.parent)
+    return folder
+
+
+def arrow(codec: str) -> Any:
+    def compress(content: bytes) -> bytes:
+        sink = pa.BufferOutputStream()
+        with pa.CompressedOutputStream(sink, codec) as stream:
+            stream.write(content)
+        return bytes(sink.getvalue())
+
+    return compress
+
+
+CODECS = {".gz": gzip.compress, ".zst": arrow("zstd"), ".bz2": bz2.compress, ".lz4": arrow("lz4")}
+LINES = [json.dumps({"text": f"text {n} {random.Random(n).randbytes(30).hex()}"}).encode() for n in range(5000)]
+JSONL = b"\n".join(LINES) + b"\n"
+
+
+def outcomes(metrics: Any) -> dict[str, int]:
+    return dict(metrics["sources"]["mine"]["outcomes"])
+
+
+@pytest.mark.parametrize("suffix", CODECS)
+def test_compressed_files_are_as_their_content(corpus: Path, tmp_path: Path, suffix: str) -> None:
+    compress = CODECS[suffix]
+    (corpus / f"a.jsonl{suffix}").write_bytes(compress(JSONL[:3000]) + compress(JSONL[3000:]))
+    (corpus / f"b.txt{suffix}").write_bytes(compress("Grüße aus Köln".encode()))
+    (corpus / f"c.md{suffix}").write_bytes(compress(b"# Head\n\n- a list\n"))
+    (corpus / f"d.html{suffix}").write_bytes(compress(b"<p>page</p>"))
+    metrics, outputs = scrape(tmp_path, files("corpus/*"))
+    texts = [row["text"] for row in rows(outputs)]
+    assert texts == [*(json.loads(line)["text"] for line in LINES), "Grüße aus Köln", "# Head\n\n- a list\n"]
+    assert pages(outputs, "mine")[f"file:corpus/d.html{suffix}"][1] == b"<p>page</p>"
+    assert metrics["sources"]["mine"]["encodings"] == {"utf-8 (valid)": 5002}
+
+
+@pytest.mark.parametrize("suffix", CODECS)
+def test_truncated_files_give_what_is_whole(corpus: Path, tmp_path: Path, suffix: str) -> None:
+    # Blocks of bzip2 and zstandard are up to 900 kB and 128 kB of text.
+    many = b"\n".join(LINES * 6)
+    whole = CODECS[suffix](many)
+    (corpus / f"a.jsonl{suffix}").write_bytes(whole[: len(whole) * 2 // 3])
+    metrics, outputs = scrape(tmp_path, files("corpus/*"))
+    kept = rows(outputs)
+    assert [row["text"] for row in kept] == [json.loads(line)["text"] for line in (LINES * 6)[: len(kept)]]
+    assert len(kept) > 9000
+    assert outcomes(metrics)["truncated_file"] == 1
+    assert outcomes(metrics).get("broken_json", 0) <= 1  # the line that the end of the file cuts
+    assert rows(outputs, "removed")[-1]["detail"].startswith(f"{corpus / 'a.jsonl'}{suffix}: after ")
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_bombs_end_within_bounds(corpus: Path, tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.text.compressed.FREE_BYTES", 1 << 18)
+    (corpus / f"a.jsonl{suffix}").write_bytes(CODECS[suffix](b'{"text": "first"}\n' + b"\n" * 5_000_000))
+    (corpus / f"b.txt{suffix}").write_bytes(CODECS[suffix](b"a" * 5_000_000))
+    (corpus / f"c.jsonl{suffix}").write_bytes(CODECS[suffix](b'{"text": "' + b"x" * 210_000 + b'"}\n{"text": "last"}'))
+    metrics, outputs = scrape(tmp_path, files("corpus/*", max_bytes=200_000))
+    assert outcomes(metrics) == {"saved": 2, "decompression_bomb": 1, "too_large": 2}
+    assert [row["text"] for row in rows(outputs)] == ["first", "last"]
+
+
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.binary(max_size=40)), st.integers(1, 30))
+def test_lines_are_the_files_lines(tmp_path: Path, parts: list[bytes], limit: int) -> None:
+    content = b"\n".join(parts)
+    (tmp_path / "x").write_bytes(content)
+    with Stream(tmp_path / "x") as stream:
+        found = list(lines(stream, limit))
+    expected = list(enumerate(content.split(b"\n"), 1))
+    whole = {number: line.rstrip(b"\r") for number, line in expected if len(line) <= limit and line.strip()}
+    assert {number: line for number, line in found if isinstance(line, bytes)} == whole
+    assert {number for number, line in found if isinstance(line, Damaged)} == {n for n, e in expected if len(e) > limit}
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "label"),
+    [
+        ("\ufeff".encode() + b'{"text": "\xc3\xa4 1"}', {}, "utf-8 (mark)"),
+        ('\ufeff{"text": "ä 1"}\n'.encode("utf-16-le"), {}, "utf-16 (mark)"),
+        (codecs.BOM_UTF32_BE + '{"text": "ä 1"}\n'.encode("utf-32-be"), {}, "utf-32 (mark)"),
+        (b'{"text": "\xe4 1"}\n', {"encoding": "latin-1"}, "iso8859-1 (declared)"),
+        ('{"text": "ä 1"}\n'.encode("utf-16-le"), {"encoding": "UTF-16-LE"}, "utf-16-le (declared)"),
+    ],
+)
+def test_encodings_of_rows(corpus: Path, tmp_path: Path, content: bytes, options: dict[str, str], label: str) -> None:
+    (corpus / "a.jsonl").write_bytes(content)
+    metrics, outputs = scrape(tmp_path, files("corpus/*", **options))
+    [row] = rows(outputs)
+    assert row["text"] == "ä 1"
+    assert metrics["sources"]["mine"]["encodings"] == {label: 1}
+    assert json.loads(row["meta"]) == ({} if "utf-8" in label else {"encoding": label})
+
+
+def test_a_guess_is_recorded_with_its_document(corpus: Path, tmp_path: Path) -> None:
+    (corpus / "a.txt").write_bytes("Grüße aus dem alten Köln, wo die Bäume blühen".encode("cp1252"))
+    (corpus / "b.html").write_bytes("<p>Gr\u00fc\u00dfe</p>".encode("cp1252"))
+    metrics, outputs = scrape(tmp_path, files("corpus/*.txt"))
+    [row] = rows(outputs)
+    [label] = metrics["sources"]["mine"]["encodings"]
+    assert label.endswith("(content)")
+    assert json.loads(row["meta"]) == {"encoding": label}
+    _, outputs = scrape(tmp_path / "declared", files("corpus/*.html", encoding="cp1252"))
+    record, _ = pages(outputs, "mine")["file:corpus/b.html"]
+    assert record.content_type == "text/html; charset=cp1252"
+    with pytest.raises(UserError, match="no encoding that Python knows"):
+        scrape(tmp_path, files("corpus/*", encoding="latin-99"))
+
+
+def test_folders_of_a_website(corpus: Path, tmp_path: Path) -> None:
+    (corpus / "deep" / "er").mkdir(parents=True)
+    (corpus / "deep" / "er" / "a.htm").write_text("<p>a</p>")
+    (corpus / "index.html").write_text("<p>i</p>")
+    (corpus / "logo.png").write_bytes(b"\x89PNG")
+    (corpus / "deep" / "loop").symlink_to(corpus)
+    metrics, outputs = scrape(tmp_path, files("corpus"))
+    assert set(pages(outputs, "mine")) == {"file:corpus/index.html", "file:corpus/deep/er/a.htm"}
+    assert outcomes(metrics) == {"saved": 2, "unknown_suffix": 1}
+    assert find(["corpus", "corpus/*.html"], Path.cwd(), "auto", "x")[0] == find(["corpus"], Path.cwd(), "auto", "x")[0]
+
+
+def test_markdown_keeps_its_marks_and_not_its_front_matter(corpus: Path, tmp_path: Path) -> None:
+    (corpus / "a.md").write_text("---\ntitle: A\nlicence: MIT\n---\n\n# A\n\n| a | b |\n|---|---|\n\n---\n\nend\n")
+    (corpus / "b.markdown").write_text("no front matter\n---\nhere\n---\n")
+    (corpus / "c.md").write_text("---\ntitle: nothing else\n---\n")
+    metrics, outputs = scrape(tmp_path, files("corpus/*"))
+    assert [(row["text"], json.loads(row["meta"])) for row in rows(outputs)] == [
+        ("# A\n\n| a | b |\n|---|---|\n\n---\n\nend\n", {"front_matter": "title: A\nlicence: MIT"}),
+        ("no front matter\n---\nhere\n---\n", {}),
+    ]
+    assert outcomes(metrics) == {"saved": 2, "empty": 1}
+
+
+def test_nul_bytes_and_lone_surrogates(corpus: Path, tmp_path: Path) -> None:
+    (corpus / "a.jsonl").write_bytes(
+        b'{"text": "a\\u0000b"}\n{"text": "a\x00b"}\n'
+        + bytes(1000)
+        + b'\n{"text": "\\ud83d"}\n{"text": "\xed\xa0\xbd"}\n'
+        b'{"text": "\\ud83d\\ude00"}\n{"text": "x", "other": "\\udc00"}\n'
+    )
+    (corpus / "b.txt").write_bytes(b"text\x00" + b"of enough length " * 50)
+    (corpus / "c.txt").write_bytes(b"a\xed\xa0\xbdb\x00\x01")
+    metrics, outputs = scrape(tmp_path, files("corpus/*"))
+    assert [row["text"][:6] for row in rows(outputs)] == ["a\0b", "😀", "text\0o"]
+    assert outcomes(metrics) == {"saved": 3, "broken_json": 5, "unknown_encoding": 1}
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "kept"),
+    [
+        (pa.string(), ["one", None, ""], ["one"]),
+        (pa.large_string(), ["one"], ["one"]),
+        (pa.dictionary(pa.int32(), pa.string()), ["one", "two", "one"], ["one", "two"]),
+        (pa.binary(), ["ä".encode(), b"\xff", None], ["ä"]),
+    ],
+)
+def test_parquet_columns_of_text(corpus: Path, tmp_path: Path, kind: pa.DataType, values: Any, kept: list[str]) -> None:
+    column = pa.array(values, pa.string()).cast(kind) if pa.types.is_dictionary(kind) else pa.array(values, kind)
+    pq.write_table(pa.table({"text": column}), corpus / "a.parquet")
+    metrics, outputs = scrape(tmp_path, files("corpus/*"))
+    assert sorted({row["text"] for row in rows(outputs)}) == sorted(kept)
+    assert sum(outcomes(metrics).values()) == len(values)
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.int64(), pa.list_(pa.string()), pa.timestamp("s"), pa.struct([("a", pa.string())])]
+)
+def test_parquet_columns_of_another_type_are_named(corpus: Path, tmp_path: Path, kind: pa.DataType) -> None:
+    pq.write_table(pa.table({"text": pa.array([None], kind)}), corpus / "a.parquet")
+    with pytest.raises(UserError, match=r"a\.parquet: column 'text' holds .*, no text\. Set text_column"):
+        scrape(tmp_path, files("corpus/*"))
+
+
+def test_parquet_strings_that_are_no_utf8(corpus: Path, tmp_path: Path) -> None:
+    offsets, data = pa.py_buffer(b"\0\0\0\0\1\0\0\0\4\0\0\0\5\0\0\0"), pa.py_buffer(b"a\xed\xa0\xbdb")
+    broken = pa.Array.from_buffers(pa.string(), 3, [None, offsets, data])
+    pq.write_table(pa.table({"text": broken}), corpus / "a.parquet")
+    metrics, outputs = scrape(tmp_path, files("corpus/*"))
+    assert [row["text"] for row in rows(outputs)] == ["a", "b"]
+    assert outcomes(metrics) == {"saved": 2, "unknown_encoding": 1}
+
+
+def test_a_damaged_row_group_costs_its_rows(corpus: Path, tmp_path: Path) -> None:
+    texts = [f"row {n} {random.Random(n).randbytes(20).hex()}" for n in range(300)]
+    pq.write_table(pa.table({"text": texts}), corpus / "a.parquet", row_group_size=100, use_dictionary=False)
+    about = pq.ParquetFile(corpus / "a.parquet").metadata.row_group(1).column(0)
+    content = bytearray((corpus / "a.parquet").read_bytes())
+    at = about.data_page_offset
+    content[at : at + about.total_compressed_size] = bytes(about.total_compressed_size)
+    (corpus / "a.parquet").write_bytes(content)
+    metrics, outputs = scrape(tmp_path, files("corpus/*"))
+    assert [row["text"] for row in rows(outputs)] == texts[:100] + texts[200:]
+    assert outcomes(metrics) == {"saved": 200, "corrupt_file": 1}
+    assert "rows 101 to 200 (100 rows)" in rows(outputs, "removed")[0]["detail"]
+
+
+@pytest.mark.parametrize("change", ["grows", "is replaced", "is gone"])
+def test_a_file_that_changes_while_it_is_read(corpus: Path, change: str) -> None:
+    path = corpus / "a.jsonl"
+    path.write_bytes(JSONL)
+
+    def meanwhile() -> None:
+        if change == "grows":
+            with path.open("ab") as more:
+                more.write(b'{"text": "x"}\n')
+        elif change == "is replaced":
+            (corpus / "b").write_bytes(JSONL)
+            (corpus / "b").replace(path)
+        else:
+            path.unlink()
+
+    with Stream(path) as stream:
+        found = lines(stream, 10_000)
+        next(found)
+        meanwhile()
+        with pytest.raises(UserError, match=r"a\.jsonl: changed while it was read"):
+            list(found)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read(corpus: Path, tmp_path: Path) -> None:
+    (corpus / "a.txt").write_text("x")
+    (corpus / "a.txt").chmod(0)
+    with pytest.raises(UserError, match=r"a\.txt: cannot be read"):
+        scrape(tmp_path, files("corpus/*"))
+
+
+def test_many_removed_rows_need_no_memory(corpus: Path, tmp_path: Path) -> None:
+    (corpus / "a.jsonl").write_bytes(b'{"text": "good"}\n' + (b'{"body": "%s"}\n' % (b"x" * 1000)) * 6000)
+    metrics, outputs = scrape(tmp_path, files("corpus/*"))
+    assert outcomes(metrics) == {"saved": 1, "no_text": 6000}
+    assert len(list((outputs / "removed").iterdir())) > 1
+    assert {field.name for field in SCHEMA} <= set(rows(outputs, "removed")[0])
+
+
+FORMATS = ["jsonl", "parquet", "txt", "md", "html", "jsonl.gz", "txt.zst", "md.bz2"]
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.one_of(st.binary(max_size=200), st.text(max_size=80).map(lambda t: json.dumps({"text": t}).encode())), st.data()
+)
+def test_any_bytes_are_read_or_counted(tmp_path: Path, corpus: Path, content: bytes, data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(FORMATS))
+    pack = CODECS.get(f".{name.rpartition('.')[2]}", bytes) if data.draw(st.booleans()) else bytes
+    (corpus / f"x.{name}").write_bytes(pack(content))
+    (corpus / "good.txt").write_text("good")
+    try:
+        metrics, _ = scrape(tmp_path / f"{len(list(tmp_path.iterdir()))}", files(f"corpus/x.{name}", "corpus/good.txt"))
+    except UserError as error:
+        assert "x.parquet: " in str(error)  # noqa: PT017
+    else:
+        assert outcomes(metrics)["saved"] >= 1
+    (corpus / f"x.{name}").unlink()
+
+
+def hub(folder: Path | str, **options: Any) -> dict[str, Any]:
+    return {"name": "mine", "kind": "huggingface", "dataset": str(folder), **options}
+
+
+def test_folders_of_data_sets(corpus: Path, tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
+    (corpus / "train.jsonl").write_bytes(b"\n".join(LINES[:10]))
+    (corpus / "test.jsonl").write_text(json.dumps({"text": "held out"}))
+    chats = corpus.parent / "chats"
+    chats.mkdir()
+    pq.write_table(pa.table({"messages": [turns, None], "n": [1, 2]}), chats / "train.parquet")
+    metrics, outputs = scrape(tmp_path / "a", hub("corpus", licence="CC0", max_documents=7))
+    found = rows(outputs)
+    assert [row["text"] for row in found] == [json.loads(line)["text"] for line in LINES[:7]]
+    assert (found[0]["url"], found[0]["licence"], found[0]["fetched_at"]) == ("file:corpus/train#R1", "CC0", None)
+    assert metrics["documents"] == 7
+    assert [r["text"] for r in rows(scrape(tmp_path / "b", hub("corpus", split="test"))[1])] == ["held out"]
+    metrics, outputs = scrape(tmp_path / "c", hub("chats"))
+    assert [messages_of(row["meta"]) for row in rows(outputs)] == [turns]
+    assert outcomes(metrics) == {"saved": 1, "no_text": 1}
+
+
+def test_data_sets_saved_to_disk(corpus: Path, tmp_path: Path) -> None:
+    import datasets
+
+    texts = [f"text {n}" for n in range(20)]
+    one = datasets.Dataset.from_dict({"text": texts, "n": range(20)})
+    one.save_to_disk(str(corpus / "one"))
+    datasets.DatasetDict({"train": one}).save_to_disk(str(corpus / "split"))
+    for name in ("one", "split"):
+        _, outputs = scrape(tmp_path / name, hub(corpus / name))
+        assert [row["text"] for row in rows(outputs)] == texts
+        assert json.loads(rows(outputs)[3]["meta"]) == {"n": 3}
+
+
+def test_a_damaged_data_set_gives_what_comes_before(corpus: Path, tmp_path: Path) -> None:
+    (corpus / "train-0.jsonl").write_bytes(b"\n".join(LINES[:10]))
+    (corpus / "train-1.jsonl").write_bytes(b'{"text": ')
+    metrics, outputs = scrape(tmp_path, hub("corpus"))
+    assert len(rows(outputs)) == 10
+    assert outcomes(metrics) == {"saved": 10, "corrupt_file": 1}
+    assert "row 11 and all after it" in rows(outputs, "removed")[0]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dataset": "nobody/nothing"}, "the Hugging Face hub is out of reach.* local folder"),
+        ({"dataset": "./nowhere"}, "there is no such folder"),
+        ({"split": "validation"}, "validation"),
+        ({"config": "de"}, "'de' not found"),
+        ({"text_column": "body"}, "has no column 'body' or 'messages', only text"),
+        ({"dataset": "empty"}, "cannot be read as a data set"),
+        ({"dataset": "pictures"}, "imagefolder"),
+    ],
+)
+def test_data_sets_that_are_not_there(corpus: Path, tmp_path: Path, options: dict[str, str], message: str) -> None:
+    (corpus / "train.jsonl").write_bytes(LINES[0])
+    (corpus.parent / "empty").mkdir()
+    (corpus.parent / "pictures").mkdir()
+    (corpus.parent / "pictures" / "a.png").write_bytes(b"\x89PNG")
+    with pytest.raises(UserError, match=message):
+        scrape(tmp_path, {**hub("corpus"), **options})
+
+
+def test_code_of_a_data_set_is_not_run(corpus: Path, tmp_path: Path) -> None:
+    (corpus / "corpus.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    (corpus / "train.jsonl").write_bytes(LINES[0])
+    with pytest.raises(UserError, match="scripts are no longer supported"):
+        scrape(tmp_path, hub("corpus"))
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("dataset", "message"), [("o/n", ""), ("o/none", "Check the name and the revision")])
+def test_a_data_set_of_a_hub(tmp_path: Path, dataset: str, message: str) -> None:
+    """In a process of its own: the address of the hub is read when its client is imported."""
+    with hub_server.serve() as address:
+        source = {**hub(dataset), "max_documents": 20}
+        script = (
+            "import sys, json; from pathlib import Path; sys.path[:0] = ['.', 'tests']; from test_scrape import scrape, rows;"
+            "from tasks.core.errors import UserError\n"
+            "try: metrics, outputs = scrape(Path(sys.argv[1]), json.loads(sys.argv[2]))\n"
+            "except UserError as error: print(json.dumps(str(error)))\n"
+            "else: print(json.dumps([metrics, rows(outputs)], default=str))"
+        )
+        hubs = {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0"}
+        environment = {**os.environ, **hubs, "HF_HOME": str(tmp_path / "home")}
+        command = [sys.executable, "-c", script, str(tmp_path / "run"), json.dumps(source)]
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=True
+        )
+    said = json.loads(done.stdout.splitlines()[-1])
+    if message:
+        assert message in said
+        return
+    metrics, found = said
+    assert metrics["sources"]["mine"]["commit"] == hub_server.COMMIT
+    assert [row["text"] for row in found] == [f"text {n}" for n in range(20)]
+    assert found[2]["url"] == f"hf://datasets/o/n@{hub_server.COMMIT}/default/train#R3"
+    assert found[2]["licence"] == "cc-by-4.0"
+    assert found[2]["fetched_at"]

@@ -93,6 +93,11 @@ class WebSource(_Source):
         default=None, ge=1, le=64, description="Requests to one host at the same time; null: as many as `concurrency`."
     )
 
+    render: bool = Field(
+        default=False,
+        description="Let a headless Chromium run the scripts of HTML pages and keep what they build (slow; must be installed).",
+    )
+
     @property
     def private_hosts(self) -> frozenset[str]:
         """Names and addresses of the hosts that may be private, in lower case."""

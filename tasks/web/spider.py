@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +12,8 @@ from urllib.parse import urljoin, urlsplit
 from scrapy import Request, Spider, exceptions, signals
 
 from tasks.web import content, sitemaps
-from tasks.web.answer import BACK_OFF_STATUS, TEXT_TYPES, Answer, answer_of, failure, refused_address
+from tasks.web.answer import BACK_OFF_STATUS, HTML_TYPES, TEXT_TYPES, Answer, answer_of, failure, refused_address
+from tasks.web.browser import Browser, Rendered, find_browser
 from tasks.web.frontier import Frontier, Outcome, Visit
 from tasks.web.links import Scope
 from tasks.web.pace import Pace
@@ -20,7 +22,7 @@ from tasks.web.resolver import GuardedResolver, is_literal, is_public
 from tasks.web.robots import MAX_BYTES, Robots
 from tasks.web.schedule import host_of, visit_in_order
 from tasks.web.sources import WebSource
-from tasks.web.warc import response_record
+from tasks.web.warc import conversion_record, response_record
 
 
 class SiteSpider(Spider):  # type: ignore[misc]
@@ -37,6 +39,8 @@ class SiteSpider(Spider):  # type: ignore[misc]
         self.agent = source.user_agent.partition("/")[0].partition(" ")[0]
         self.robots = Robots(self._robots_txt)
         self.pace = Pace(source.max_wait)
+        executable = find_browser() if source.render else None
+        self.browser = Browser(executable, source.identity, source.max_bytes, self._for_browser) if executable else None
         self._host_pages: Counter[str] = Counter()
 
     @classmethod
@@ -108,7 +112,7 @@ class SiteSpider(Spider):  # type: ignore[misc]
             refusal, delay = await self._refusal(visit.url)
             answer = Answer(refusal) if refusal else await self._fetch(visit.url, delay)
             if answer.target is None:
-                return self._finish(visit, answer)
+                return self._finish(visit, answer, await self._rendered(visit, answer))
             following = self._redirect(visit, answer, answer.target)
         return False
 
@@ -117,7 +121,20 @@ class SiteSpider(Spider):  # type: ignore[misc]
         rules = await self.robots.rules(url)
         return rules.refusal(url, self.agent, self.source.max_wait), rules.delay(self.agent)
 
-    def _finish(self, visit: Visit, answer: Answer) -> bool:
+    async def _rendered(self, visit: Visit, answer: Answer) -> Rendered | None:
+        """What scripts make of a page, if that is wanted."""
+        if self.browser is None or answer.outcome.name != "saved" or answer.media_type not in HTML_TYPES:
+            return None
+        return await self.browser.render(visit.url, answer)
+
+    async def _for_browser(self, url: str) -> Answer:
+        """A request of the browser's: a file of any type, if robots.txt does not forbid it."""
+        if urlsplit(url).scheme not in ("http", "https"):
+            return Answer(Outcome("excluded", "no http URL"))
+        refusal, delay = await self._refusal(url)
+        return Answer(refusal) if refusal else await self._fetch(url, delay, limit=self.source.max_bytes)
+
+    def _finish(self, visit: Visit, answer: Answer, rendered: Rendered | None) -> bool:
         """Enter what became of a URL in the end; returns whether its page was saved."""
         host = host_of(visit.url)
         if answer.outcome.name != "saved":
@@ -129,12 +146,23 @@ class SiteSpider(Spider):  # type: ignore[misc]
         date = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         reading = read_page(visit.url, answer, self.scope, self.agent)
         outcome = replace(answer.outcome, fetched_at=date, detail=reading.problem)
+        if rendered is not None:
+            outcome = replace(outcome, detail=rendered.note)
+            if rendered.html is not None and not reading.noindex:
+                built = replace(answer, body=rendered.html, headers=_as_utf8(answer.headers))
+                reading = read_page(visit.url, built, self.scope, self.agent)
+            elif rendered.led_to is not None:
+                with suppress(ValueError):  # what the browser takes for a URL may be none
+                    reading.links.append(self.scope.link(rendered.led_to))
         if reading.noindex:
             self.frontier.finish(visit, replace(outcome, name="noindex", detail=reading.noindex), None, reading.links)
             return False
-        record = response_record(
-            visit.url, date, outcome.status or 0, answer.protocol, answer.headers, answer.raw, answer.ip_address
-        )
+        if rendered is not None and rendered.html is not None:
+            record = conversion_record(visit.url, date, "text/html; charset=utf-8", rendered.html)
+        else:
+            record = response_record(
+                visit.url, date, outcome.status or 0, answer.protocol, answer.headers, answer.raw, answer.ip_address
+            )
         self.frontier.finish(visit, outcome, record, reading.links, reading.canonical)
         self._host_pages[host] += 1
         self.report_saved()
@@ -200,6 +228,11 @@ class SiteSpider(Spider):  # type: ignore[misc]
                 return refused_address(GuardedResolver.refused[host])
             return failure(error, most)
         return answer_of(url, response, most, any_type=bool(limit))
+
+
+def _as_utf8(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    kept = [pair for pair in headers if pair[0].lower() != "content-type"]
+    return [*kept, ("Content-Type", "text/html; charset=utf-8")]
 
 
 def _stop_if_no_text(headers: Any, request: Request, **_: Any) -> None:

@@ -386,6 +386,22 @@ def test_an_endless_site_ends(tmp_path: Path) -> None:
         assert 60 < metrics["pages"] < 80
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("head", ["<meta name=robots content=noindex>", "<head><link rel=canonical href=/></head>"])
+def test_pages_that_are_not_kept_do_not_go_on_for_ever(tmp_path: Path, head: str) -> None:
+    with serve() as site:
+        site.pages["/"] = site.link_to("/made/1", "/made/2")
+        site.follow = lambda path: f"{head}<a href='{path}1'>a</a><a href='{path}2'>b</a>".encode()
+        metrics, _ = scrape(tmp_path, web(site, max_pages=5, max_visits=40, depth=1000))
+        assert set(metrics["sources"]["site"]["outcomes"]) == {
+            "saved",
+            "noindex" if "noindex" in head else "canonical",
+            "visit_limit",
+        }
+        assert metrics["pages"] == 1
+        assert site.asked.total() == 41  # and robots.txt
+
+
 # --- the frontier ------------------------------------------------------------------------------------------------------
 
 

@@ -120,6 +120,11 @@ class Frontier:
         count: int = self._db.execute("SELECT count(*) FROM pages").fetchone()[0]
         return count
 
+    def visited(self) -> int:
+        """URLs that were asked for so far, whatever came of it."""
+        count: int = self._db.execute("SELECT count(*) FROM urls WHERE attempts > 0").fetchone()[0]
+        return count
+
     def finish(
         self,
         visit: Visit,
@@ -197,12 +202,12 @@ class Frontier:
         for (url,) in self._db.execute("SELECT url FROM urls WHERE outcome = 'saved'"):
             yield url
 
-    def close_open(self, depth: int) -> None:
-        """The crawl is done: what was not visited lies deeper than `depth`, or beyond the limit of pages."""
+    def close_open(self, depth: int, limit: str = "page_limit") -> None:
+        """The crawl is done: what was not visited lies deeper than `depth`, or beyond the limit named."""
         with self._transaction():
             self._db.execute(
-                "UPDATE urls SET outcome = CASE WHEN depth > ? THEN 'too_deep' ELSE 'page_limit' END WHERE outcome IS NULL",
-                (depth,),
+                "UPDATE urls SET outcome = CASE WHEN depth > ? THEN 'too_deep' ELSE ? END WHERE outcome IS NULL",
+                (depth, limit),
             )
 
     def outcomes(self) -> dict[str, int]:

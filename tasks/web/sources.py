@@ -38,6 +38,11 @@ class WebSource(_Source):
     max_pages: int = Field(
         default=1000, ge=1, description="Pages to save at most; the nearest to the start come first."
     )
+    max_visits: int | None = Field(
+        default=None,
+        ge=1,
+        description="URLs to ask for at most, pages saved or not; null: 10 for each of `max_pages`, and 10,000 more.",
+    )
     max_bytes: int = Field(
         default=10_000_000,
         ge=1,

@@ -42,6 +42,7 @@ class SiteSpider(Spider):  # type: ignore[misc]
         executable = find_browser() if source.render else None
         self.browser = Browser(executable, source.identity, source.max_bytes, self._for_browser) if executable else None
         self._host_pages: Counter[str] = Counter()
+        self._visits_left = 0
 
     @classmethod
     def from_crawler(cls, crawler: Any, *args: Any, **options: Any) -> "SiteSpider":
@@ -59,7 +60,8 @@ class SiteSpider(Spider):  # type: ignore[misc]
             if not await self._level_done(depth):
                 break
             depth += 1
-        self.frontier.close_open(self.source.depth)
+        full = self.frontier.saved() >= self.source.max_pages
+        self.frontier.close_open(self.source.depth, "page_limit" if full else "visit_limit")
         nothing: tuple[Any, ...] = ()
         for request in nothing:  # Scrapy wants an asynchronous generator
             yield request
@@ -82,6 +84,10 @@ class SiteSpider(Spider):  # type: ignore[misc]
         """Visit all that is wanted at `depth`; False if no more pages are wanted at all."""
         while True:
             self._host_pages = Counter(host_of(url) for url in self.frontier.saved_urls())
+            # Pages that are not kept (noindex, copies of a canonical one) count for no limit of pages: without one of
+            # visits a site of such pages would have no end.
+            most = self.source.max_visits or 10 * self.source.max_pages + 10_000
+            self._visits_left = most - self.frontier.visited()
             await visit_in_order(
                 self.frontier.level(depth, self.source.max_variants),
                 self._visit,
@@ -91,7 +97,7 @@ class SiteSpider(Spider):  # type: ignore[misc]
                 self.source.host_concurrency or self.source.concurrency,
             )
             folded = self.frontier.fold_canonicals()
-            if self.frontier.saved() >= self.source.max_pages:
+            if self.frontier.saved() >= self.source.max_pages or self._visits_left <= 0:
                 return False
             if not folded:  # else there is room for pages in their place
                 limit = self.source.host_pages
@@ -106,10 +112,12 @@ class SiteSpider(Spider):  # type: ignore[misc]
 
     async def _visit(self, visit: Visit) -> bool:
         """Visit a URL and what it redirects to; returns whether a page was saved."""
-        following: Visit | None = visit
+        following: Visit | None = visit if self._visits_left > 0 else None
         while following is not None:
             visit = following
+            self._visits_left -= 1
             refusal, delay = await self._refusal(visit.url)
+            self._visits_left += refusal is not None
             answer = Answer(refusal) if refusal else await self._fetch(visit.url, delay)
             if answer.target is None:
                 return self._finish(visit, answer, await self._rendered(visit, answer))

@@ -4,18 +4,28 @@ import gzip
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 MEGABYTE = b"x" * 1_000_000
+BOMB = gzip.compress(b" " * 50_000_000)
+Reply = tuple[int, dict[str, str], bytes]
 
 
 class Site:
-    """`pages`: path → HTML. `asked`: path with query → requests so far. `robots`: the text of robots.txt, or None."""
+    """`pages`: path → HTML. `asked`: path with query → requests so far. `robots`: the text of robots.txt, or None.
+
+    `replies`: path → a function of the request's number (1, 2, ...) that gives status, headers and body.
+    `follow`: path with query → HTML, for sites that make up their pages.
+    `requests`: (monotonic time in s, path with query, headers) of each request.
+    """
 
     def __init__(self) -> None:
         self.pages: dict[str, str] = {}
+        self.replies: dict[str, Callable[[int], Reply]] = {}
+        self.follow: Callable[[str], bytes] | None = None
+        self.requests: list[tuple[float, str, dict[str, str]]] = []
         self.asked: Counter[str] = Counter()
         self.robots: str | None = "User-agent: *\nDisallow: /secret\n"
         self.robots_status = 200
@@ -47,13 +57,19 @@ def serve() -> Iterator[Site]:
 
         def do_GET(self) -> None:
             site.asked[self.path] += 1
+            site.requests.append((time.monotonic(), self.path, dict(self.headers)))
             path = self.path.partition("?")[0]
             if path == "/robots.txt":
                 self.answer((site.robots or "").encode(), site.robots_status, Content_Type="text/plain")
                 return
             time.sleep(site.delay_s)
-            if self.path in site.pages or path in site.pages:
+            if path in site.replies:
+                status, headers, body = site.replies[path](site.asked[self.path])
+                self.answer(body, status, **headers)
+            elif self.path in site.pages or path in site.pages:
                 self.answer(site.pages.get(self.path, site.pages.get(path, "")).encode())
+            elif site.follow:
+                self.answer(site.follow(self.path))
             elif path.startswith("/loop"):
                 self.answer(b"", 302, Location="/loop2" if path == "/loop1" else "/loop1")
             elif path.startswith("/hop"):
@@ -74,7 +90,7 @@ def serve() -> Iterator[Site]:
             elif path == "/huge-chunked":
                 self.huge({"Transfer-Encoding": "chunked"}, chunked=True)
             elif path == "/bomb":
-                self.answer(gzip.compress(b" " * 50_000_000), Content_Encoding="gzip")
+                self.answer(BOMB, Content_Encoding="gzip")
             elif path == "/gzip":
                 self.answer(gzip.compress(b"<p>gzip, and <a href='/from-gzip'>a link</a></p>"), Content_Encoding="gzip")
             elif path == "/broken-gzip":

@@ -38,7 +38,7 @@ class Page:
 
 
 def read_pages(path: Path, max_page_bytes: int) -> Iterator[Page]:
-    """Yield a page for each `response` and `resource` record, and one with a `problem` for each that cannot be used.
+    """Yield a page for each `response`, `resource` and `conversion` record, and one with a `problem` for each that cannot be used.
 
     Problems: `broken_record` (a stretch of the file that cannot be decompressed or is no record), `page_too_large`,
     `undecodable` (its Content-Encoding), `http_status` (no 2xx). Other record types are no pages and are passed over.
@@ -105,7 +105,7 @@ def _pages(content: bytes, max_page_bytes: int) -> Iterator[Page]:
     from warcio.archiveiterator import ArchiveIterator
 
     for record in ArchiveIterator(io.BytesIO(content)):
-        if record.rec_type not in ("response", "resource"):
+        if record.rec_type not in ("response", "resource", "conversion"):
             continue
         url = record.rec_headers.get_header("WARC-Target-URI") or ""
         headers = record.http_headers if record.rec_type == "response" else record.rec_headers
@@ -132,7 +132,7 @@ def _pages(content: bytes, max_page_bytes: int) -> Iterator[Page]:
             body=body,
             content_type=kind.strip().lower(),
             charset=charset.strip(" \"'"),
-            fetched_at=_date(record.rec_headers.get_header("WARC-Date")) if record.rec_type == "response" else None,
+            fetched_at=_date(record.rec_headers.get_header("WARC-Date")) if record.rec_type != "resource" else None,
         )
 
 

@@ -6,6 +6,7 @@ import logging
 import sqlite3
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
@@ -26,8 +27,11 @@ class CrawlConfig(BaseModel):
     server: str = ""
 
 
-def settings(source: WebSource, proxies: bool) -> dict[str, object]:
-    """Scrapy's settings. What the spider does itself (robots.txt, redirects, retries, delays, decompression) is off."""
+def settings(source: WebSource, server: str = "") -> dict[str, object]:
+    """Scrapy's settings; what the spider does itself (robots.txt, redirects, retries, delays, decompression) is off.
+
+    `server` is what takes a site's place: it may be private, and no proxy lies before it.
+    """
     return {
         "BOT_NAME": "textmill",
         "TELNETCONSOLE_ENABLED": False,
@@ -38,14 +42,14 @@ def settings(source: WebSource, proxies: bool) -> dict[str, object]:
         "COMPRESSION_ENABLED": False,
         "COOKIES_ENABLED": False,
         "REFERER_ENABLED": False,
-        "HTTPPROXY_ENABLED": proxies,
+        "HTTPPROXY_ENABLED": not server,
         "AUTOTHROTTLE_ENABLED": False,
         "DOWNLOAD_DELAY": 0,
         "CONCURRENT_REQUESTS": source.concurrency + 1,
-        "CONCURRENT_REQUESTS_PER_DOMAIN": source.concurrency + 1,
+        "CONCURRENT_REQUESTS_PER_DOMAIN": source.host_concurrency or source.concurrency + 1,
         "DOWNLOAD_WARNSIZE": 0,
         "TWISTED_DNS_RESOLVER": "tasks.web.resolver.GuardedResolver",
-        "CRAWL_ALLOW_PRIVATE": source.allow_private,
+        "CRAWL_PRIVATE_HOSTS": sorted(source.private_hosts | {urlsplit(server).hostname or ""}),
         "DOWNLOAD_HANDLERS": {"file": None, "ftp": None, "s3": None, "data": None},
         "LOG_ENABLED": False,
         "EXTENSIONS": {
@@ -94,7 +98,7 @@ def _crawl(config: CrawlConfig, frontier: Frontier) -> None:
                 raise
 
     logging.disable(logging.WARNING)  # while Scrapy introduces itself
-    process = AsyncCrawlerProcess(settings(config.source, proxies=not config.server))
+    process = AsyncCrawlerProcess(settings(config.source, config.server))
     logging.disable(logging.NOTSET)
     for chatty in ("scrapy", "twisted", "protego", "charset_normalizer"):  # each URL's outcome is in the crawl log
         logging.getLogger(chatty).setLevel(logging.CRITICAL)

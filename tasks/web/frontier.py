@@ -12,29 +12,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS urls (
-    key TEXT PRIMARY KEY,       -- the canonical URL: what makes two URLs the same page
-    url TEXT NOT NULL,          -- the URL to ask for
-    depth INTEGER NOT NULL,     -- links from the start
-    parent INTEGER NOT NULL,    -- rank of the page that links here
-    position INTEGER NOT NULL,  -- number of the link in that page
-    rank INTEGER,               -- place in its level, known once the level before it is done
-    via TEXT,                   -- key of the URL that redirected here
-    outcome TEXT,               -- null: still to be visited
-    detail TEXT, status INTEGER, bytes INTEGER, attempts INTEGER, fetched_at TEXT
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS by_depth ON urls (depth, outcome);
-CREATE TABLE IF NOT EXISTS pages (key TEXT PRIMARY KEY, record BLOB NOT NULL);
-"""
+from tasks.web.canonical import fold
+from tasks.web.statements import ADD, SCHEMA, TOO_MANY, VARIANTS
+
+WEAK = ("nofollow", "trap")  # outcomes that a link elsewhere overrides
+LAST = 1 << 40  # the rank of a parent that comes after every page
 
 
 class Link(NamedTuple):
-    """A link of a page. `excluded` says why it is not followed, or is None."""
+    """A link of a page. `excluded` says why it is not followed, or is None; `outcome` is then what becomes of it.
+
+    `excluded` URLs are so wherever they are linked; `trap` and `nofollow` lie in the page: another page's link counts.
+    """
 
     key: str
     url: str
     excluded: str | None = None
+    outcome: str = "excluded"
+    family: str | None = None
 
 
 class Visit(NamedTuple):
@@ -81,14 +76,37 @@ class Frontier:
         with self._transaction():
             self._add(links, depth=0, parent=0)
 
-    def level(self, depth: int) -> list[Visit]:
-        """What is still to be visited at `depth`, in order. The level before must be done."""
+    def enter_sitemaps(self, files: Sequence[tuple[Link, Outcome]], links: Sequence[Link]) -> None:
+        """Enter sitemaps with what became of them, and the pages that they name: one link from the start, after others."""
+        with self._transaction():
+            for file, outcome in files:
+                new = self._db.execute(
+                    "INSERT OR IGNORE INTO urls (key, url, depth, parent, position) VALUES (?, ?, 0, 0, 0)", file[:2]
+                )
+                if new.rowcount:  # else it is a start URL as well
+                    self._set(file.key, outcome)
+            self._add(links, depth=1, parent=LAST)
+            self._db.execute("INSERT OR IGNORE INTO done VALUES ('sitemaps')")
+
+    def is_done(self, what: str) -> bool:
+        """Whether a step of the crawl, such as `sitemaps`, was entered before."""
+        return self._db.execute("SELECT 1 FROM done WHERE what = ?", (what,)).fetchone() is not None
+
+    def level(self, depth: int, max_variants: int | None = None) -> list[Visit]:
+        """What is still to be visited at `depth`, in order. The level before must be done.
+
+        Of URLs that differ only in their query or a date, the first `max_variants` are; the others are traps.
+        """
         with self._transaction():
             self._db.execute(
                 "UPDATE urls SET rank = ranked.rank FROM (SELECT key, row_number() OVER (ORDER BY parent, position, key) AS rank"
                 " FROM urls WHERE depth = ? AND via IS NULL) AS ranked WHERE urls.key = ranked.key",
                 (depth,),
             )
+            if max_variants is not None:
+                self._db.execute(
+                    VARIANTS, {"depth": depth, "most": max_variants, "detail": f"{TOO_MANY}: {max_variants}"}
+                )
         query = "SELECT key, url, depth, rank FROM urls WHERE depth = ? AND outcome IS NULL ORDER BY rank, key"
         return [Visit(*row) for row in self._db.execute(query, (depth,))]
 
@@ -102,20 +120,61 @@ class Frontier:
         count: int = self._db.execute("SELECT count(*) FROM pages").fetchone()[0]
         return count
 
-    def finish(self, visit: Visit, outcome: Outcome, record: bytes | None = None, links: Sequence[Link] = ()) -> None:
-        """Enter what became of a URL; with `record`, its WARC record, and the links that the page holds."""
+    def visited(self) -> int:
+        """URLs that were asked for so far, whatever came of it."""
+        count: int = self._db.execute("SELECT count(*) FROM urls WHERE attempts > 0").fetchone()[0]
+        return count
+
+    def finish(
+        self,
+        visit: Visit,
+        outcome: Outcome,
+        record: bytes | None = None,
+        links: Sequence[Link] = (),
+        canonical: str | None = None,
+    ) -> None:
+        """Enter what became of a URL; with `record`, its WARC record, and the links that the page holds.
+
+        `canonical` is the key of the URL that the page names as its canonical one.
+        """
         with self._transaction():
             self._set(visit.key, outcome)
             if record is not None:
                 self._db.execute("INSERT INTO pages VALUES (?, ?)", (visit.key, record))
-                self._add(links, visit.depth + 1, visit.rank)
+            if canonical is not None:
+                self._db.execute("UPDATE urls SET canonical = ? WHERE key = ?", (canonical, visit.key))
+            self._add(links, visit.depth + 1, visit.rank)
+
+    def fold_canonicals(self) -> int:
+        """Of saved pages that name the same canonical URL keep one (tasks.web.canonical); returns how many fell away."""
+        with self._transaction():
+            pointers = dict(self._db.execute("SELECT key, canonical FROM urls WHERE canonical IS NOT NULL"))
+            if not pointers:
+                return 0
+            self._db.execute("CREATE TEMP TABLE IF NOT EXISTS named (key TEXT PRIMARY KEY)")
+            self._db.execute("DELETE FROM named")
+            self._db.executemany(
+                "INSERT OR IGNORE INTO named VALUES (?)", [(k,) for pair in pointers.items() for k in pair]
+            )
+            saved = self._db.execute(
+                "SELECT key FROM urls WHERE outcome = 'saved' AND key IN named ORDER BY depth, rank, key"
+            ).fetchall()
+            folded = fold(pointers, [key for (key,) in saved])
+            for key in folded:
+                self._db.execute(
+                    "UPDATE urls SET outcome = 'canonical', detail = 'the same page as ' || canonical WHERE key = ?",
+                    (key,),
+                )
+                self._db.execute("DELETE FROM pages WHERE key = ?", (key,))
+        return len(folded)
 
     def redirect(self, visit: Visit, outcome: Outcome, target: Link) -> Visit | None:
         """Enter a redirect; returns the target if it is to be visited in the place of `visit`, None if it is seen to."""
         with self._transaction():
             self._set(visit.key, outcome)
             row = self._db.execute("SELECT outcome, depth FROM urls WHERE key = ?", (target.key,)).fetchone()
-            if row is not None and (row[0] is not None or row[1] <= visit.depth):
+            linked_weakly = row is not None and row[0] in WEAK
+            if row is not None and not linked_weakly and (row[0] is not None or row[1] <= visit.depth):
                 return None
             self._db.execute(
                 "INSERT OR REPLACE INTO urls (key, url, depth, parent, position, rank, via) VALUES (?, ?, ?, 0, 0, ?, ?)",
@@ -130,12 +189,25 @@ class Frontier:
             chain.insert(0, row[0])
         return chain
 
-    def close_open(self, depth: int) -> None:
-        """The crawl is done: what was not visited lies deeper than `depth`, or beyond the limit of pages."""
+    def close_level(self, depth: int, outcome: Outcome) -> None:
+        """A level is done: what was not visited there never will be."""
         with self._transaction():
             self._db.execute(
-                "UPDATE urls SET outcome = CASE WHEN depth > ? THEN 'too_deep' ELSE 'page_limit' END WHERE outcome IS NULL",
-                (depth,),
+                "UPDATE urls SET outcome = ?, detail = ? WHERE depth = ? AND outcome IS NULL",
+                (outcome.name, outcome.detail, depth),
+            )
+
+    def saved_urls(self) -> Iterator[str]:
+        """The URLs of the saved pages."""
+        for (url,) in self._db.execute("SELECT url FROM urls WHERE outcome = 'saved'"):
+            yield url
+
+    def close_open(self, depth: int, limit: str = "page_limit") -> None:
+        """The crawl is done: what was not visited lies deeper than `depth`, or beyond the limit named."""
+        with self._transaction():
+            self._db.execute(
+                "UPDATE urls SET outcome = CASE WHEN depth > ? THEN 'too_deep' ELSE ? END WHERE outcome IS NULL",
+                (depth, limit),
             )
 
     def outcomes(self) -> dict[str, int]:
@@ -168,14 +240,13 @@ class Frontier:
         )
 
     def _add(self, links: Sequence[Link], depth: int, parent: int) -> None:
-        # Of several links to one page, the one nearest to the start gives it its place and its spelling.
         self._db.executemany(
-            "INSERT INTO urls (key, url, depth, parent, position, outcome, detail) VALUES (?, ?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (key) DO UPDATE SET url = excluded.url, parent = excluded.parent, position = excluded.position"
-            " WHERE urls.outcome IS excluded.outcome AND urls.rank IS NULL AND urls.depth = excluded.depth"
-            " AND (excluded.parent, excluded.position) < (urls.parent, urls.position)",
+            ADD,
             [
-                (link.key, link.url, depth, parent, position, "excluded" if link.excluded else None, link.excluded)
+                (
+                    *(link.key, link.url, depth, parent, position),
+                    *((link.outcome, link.excluded, None) if link.excluded else (None, None, link.family)),
+                )
                 for position, link in enumerate(links)
             ],
         )

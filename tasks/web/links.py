@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from scrapy.http import HtmlResponse
 from scrapy.linkextractors import IGNORED_EXTENSIONS
@@ -11,6 +11,7 @@ from w3lib.url import canonicalize_url, safe_url_string
 
 from tasks.web.frontier import Link
 from tasks.web.sources import WebSource
+from tasks.web.traps import family, grown, trap
 
 MAX_URL_LENGTH = 2000  # beyond lie session state and traps
 BINARY = frozenset(f".{extension}" for extension in IGNORED_EXTENSIONS)
@@ -22,16 +23,37 @@ class Scope:
     def __init__(self, source: WebSource) -> None:
         self._allow = [re.compile(pattern) for pattern in source.allow]
         self._deny = [re.compile(pattern) for pattern in source.deny]
+        self._follows_canonical = source.canonical
         self._hosts = {_host(url) for url in source.start}
 
     def link(self, url: str) -> Link:
         """The link to `url`; its key is the canonical URL (w3lib): fragment dropped, query sorted, escapes normalised."""
         url = safe_url_string(url).partition("#")[0]
-        return Link(canonicalize_url(url), url, self._excluded(url))
+        key, excluded = canonicalize_url(url), self._excluded(url)
+        caught = None if excluded else trap(url)
+        return Link(key, url, excluded or caught, "trap" if caught else "excluded", family(key))
 
     def start(self, url: str) -> Link:
         """A start URL: part of the crawl whatever the patterns say."""
         return self.link(url)._replace(excluded=None)
+
+    def on_start_host(self, url: str) -> bool:
+        """Whether `url` lies on the host of a start URL."""
+        try:
+            return _host(url) in self._hosts
+        except ValueError:
+            return False
+
+    def canonical(self, page: str, named: str | None) -> Link | None:
+        """The canonical URL that `page` names, if it is another one, on the same host, and part of the crawl."""
+        if not named or not self._follows_canonical:
+            return None
+        try:
+            link = self.link(urljoin(page, named))
+            same_host = _host(link.url) == _host(page)
+        except ValueError:
+            return None
+        return link if same_host and not link.excluded and link.key != canonicalize_url(page) else None
 
     def _excluded(self, url: str) -> str | None:
         parts = urlsplit(url)
@@ -57,12 +79,23 @@ def _host(url: str) -> str:
     return parts.netloc.rpartition("@")[2].lower().removeprefix("www.")
 
 
+def page_of(url: str, headers: Mapping[str, str], body: bytes) -> HtmlResponse:
+    """The HTML page `body` at `url`, to be parsed once for all that is read in it."""
+    return HtmlResponse(url, headers=dict(headers), body=body)
+
+
 def links_of(url: str, headers: Mapping[str, str], body: bytes, scope: Scope) -> Iterator[Link]:
     """The links of the HTML page `body` at `url`, in the order of the page."""
-    page = HtmlResponse(url, headers=dict(headers), body=body)
+    yield from links_in(page_of(url, headers, body), scope)
+
+
+def links_in(page: HtmlResponse, scope: Scope) -> Iterator[Link]:
+    """The links of a page, in its order."""
     extractor = LxmlLinkExtractor(deny_extensions=[], unique=True)
-    for link in extractor.extract_links(page):
+    for found in extractor.extract_links(page):
         try:
-            yield scope.link(link.url)
+            link = scope.link(found.url)
         except ValueError:  # not even a URL, such as http://[
-            yield Link(link.url, link.url, "no valid URL")
+            link = Link(found.url, found.url, "no valid URL")
+        caught = None if link.excluded else grown(page.url, link.url)
+        yield link._replace(excluded=caught, outcome="trap") if caught else link

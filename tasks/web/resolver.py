@@ -6,11 +6,14 @@ a private one (DNS rebinding) is refused as well.
 
 import ipaddress
 import urllib.request
+from collections.abc import Collection
 from typing import Any
 from urllib.parse import urlsplit
 
 from twisted.internet.interfaces import IHostnameResolver, IResolutionReceiver
 from zope.interface import implementer  # type: ignore[import-untyped]
+
+NAT64 = ipaddress.ip_network("64:ff9b::/96")  # IPv4 addresses behind a translator (RFC 6052)
 
 
 def is_public(address: str) -> bool:
@@ -21,7 +24,7 @@ def is_public(address: str) -> bool:
     """
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour
+        inner = ip.ipv4_mapped or ip.sixtofour or (ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in NAT64 else None)
         if inner is not None:
             ip = inner
     return ip.is_global and not ip.is_multicast
@@ -38,28 +41,30 @@ def is_literal(host: str) -> bool:
 
 @implementer(IHostnameResolver)
 class GuardedResolver:
-    """Resolves by the system's resolver; with `CRAWL_ALLOW_PRIVATE` unset, names with an address that is not public fail.
+    """Resolves by the system's resolver; names that have an address that is not public fail.
+
+    Those listed in the setting `CRAWL_PRIVATE_HOSTS` may have any.
 
     `refused` tells why: name → address. A proxy named in the environment is the user's own choice and is not checked.
     """
 
     refused: dict[str, str] = {}  # noqa: RUF012  Scrapy makes the resolver; a crawl has its process to itself
 
-    def __init__(self, reactor: Any, allow_private: bool) -> None:
-        self._reactor, self._inner, self._allow_private = reactor, reactor.nameResolver, allow_private
+    def __init__(self, reactor: Any, private_hosts: Collection[str]) -> None:
+        self._reactor, self._inner, self._private_hosts = reactor, reactor.nameResolver, private_hosts
         self._proxies = {
             urlsplit(url if "//" in url else f"//{url}").hostname for url in urllib.request.getproxies().values()
         }
 
     @classmethod
     def from_crawler(cls, crawler: Any, reactor: Any) -> "GuardedResolver":
-        return cls(reactor, crawler.settings.getbool("CRAWL_ALLOW_PRIVATE"))
+        return cls(reactor, frozenset(crawler.settings.getlist("CRAWL_PRIVATE_HOSTS")))
 
     def install_on_reactor(self) -> None:
         self._reactor.installNameResolver(self)
 
     def resolveHostName(self, receiver: Any, hostName: str, *args: Any, **options: Any) -> Any:  # noqa: N802, N803  Twisted's names
-        if not self._allow_private and hostName not in self._proxies:
+        if hostName.lower() not in self._private_hosts and hostName not in self._proxies:
             receiver = _Guard(receiver, hostName, self.refused)
         return self._inner.resolveHostName(receiver, hostName, *args, **options)
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,17 +22,40 @@ class Rules:
     parsed: Any = None
     outcome: Outcome | None = None
 
-    def refusal(self, url: str, agent: str) -> Outcome | None:
+    def refusal(self, url: str, agent: str, max_wait: float) -> Outcome | None:
         """Why `url` must not be asked for, or None."""
         if self.outcome is not None:
             return self.outcome
         if self.parsed is not None and not self.parsed.can_fetch(url, agent):
             return Outcome("robots", "robots.txt forbids it")
+        if self.delay(agent) > max_wait:
+            return Outcome(
+                "robots", f"robots.txt asks for {self.delay(agent):g} s between requests, max_wait is {max_wait:g}"
+            )
         return None
 
     def delay(self, agent: str) -> float:
-        """Seconds between requests that robots.txt asks for."""
-        return float((self.parsed and self.parsed.crawl_delay(agent)) or 0)
+        """Seconds between requests that robots.txt asks for, by Crawl-delay or, at its hours (UTC), by Request-rate."""
+        if self.parsed is None:
+            return 0.0
+        rate = self.parsed.request_rate(agent)
+        between = rate.seconds / rate.requests if rate and rate.requests and _holds(rate) else 0.0
+        return float(max(self.parsed.crawl_delay(agent) or 0.0, between))
+
+    @property
+    def sitemaps(self) -> list[str]:
+        """The sitemaps that robots.txt names."""
+        return list(self.parsed.sitemaps) if self.parsed is not None else []
+
+
+def _holds(rate: Any) -> bool:
+    """Whether a Request-rate holds now: `1/10s 0100-0900` does so for eight hours a day, `2200-0400` over midnight."""
+    if rate.start_time is None or rate.end_time is None:
+        return True
+    now = datetime.now(UTC).time()
+    if rate.start_time <= rate.end_time:
+        return bool(rate.start_time <= now <= rate.end_time)
+    return bool(now >= rate.start_time or now <= rate.end_time)
 
 
 class Robots:

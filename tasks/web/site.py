@@ -4,20 +4,26 @@ import errno
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from tasks.core.errors import UserError
+from tasks.web.browser import find_browser
 from tasks.web.children import child
 from tasks.web.crawl import EXIT_DAMAGED, EXIT_NO_SPACE, CrawlConfig
 from tasks.web.frontier import Frontier
+from tasks.web.resolver import is_literal, is_public
 from tasks.web.sources import WebSource
 from tasks.web.warc import write_warcs
 
 log = logging.getLogger(__name__)
+# Names that never are public (RFC 6761, RFC 6762, RFC 8375, ICANN's .internal), and those without a dot.
+LOCAL_NAME = re.compile(r"^[^.]*$|\.(localhost|local|test|example|invalid|home\.arpa|internal)$")
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -36,14 +42,24 @@ def crawl(source: WebSource, work: Path, pages: Path, crawl_log: Path, site: str
     The frontier in `work` lets a crawl that was killed continue. URLs that begin with `site` are asked of `server`.
 
     Raises:
-        UserError: not one page was saved; says why, from the crawl log.
+        UserError: not one page was saved, says why, from the crawl log; or there is no browser for `render`.
     """
+    if source.render and not find_browser():
+        raise UserError(
+            f"scrape: source {source.name}: render: true needs Chromium or Chrome, and none is installed. Install it "
+            "(Debian: apt-get install chromium), or set render: false."
+        )
     state = work / f"{source.name}.sqlite"
     config = work / f"{source.name}.json"
     config.write_text(
         CrawlConfig(source=source, frontier=state.resolve(), site=site, server=server).model_dump_json(),
         encoding="utf-8",
     )
+    if not (source.contact or "@" in source.user_agent or "//" in source.user_agent) and _public(source):
+        log.warning(
+            "scrape: %s: crawls public hosts and tells their owners no way to reach you; set `contact`, an address or URL",
+            source.name,
+        )
     code = _run(config)
     if code == EXIT_DAMAGED:
         log.warning("scrape: %s is damaged; the crawl of %s begins anew", state, source.name)
@@ -73,6 +89,15 @@ def crawl(source: WebSource, work: Path, pages: Path, crawl_log: Path, site: str
     return Crawled(written, size, outcomes)
 
 
+def _public(source: WebSource) -> bool:
+    """Whether a start URL names a host of the public Internet, as far as names tell."""
+    hosts = [urlsplit(url).hostname or "" for url in source.start]
+    return any(
+        is_public(host) if is_literal(host) else host not in source.private_hosts and not LOCAL_NAME.search(host)
+        for host in hosts
+    )
+
+
 def _run(config: Path) -> int:
     command = [sys.executable, "-m", "tasks.web.crawl", "--config", str(config.resolve())]
     with child(command, folder=ROOT) as process:
@@ -94,14 +119,16 @@ def _forget(state: Path) -> None:
 
 
 def _nothing_saved(source: WebSource, entries: list[dict[str, object]], outcomes: dict[str, int]) -> str:
-    tried = [entry for entry in entries if entry["outcome"] not in ("excluded", "too_deep", "page_limit")]
+    tried = [entry for entry in entries if entry["outcome"] not in ("excluded", "trap", "too_deep", "page_limit")]
     shown = "; ".join(
         f"{entry['url']}: {entry['outcome']}" + (f" ({entry['detail']})" if entry.get("detail") else "")
         for entry in tried[:3]
     )
     hints = {
         "robots": "robots.txt forbids what was asked for: choose other pages, or ask the site's owner.",
-        "private_address": "For a site of your own network set allow_private: true.",
+        "private_address": "For a site of your own network set allow_private: true, or name its host there.",
+        "noindex": "The site asks that the pages are not used: choose others, or ask its owner.",
+        "retry_later": "The host has too much to do: come back later, or raise `max_wait`.",
         "redirect": "Start at the address that it redirects to, or let `allow` match it.",
         "unresolved": "Check the address and the network.",
         "connection_refused": "Check that the server runs, and the network.",

@@ -39,6 +39,11 @@ class WebSource(_Source):
     max_pages: int = Field(
         default=1000, ge=1, description="Pages to save at most; the nearest to the start come first."
     )
+    max_visits: int | None = Field(
+        default=None,
+        ge=1,
+        description="URLs to ask for at most, pages saved or not; null: 10 for each of `max_pages`, and 10,000 more.",
+    )
     max_bytes: int = Field(
         default=10_000_000,
         ge=1,
@@ -56,15 +61,60 @@ class WebSource(_Source):
         default=1.0, ge=0, le=3600, description="Seconds before the first retry; doubles each time."
     )
     redirects: int = Field(default=10, ge=0, le=50, description="Redirects in a row at most.")
-    allow_private: bool = Field(
+    allow_private: bool | tuple[str, ...] = Field(
         default=False,
-        description="Visit hosts whose address is private, loopback or link-local (an intranet, this machine).",
+        description="Hosts, by name, whose address may be private, loopback or link-local; true: those of `start`.",
     )
     user_agent: str = Field(
         default=USER_AGENT,
         pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+(/| |$)",
-        description="Name a contact for a large crawl.",
+        description="Who asks; `contact` is added to it.",
     )
+    contact: str | None = Field(
+        default=None,
+        pattern=r"^[^\s()<>,;]+$",
+        max_length=200,
+        description="Where a site's owner reaches you: an e-mail address or a URL, sent with every request.",
+    )
+    max_wait: float = Field(
+        default=120.0,
+        ge=0,
+        le=86400,
+        description="Seconds at most that a Retry-After, Crawl-delay or Request-rate is waited for at a time.",
+    )
+    sitemaps: bool = Field(
+        default=False,
+        description="Take the pages that sitemaps name too (robots.txt, /sitemap.xml), as if linked there.",
+    )
+    canonical: bool = Field(
+        default=True, description="Of pages that name the same canonical link on their host, keep one."
+    )
+    max_variants: int | None = Field(
+        default=1000,
+        ge=1,
+        description="URLs at most that differ only in their query, or only in a date: more are a trap; null: no limit.",
+    )
+    host_pages: int | None = Field(default=None, ge=1, description="Pages to save of one host at most.")
+    host_concurrency: int | None = Field(
+        default=None, ge=1, le=64, description="Requests to one host at the same time; null: as many as `concurrency`."
+    )
+
+    render: bool = Field(
+        default=False,
+        description="Let a headless Chromium run the scripts of HTML pages and keep what they build (slow; must be installed).",
+    )
+
+    @property
+    def private_hosts(self) -> frozenset[str]:
+        """Names and addresses of the hosts that may be private, in lower case."""
+        names = self.start if self.allow_private is True else ()
+        named = self.allow_private if isinstance(self.allow_private, tuple) else ()
+        return frozenset({(urlsplit(url).hostname or "").lower() for url in names} | {name.lower() for name in named})
+
+    @property
+    def identity(self) -> str:
+        """The User-Agent header: product, purpose, contact (RFC 9110, 10.1.5)."""
+        return f"{self.user_agent} (+{self.contact})" if self.contact else self.user_agent
 
     @field_validator("start")
     @classmethod

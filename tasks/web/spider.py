@@ -1,61 +1,28 @@
 """The crawler: visits a frontier level by level over Scrapy's downloader, politely, and enters what became of each URL."""
 
 import asyncio
-import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from scrapy import Request, Spider, exceptions, signals
 
-from tasks.web import content
-from tasks.web.frontier import Frontier, Link, Outcome, Visit
-from tasks.web.links import Scope, links_of
+from tasks.web import content, sitemaps
+from tasks.web.answer import BACK_OFF_STATUS, HTML_TYPES, TEXT_TYPES, Answer, answer_of, failure, refused_address
+from tasks.web.browser import Browser, Rendered, find_browser
+from tasks.web.frontier import Frontier, Outcome, Visit
+from tasks.web.links import Scope
+from tasks.web.pace import Pace
+from tasks.web.reading import read_page
 from tasks.web.resolver import GuardedResolver, is_literal, is_public
 from tasks.web.robots import MAX_BYTES, Robots
+from tasks.web.schedule import host_of, visit_in_order
 from tasks.web.sources import WebSource
-from tasks.web.warc import response_record
-
-TEXT_TYPES = ("text/html", "application/xhtml+xml", "text/plain", "text/markdown", "text/x-rst", "")
-HTML_TYPES = ("text/html", "application/xhtml+xml", "")
-TRANSIENT_STATUS = frozenset((408, 425, 429, 500, 502, 503, 504, 522, 524))
-TRANSIENT = frozenset(("timeout", "unresolved", "connection_refused", "connection_failed", "truncated"))
-LONGEST_WAIT_S = 120.0  # a longer Retry-After is not waited for
-FAILURES: dict[type[Exception], str] = {
-    exceptions.DownloadTimeoutError: "timeout",
-    exceptions.CannotResolveHostError: "unresolved",
-    exceptions.DownloadConnectionRefusedError: "connection_refused",
-    exceptions.DownloadFailedError: "connection_failed",
-    exceptions.ResponseDataLossError: "truncated",
-    exceptions.DownloadCancelledError: "too_large",
-}
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a request gave. `body` is decoded, `raw` is as it came over the network; `target` is where a redirect points."""
-
-    outcome: Outcome
-    body: bytes = b""
-    raw: bytes = b""
-    headers: list[tuple[str, str]] = field(default_factory=list)
-    protocol: str = "HTTP/1.1"
-    ip_address: str | None = None
-    target: str | None = None
-    wait_s: float = 0.0
-
-    def header(self, name: str) -> str:
-        return next((value for key, value in self.headers if key.lower() == name), "")
-
-    @property
-    def media_type(self) -> str:
-        return self.header("content-type").partition(";")[0].strip().lower()
-
-    @property
-    def transient(self) -> bool:
-        return self.outcome.name in TRANSIENT or self.outcome.status in TRANSIENT_STATUS
+from tasks.web.warc import conversion_record, response_record
 
 
 class SiteSpider(Spider):  # type: ignore[misc]
@@ -71,7 +38,11 @@ class SiteSpider(Spider):  # type: ignore[misc]
         self.scope = Scope(source)
         self.agent = source.user_agent.partition("/")[0].partition(" ")[0]
         self.robots = Robots(self._robots_txt)
-        self._next_turn: dict[str, float] = {}
+        self.pace = Pace(source.max_wait)
+        executable = find_browser() if source.render else None
+        self.browser = Browser(executable, source.identity, source.max_bytes, self._for_browser) if executable else None
+        self._host_pages: Counter[str] = Counter()
+        self._visits_left = 0
 
     @classmethod
     def from_crawler(cls, crawler: Any, *args: Any, **options: Any) -> "SiteSpider":
@@ -82,64 +53,126 @@ class SiteSpider(Spider):  # type: ignore[misc]
     async def start(self) -> AsyncIterator[Any]:
         """The whole crawl. Requests go to the downloader directly: order, retries and redirects are the frontier's."""
         self.frontier.start([self.scope.start(url) for url in self.source.start])
+        if self.source.sitemaps and not self.frontier.is_done("sitemaps"):
+            await self._sitemaps()
         depth = 0
         while depth <= min(self.source.depth, self.frontier.deepest()):
-            await self._visit_level(self.frontier.level(depth))
-            if self.frontier.saved() >= self.source.max_pages:
+            if not await self._level_done(depth):
                 break
             depth += 1
-        self.frontier.close_open(self.source.depth)
+        full = self.frontier.saved() >= self.source.max_pages
+        self.frontier.close_open(self.source.depth, "page_limit" if full else "visit_limit")
         nothing: tuple[Any, ...] = ()
         for request in nothing:  # Scrapy wants an asynchronous generator
             yield request
 
-    async def _visit_level(self, visits: list[Visit]) -> None:
-        """Visit in order. Never more at a time than pages are wanted, so that the first ones in order are those saved."""
-        waiting = iter(visits)
-        saved = self.frontier.saved()
-        running: set[asyncio.Task[bool]] = set()
+    async def _sitemaps(self) -> None:
+        named: list[tuple[str, str]] = []
+        for url in self.source.start:
+            rules = await self.robots.rules(url)
+            named += [(sitemap, "robots.txt") for sitemap in rules.sitemaps] or [
+                (urljoin(url, "/sitemap.xml"), "the crawler: its usual place")
+            ]
+
+        async def fetch(url: str) -> Answer:
+            refusal, delay = await self._refusal(url)
+            return Answer(refusal) if refusal else await self._fetch(url, delay, limit=sitemaps.MAX_BYTES)
+
+        self.frontier.enter_sitemaps(*await sitemaps.collect(named, fetch, self.scope))
+
+    async def _level_done(self, depth: int) -> bool:
+        """Visit all that is wanted at `depth`; False if no more pages are wanted at all."""
         while True:
-            while len(running) < min(self.source.concurrency, self.source.max_pages - saved):
-                visit = next(waiting, None)
-                if visit is None:
-                    break
-                running.add(asyncio.create_task(self._visit(visit)))
-            if not running:
-                return
-            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            saved += sum(task.result() for task in done)
+            self._host_pages = Counter(host_of(url) for url in self.frontier.saved_urls())
+            # Pages that are not kept (noindex, copies of a canonical one) count for no limit of pages: without one of
+            # visits a site of such pages would have no end.
+            most = self.source.max_visits or 10 * self.source.max_pages + 10_000
+            self._visits_left = most - self.frontier.visited()
+            await visit_in_order(
+                self.frontier.level(depth, self.source.max_variants),
+                self._visit,
+                self.source.max_pages - self.frontier.saved(),
+                self.source.concurrency,
+                self._host_room,
+                self.source.host_concurrency or self.source.concurrency,
+            )
+            folded = self.frontier.fold_canonicals()
+            if self.frontier.saved() >= self.source.max_pages or self._visits_left <= 0:
+                return False
+            if not folded:  # else there is room for pages in their place
+                limit = self.source.host_pages
+                self.frontier.close_level(
+                    depth, Outcome("host_limit", f"the host's {limit} pages (host_pages) are saved")
+                )
+                return True
+
+    def _host_room(self, host: str) -> int:
+        """Pages of `host` that are still wanted."""
+        return (self.source.host_pages or self.source.max_pages) - self._host_pages[host]
 
     async def _visit(self, visit: Visit) -> bool:
         """Visit a URL and what it redirects to; returns whether a page was saved."""
-        following: Visit | None = visit
+        following: Visit | None = visit if self._visits_left > 0 else None
         while following is not None:
             visit = following
-            rules = await self.robots.rules(visit.url)
-            refusal = rules.refusal(visit.url, self.agent)
-            answer = Answer(refusal) if refusal else await self._fetch(visit.url, rules.delay(self.agent))
+            self._visits_left -= 1
+            refusal, delay = await self._refusal(visit.url)
+            self._visits_left += refusal is not None
+            answer = Answer(refusal) if refusal else await self._fetch(visit.url, delay)
             if answer.target is None:
-                return self._finish(visit, answer)
+                return self._finish(visit, answer, await self._rendered(visit, answer))
             following = self._redirect(visit, answer, answer.target)
         return False
 
-    def _finish(self, visit: Visit, answer: Answer) -> bool:
+    async def _refusal(self, url: str) -> tuple[Outcome | None, float]:
+        """Why robots.txt is against a request, or None; and the seconds between requests that it asks for."""
+        rules = await self.robots.rules(url)
+        return rules.refusal(url, self.agent, self.source.max_wait), rules.delay(self.agent)
+
+    async def _rendered(self, visit: Visit, answer: Answer) -> Rendered | None:
+        """What scripts make of a page, if that is wanted."""
+        if self.browser is None or answer.outcome.name != "saved" or answer.media_type not in HTML_TYPES:
+            return None
+        return await self.browser.render(visit.url, answer)
+
+    async def _for_browser(self, url: str) -> Answer:
+        """A request of the browser's: a file of any type, if robots.txt does not forbid it."""
+        if urlsplit(url).scheme not in ("http", "https"):
+            return Answer(Outcome("excluded", "no http URL"))
+        refusal, delay = await self._refusal(url)
+        return Answer(refusal) if refusal else await self._fetch(url, delay, limit=self.source.max_bytes)
+
+    def _finish(self, visit: Visit, answer: Answer, rendered: Rendered | None) -> bool:
+        """Enter what became of a URL in the end; returns whether its page was saved."""
+        host = host_of(visit.url)
         if answer.outcome.name != "saved":
             self.frontier.finish(visit, answer.outcome)
             return False
+        if self._host_room(host) <= 0:  # a redirect came from elsewhere
+            self.frontier.finish(visit, replace(answer.outcome, name="host_limit"))
+            return False
         date = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        outcome = replace(answer.outcome, fetched_at=date)
-        links: list[Link] = []
-        if answer.media_type in HTML_TYPES:
-            try:
-                links = list(
-                    links_of(visit.url, {"Content-Type": answer.header("content-type")}, answer.body, self.scope)
-                )
-            except Exception as error:  # lxml and the decoders fail in many ways; the page itself is kept
-                outcome = replace(outcome, detail=f"links cannot be read: {error!r}")
-        record = response_record(
-            visit.url, date, outcome.status or 0, answer.protocol, answer.headers, answer.raw, answer.ip_address
-        )
-        self.frontier.finish(visit, outcome, record, links)
+        reading = read_page(visit.url, answer, self.scope, self.agent)
+        outcome = replace(answer.outcome, fetched_at=date, detail=reading.problem)
+        if rendered is not None:
+            outcome = replace(outcome, detail=rendered.note)
+            if rendered.html is not None and not reading.noindex:
+                built = replace(answer, body=rendered.html, headers=_as_utf8(answer.headers))
+                reading = read_page(visit.url, built, self.scope, self.agent)
+            elif rendered.led_to is not None:
+                with suppress(ValueError):  # what the browser takes for a URL may be none
+                    reading.links.append(self.scope.link(rendered.led_to))
+        if reading.noindex:
+            self.frontier.finish(visit, replace(outcome, name="noindex", detail=reading.noindex), None, reading.links)
+            return False
+        if rendered is not None and rendered.html is not None:
+            record = conversion_record(visit.url, date, "text/html; charset=utf-8", rendered.html)
+        else:
+            record = response_record(
+                visit.url, date, outcome.status or 0, answer.protocol, answer.headers, answer.raw, answer.ip_address
+            )
+        self.frontier.finish(visit, outcome, record, reading.links, reading.canonical)
+        self._host_pages[host] += 1
         self.report_saved()
         return True
 
@@ -159,94 +192,55 @@ class SiteSpider(Spider):  # type: ignore[misc]
         return None
 
     async def _robots_txt(self, url: str) -> tuple[Outcome, bytes, str | None]:
-        answer = await self._fetch(url, 0.0, robots=True)
+        answer = await self._fetch(url, 0.0, limit=MAX_BYTES)
         return answer.outcome, answer.body, answer.target
 
-    async def _fetch(self, url: str, delay: float, robots: bool = False) -> Answer:
-        """Ask until there is an answer that waiting would not mend, or the retries are used up."""
+    async def _fetch(self, url: str, delay: float, limit: int = 0) -> Answer:
+        """Ask until there is an answer that waiting would not mend, or the retries are used up.
+
+        `limit`: bytes of a file of any type; without it a page is asked for.
+        """
+        host = host_of(url)
         attempt = 0
         while True:
-            await self._turn(urlsplit(url).netloc, max(delay, self.source.delay))
-            answer = await self._request(url, robots)
+            if not await self.pace.turn(host, max(delay, self.source.delay)):
+                return Answer(
+                    Outcome("retry_later", "the host asked for a pause longer than max_wait", attempts=attempt)
+                )
+            answer = await self._request(url, limit)
             attempt += 1
-            if not answer.transient or attempt > self.source.retries or answer.wait_s > LONGEST_WAIT_S:
-                return replace(answer, outcome=replace(answer.outcome, attempts=attempt))
-            await asyncio.sleep(max(self.source.retry_delay * 2 ** (attempt - 1), answer.wait_s))
+            answer = replace(answer, outcome=replace(answer.outcome, attempts=attempt))
+            back_off = self.source.retry_delay * 2 ** (attempt - 1)
+            if answer.outcome.status in BACK_OFF_STATUS:
+                self.pace.pause(host, max(back_off, answer.wait_s))
+                if answer.wait_s > self.source.max_wait:
+                    detail = f"Retry-After: {answer.wait_s:g} s, max_wait is {self.source.max_wait:g}"
+                    return replace(answer, outcome=replace(answer.outcome, detail=detail))
+            if not answer.transient or attempt > self.source.retries:
+                return answer
+            await asyncio.sleep(min(max(back_off, answer.wait_s), max(back_off, self.source.max_wait)))
 
-    async def _turn(self, host: str, delay: float) -> None:
-        """Wait until `host` may be asked again."""
-        now = time.monotonic()
-        turn = max(now, self._next_turn.get(host, 0.0))
-        self._next_turn[host] = turn + delay
-        if turn > now:
-            await asyncio.sleep(turn - now)
-
-    async def _request(self, url: str, robots: bool) -> Answer:
-        host = urlsplit(url).hostname or ""
-        if not self.source.allow_private and is_literal(host) and not is_public(host):
-            return _refused_address(host)
-        limit = MAX_BYTES if robots else self.source.max_bytes
-        request = Request(
-            self.asked(url),
-            headers={"User-Agent": self.source.user_agent, "Accept-Encoding": content.ACCEPT_ENCODING},
-            meta={"download_maxsize": limit, "download_timeout": self.source.timeout, "any_type": robots},
-        )
+    async def _request(self, url: str, limit: int) -> Answer:
+        host = (urlsplit(url).hostname or "").lower()
+        if host not in self.source.private_hosts and is_literal(host) and not is_public(host):
+            return refused_address(host)
+        most = limit or self.source.max_bytes
+        headers = {"User-Agent": self.source.identity, "Accept-Encoding": content.ACCEPT_ENCODING}
+        if "@" in (self.source.contact or ""):
+            headers["From"] = str(self.source.contact)  # RFC 9110, 10.1.2
+        meta = {"download_maxsize": most, "download_timeout": self.source.timeout, "any_type": bool(limit)}
         try:
-            response = await self.crawler.engine.download_async(request)
+            response = await self.crawler.engine.download_async(Request(self.asked(url), headers=headers, meta=meta))
         except Exception as error:
             if host in GuardedResolver.refused:
-                return _refused_address(GuardedResolver.refused[host])
-            name = next((name for kind, name in FAILURES.items() if isinstance(error, kind)), "request_failed")
-            detail = f"more than {limit} bytes" if name == "too_large" else str(error) or repr(error)
-            return Answer(Outcome(name, detail))
-        return _answer(url, response, limit, robots)
+                return refused_address(GuardedResolver.refused[host])
+            return failure(error, most)
+        return answer_of(url, response, most, any_type=bool(limit))
 
 
-def _answer(url: str, response: Any, limit: int, robots: bool) -> Answer:
-    status, raw = response.status, response.body
-    headers = [
-        (name.decode("latin-1"), value.decode("latin-1"))
-        for name, values in response.headers.items()
-        for value in values
-    ]
-    answer = Answer(
-        Outcome(f"http_{status}", None, status, len(raw)),
-        raw=raw,
-        headers=headers,
-        protocol=response.protocol or "HTTP/1.1",
-        ip_address=str(response.ip_address) if response.ip_address else None,
-    )
-    location = answer.header("location")
-    if status in (301, 302, 303, 307, 308) and location:
-        try:
-            target = urljoin(url, location)
-        except ValueError:
-            return replace(answer, outcome=replace(answer.outcome, detail=f"to {location!r}, which is no URL"))
-        return replace(answer, outcome=replace(answer.outcome, name="redirect"), target=target)
-    if status in TRANSIENT_STATUS:
-        wait = answer.header("retry-after")
-        return replace(answer, wait_s=float(wait) if wait.isdigit() else 0.0)
-    if not 200 <= status < 300:
-        return answer
-
-    def ending(name: str, detail: str | None = None) -> Answer:
-        return replace(answer, outcome=replace(answer.outcome, name=name, detail=detail))
-
-    if not robots and answer.media_type not in TEXT_TYPES:
-        return ending("no_text", answer.media_type)
-    try:
-        body = content.decode_content(raw, answer.header("content-encoding"), limit)
-    except content.TooLarge:
-        return ending("too_large", f"more than {limit} bytes when decompressed")
-    except content.Undecodable as error:
-        return ending("decode_error", str(error))
-    if not body and not robots:
-        return ending("empty")
-    return replace(ending("saved"), body=body)
-
-
-def _refused_address(address: str) -> Answer:
-    return Answer(Outcome("private_address", f"{address} is no public address; allow_private: true would permit it"))
+def _as_utf8(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    kept = [pair for pair in headers if pair[0].lower() != "content-type"]
+    return [*kept, ("Content-Type", "text/html; charset=utf-8")]
 
 
 def _stop_if_no_text(headers: Any, request: Request, **_: Any) -> None:

@@ -36,6 +36,12 @@ def response_record(
     return _record("response", url, date, body, extra, http)
 
 
+def conversion_record(url: str, date: str, content_type: str, body: bytes) -> bytes:
+    """A gzip member with one `conversion` record: what was made of the response to `url` of that date (6.8)."""
+    extra = {"Content-Type": content_type, "WARC-Refers-To-Target-URI": url, "WARC-Refers-To-Date": date}
+    return _record("conversion", url, date, body, extra, None)
+
+
 def resource_record(url: str, content_type: str, body: bytes) -> bytes:
     """A gzip member with one `resource` record: a local file."""
     return _record("resource", url, NO_DATE, body, {"Content-Type": content_type}, None)

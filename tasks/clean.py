@@ -35,7 +35,9 @@ COUNTS = ("removed", "masked", "messages", "languages", "lines")
 class CleanParams(ExtractionParams, FilterParams):
     """Extraction, filters and masking. A document is removed for the first filter it fails."""
 
-    mask: tuple[Kind, ...] = Field(("email", "ip", "phone"), description="Personal data to replace.")
+    mask: tuple[Kind, ...] = Field(
+        ("email", "ip", "phone", "credit_card", "iban", "secret"), description="Personal data to replace."
+    )
 
 
 @dataclass(frozen=True)

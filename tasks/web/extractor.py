@@ -67,13 +67,13 @@ class Extractor:
     def close(self) -> int | None:
         """End the process; returns its exit code, the negative number of the signal where one ended it."""
         code = None
+        if self._connection is not None:
+            self._connection.close()  # a process that waits for a page ends by itself
         if self._process is not None:
             self._process.join(1)  # a broken pipe may be seen a moment before the end
             self._process.kill()
             self._process.join()
             code = self._process.exitcode
-        if self._connection is not None:
-            self._connection.close()
         self._process = self._connection = None
         return code
 
@@ -90,11 +90,15 @@ def _serve(connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    loaded: set[str] = set()
     while True:
         try:
             html, how, seconds = connection.recv()
         except EOFError:  # whoever asked is gone
             os._exit(0)
+        if how.extraction not in loaded:  # importing the parser is not the page's time
+            extract_page("<p>", how)
+            loaded.add(how.extraction)
         signal.setitimer(signal.ITIMER_PROF, seconds)
         try:
             text, title = extract_page(html, how)

@@ -21,10 +21,13 @@ from tasks.core.engine import map_shards
 from tasks.core.errors import UserError
 from tasks.core.paths import Inputs, Metrics, Outputs
 from tasks.core.stage import stage_main
+from tasks.text import review
+from tasks.text.blocklist import blocked
 from tasks.text.cleaning import Row, clean_row
 from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, read_shard, write_shard
 from tasks.text.judge import FilterParams, Removal, judge
 from tasks.text.mask import Kind
+from tasks.text.scoring import ScoreParams, second_look
 from tasks.text.sizes import Sizes, funnel
 from tasks.web.pages import ExtractionParams, Problem, read_rows, unreadable
 
@@ -32,8 +35,13 @@ log = logging.getLogger(__name__)
 COUNTS = ("removed", "masked", "messages", "languages", "lines")
 
 
-class CleanParams(ExtractionParams, FilterParams):
+class CleanParams(ExtractionParams, FilterParams, ScoreParams):
     """Extraction, filters and masking. A document is removed for the first filter it fails."""
+
+    url_blocklist: tuple[str, ...] = Field((), description="Hosts (with their subdomains) or host/path to leave out.")
+    review: int = Field(
+        0, ge=0, description="Documents of each reason and source in the sample for people; 0: no sample."
+    )
 
     mask: tuple[Kind, ...] = Field(
         ("email", "ip", "phone", "credit_card", "iban", "secret"), description="Personal data to replace."
@@ -68,7 +76,14 @@ def run(params: CleanParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     for result in results:
         for name, counter in totals.items():
             counter.update(result[name])
-    sizes = funnel([r["in"] for r in results], [r["out"] for r in results], totals["removed"])
+    after = [result["out"] for result in results]
+    second = second_look(params, params.min_characters, outputs.root, outputs.work) if any(after) else None
+    if second:
+        after = second["out"]
+        for name in ("removed", "lines"):
+            totals[name].update(second[name])
+        totals["languages"] = second["languages"]
+    sizes = funnel([result["in"] for result in results], after, totals["removed"])
     reasons = ", ".join(f"{reason} {count}" for reason, count in totals["removed"].most_common())
     if not sizes["documents_out"]:
         raise UserError(
@@ -76,8 +91,15 @@ def run(params: CleanParams, inputs: Inputs, outputs: Outputs) -> Metrics:
             f"{reasons or 'none'}. Loosen the filters in params.yaml: clean, or add sources to scrape.sources."
         )
     log.info("clean: %d documents in, %d out; removed: %s", sizes["documents_in"], sizes["documents_out"], reasons)
-    told = [name for name in COUNTS[1:] if name != "lines" or params.rules]
-    return {**sizes, **{name: dict(sorted(totals[name].items())) for name in told}}
+    if params.review:
+        review.write(review.draw(outputs.root, params.review), params.review, outputs / "review")
+    told = [name for name in COUNTS[1:] if name != "lines" or totals[name]]
+    metrics: Metrics = {**sizes, **{name: dict(sorted(totals[name].items())) for name in told}}
+    if second and second["scores"]:
+        metrics["scores"] = second["scores"]
+    if params.quality and params.quality.labels:
+        metrics["review"] = review.measured_precision(map(Path, params.quality.labels))
+    return metrics
 
 
 def find_shards(scrape: Path) -> list[Shard]:
@@ -114,6 +136,8 @@ def clean_shard(shard: Shard, params: CleanParams, outputs: Path) -> dict[str, A
         try:
             if problem:
                 raise Removal(*problem)
+            if params.url_blocklist and (entry := blocked(row["url"] or "", params.url_blocklist)):
+                raise Removal("url_blocked", entry)
             prose, is_conversation = clean_row(row, unescape, params.mask, counters)
             text, lang = judge(prose, params, is_conversation, counters["lines"])
         except Removal as removal:

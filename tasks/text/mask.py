@@ -26,12 +26,13 @@ PHONE = re.compile(
     r"|\+[1-9]\d{0,2}(?:[ .-]?\(?\d{1,5}\)?){2,6}"  # international, with its +
     r")(?![\w-]|\.\d)"
 )
+# A pattern that begins with a set of characters, and looks back only then, is searched for several times as fast.
 # Visa, Mastercard, Discover, JCB and Maestro in fours; American Express 4-6-5; Diners Club 4-6-4. One separator throughout.
 CARD = re.compile(
-    r"(?<![\w.+/=#-])(?:(?:4\d{3}|5[0-9]\d{2}|2[2-7]\d{2}|6\d{3}|35\d{2})([ -]?)\d{4}\1\d{4}\1\d{4}"
-    r"|3[47]\d{2}([ -]?)\d{6}\2\d{5}|3[068]\d{2}([ -]?)\d{6}\3\d{4})(?![\w-]|\.\d)"
+    r"[2-6](?<![\w.+/=#-].)(?:(?:(?<=[4-6])\d{3}|(?<=2)[2-7]\d{2}|(?<=3)5\d{2})([ -]?)\d{4}\1\d{4}\1\d{4}"
+    r"|(?<=3)[47]\d{2}([ -]?)\d{6}\2\d{5}|(?<=3)[068]\d{2}([ -]?)\d{6}\3\d{4})(?![\w-]|\.\d)"
 )
-IBAN = re.compile(r"(?<![\w+/=-])[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?![\w+/=-])")
+IBAN = re.compile(r"[A-Z](?<![\w+/=-].)[A-Z]\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?![\w+/=-])")
 # Characters of an IBAN by country: SWIFT's IBAN registry, release 99 (ISO 13616).
 IBAN_REGISTRY = (
     "AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BI27 BR29 BY28 CH21 CR22 CY28 CZ24 DE22 DJ27 DK18 DO28 EE20 EG29 "

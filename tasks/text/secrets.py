@@ -55,7 +55,7 @@ SECRETS: list[Secret] = [
         re.compile(r"-----BEGIN ((?:[A-Z0-9]+ )?PRIVATE KEY)-----[\s\\nrA-Za-z0-9+/=:,.-]{64,20000}?-----END \1-----"),
         _private_key,
     ),
-    _token("AKIA|ASIA", "[A-Z2-7]{16}", "IA"),
+    *(_token(prefix, "[A-Z2-7]{16}", prefix) for prefix in ("AKIA", "ASIA")),
     (
         "ecret",
         re.compile(
@@ -63,7 +63,7 @@ SECRETS: list[Secret] = [
         ),
         _mixed,
     ),
-    _token("gh[pousr]_", "[A-Za-z0-9]{36,255}", "gh"),
+    *(_token(f"gh{kind}_", "[A-Za-z0-9]{36,255}", f"gh{kind}_") for kind in "pousr"),
     _token("github_pat_", "[A-Za-z0-9]{22}_[A-Za-z0-9]{59}", "github_pat_"),
     _token("glpat-", "[A-Za-z0-9_-]{20,64}", "glpat-"),
     _token("xox[abeoprs]-", r"(?:\d+-)+[A-Za-z0-9-]{10,200}", "xox"),

@@ -65,11 +65,13 @@ def run(params: CleanParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     """Read `scrape` (web/<source>/*.warc.gz, documents/*.parquet); write `documents` and `removed`.
 
     Raises:
-        UserError: a selector is no CSS, there is no input, or the filters leave nothing.
+        UserError: a selector is no CSS, there is no input, labels are no dependency of the stage in dvc.yaml (it would not
+            run again when they change), or the filters leave nothing.
     """
     from tasks.web.extract import check_selectors
 
     check_selectors(params.skip_elements, "params.yaml: clean.skip_elements")
+    labels = [inputs[Path(name).name] for name in params.quality.labels] if params.quality else []
     shards = find_shards(inputs["scrape"])
     results = list(map_shards(partial(clean_shard, params=params, outputs=outputs.root), shards, "clean"))
     totals: dict[str, Counter[str]] = {name: Counter() for name in COUNTS}
@@ -77,7 +79,7 @@ def run(params: CleanParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         for name, counter in totals.items():
             counter.update(result[name])
     after = [result["out"] for result in results]
-    second = second_look(params, params.min_characters, outputs.root, outputs.work) if any(after) else None
+    second = second_look(params, params.min_characters, labels, outputs.root, outputs.work) if any(after) else None
     if second:
         after = second["out"]
         for name in ("removed", "lines"):
@@ -97,8 +99,8 @@ def run(params: CleanParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     metrics: Metrics = {**sizes, **{name: dict(sorted(totals[name].items())) for name in told}}
     if second and second["scores"]:
         metrics["scores"] = second["scores"]
-    if params.quality and params.quality.labels:
-        metrics["review"] = review.measured_precision(map(Path, params.quality.labels))
+    if labels:
+        metrics["review"] = review.measured_precision(labels)
     return metrics
 
 

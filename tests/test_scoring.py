@@ -70,8 +70,11 @@ def clean(folder: Path, rows: list[dict[str, Any]], **block: Any) -> tuple[dict[
         (folder / name).mkdir(parents=True)
     write_documents(rows[: len(rows) // 2], folder / "scrape/documents", "a")
     write_documents(rows[len(rows) // 2 :], folder / "scrape/documents", "b")
+    declared = {name: Path(name) for name in ("labels.jsonl", "bad.jsonl", "none.jsonl")}
     params = validate(CleanParams, block, "params.yaml: clean")
-    metrics = run(params, Inputs({"scrape": folder / "scrape"}), Outputs(folder / "out", folder / "work"))
+    metrics = run(
+        params, Inputs({"scrape": folder / "scrape", **declared}, "clean"), Outputs(folder / "out", folder / "work")
+    )
     kept, removed = (read_documents(folder / "out" / name).to_pylist() for name in ("documents", "removed"))
     assert {row["id"] for row in kept} | {row["id"] for row in removed} == {row["id"] for row in rows}
     assert len(kept) + len(removed) == len(rows) == metrics["documents_in"]
@@ -160,7 +163,7 @@ def test_labels_train_and_measure(tmp_path: Path) -> None:
     assert {label: len(texts) for label, texts in read_labels([labels]).items()} == {"keep": 12, "remove": 36}
     rows = [document("web", n, sentence(GOOD if n % 2 else POOR, rng)) for n in range(20)]
     metrics, kept, _ = clean(
-        tmp_path / "1", rows, quality={"labels": [str(labels)]}, languages=None, max_top_ngram_ratio=1.0
+        tmp_path / "1", rows, quality={"labels": ["labels.jsonl"]}, languages=None, max_top_ngram_ratio=1.0
     )
     assert len(kept) == 10
     assert metrics["review"]["symbol_ratio"]["precision"] == 0.75
@@ -175,6 +178,7 @@ def test_mistakes_in_examples_are_said(tmp_path: Path) -> None:
             ({"positive": ["web"]}, "20 positive and 0 negative examples"),
             ({"labels": ["none.jsonl"]}, "none.jsonl: No such file"),
             ({"labels": ["bad.jsonl"]}, "bad.jsonl, line 1"),
+            ({"labels": ["new.jsonl"]}, "dvc.yaml: clean: needs a dependency named 'new.jsonl'"),
         )
     ):
         with pytest.raises(UserError, match=said):
@@ -204,6 +208,21 @@ def test_probabilities_of_the_trigram_model_sum_to_one(tmp_path: Path) -> None:
     # By hand: N = 13 words of 5 kinds and the unknown one; c comes 3 times and is a text of its own.
     unigrams = Trigrams.train(["a a b"])
     assert unigrams.perplexity("b") == pytest.approx((3 + 3) / (1 + 1))
+
+
+def test_rule_sets_in_the_stage(tmp_path: Path) -> None:
+    rng = random.Random(4)
+    page = "\n".join(sentence(GOOD, rng, 14) for _ in range(6))
+    rows = [document("a", 1, page + "\nNo end of it\nRead the privacy policy."), document("a", 2, page + "\nA { here.")]
+    rows += [document("a", 3, "Too few words for it, and that is all."), document("a", 4, page)]
+    metrics, kept, removed = clean(tmp_path, rows, rules=["gopher_quality", "c4"], max_top_ngram_ratio=1.0)
+    assert [row["text"] for row in kept] == [page, page]
+    assert metrics["lines"] == {"c4_no_terminal_punc": 1, "c4_policy": 1}
+    assert {row["url"][-1]: (row["reason"], row["detail"]) for row in removed} == {
+        "2": ("c4_curly_bracket", "A { here."),
+        "3": ("gopher_quality_short_doc", "9 words < 50"),
+    }
+    assert metrics["removed"] == {"c4_curly_bracket": 1, "gopher_quality_short_doc": 1}
 
 
 def test_blocked_addresses(tmp_path: Path) -> None:

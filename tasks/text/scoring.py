@@ -34,9 +34,7 @@ class QualityParams(StageParams):
 
     positive: tuple[str, ...] = Field((), description="Sources (names of scrape.sources) whose documents are good.")
     negative: tuple[str, ...] = Field((), description="Sources whose documents are poor.")
-    labels: tuple[str, ...] = Field(
-        (), description="JSONL files with `text` and `label` (keep, remove), as in review/."
-    )
+    labels: tuple[str, ...] = Field((), description="Files as review/sample.jsonl, labelled, declared in dvc.yaml.")
     max_examples: int = Field(5000, ge=1, description="Documents of each side that are trained on, at most.")
     min_score: float = Field(0.5, ge=0, le=1, description="Probability of being good, at least.")
 
@@ -62,9 +60,12 @@ class ScoreParams(StageParams):
     perplexity: PerplexityParams | None = Field(None, description="Trigram model of reference sources; null: none.")
 
 
-def second_look(params: ScoreParams, min_characters: int, root: Path, work: Path) -> dict[str, Any] | None:
+def second_look(
+    params: ScoreParams, min_characters: int, labels: Sequence[Path], root: Path, work: Path
+) -> dict[str, Any] | None:
     """Filter `root`/documents in place, adding to `root`/removed; None where `params` ask for nothing.
 
+    `labels` are the files that `quality.labels` names.
     Returns `out` (sizes by source, a shard each), `removed` (by reason), `lines` (dropped), `languages` and `scores`: for each score
     a histogram over all that were scored, and what training measured.
 
@@ -76,7 +77,7 @@ def second_look(params: ScoreParams, min_characters: int, root: Path, work: Path
         return None
     paths = shard_paths(root / "documents")
     common = _common_lines(paths, params.max_line_page_share, work) if params.max_line_page_share else {}
-    trained = _train(params, paths, root / "models")
+    trained = _train(params, paths, labels, root / "models")
     refine = partial(_refine, params=params, min_characters=min_characters, root=root, common=common)
     results = list(map_shards(refine, paths, "clean: scores"))
     counts = {name: Counter[str]() for name in ("removed", "lines", "languages")}
@@ -156,14 +157,16 @@ def sample(paths: Sequence[Path], sources: Sequence[str], most: int) -> list[str
     return [text for _, text in sorted(chosen, reverse=True)]
 
 
-def _train(params: ScoreParams, paths: Sequence[Path], folder: Path) -> dict[str, dict[str, Any]]:
+def _train(
+    params: ScoreParams, paths: Sequence[Path], labels: Sequence[Path], folder: Path
+) -> dict[str, dict[str, Any]]:
     measured: dict[str, dict[str, Any]] = {}
     if params.quality:
         most = params.quality.max_examples
-        labels = read_labels([Path(name) for name in params.quality.labels])
-        positive = [*labels["keep"], *(sample(paths, params.quality.positive, most) if params.quality.positive else ())]
+        texts = read_labels(labels)
+        positive = [*texts["keep"], *(sample(paths, params.quality.positive, most) if params.quality.positive else ())]
         negative = [
-            *labels["remove"],
+            *texts["remove"],
             *(sample(paths, params.quality.negative, most) if params.quality.negative else ()),
         ]
         try:
@@ -171,10 +174,10 @@ def _train(params: ScoreParams, paths: Sequence[Path], folder: Path) -> dict[str
         except ValueError as error:
             raise UserError(f"params.yaml: clean.quality: {error}. Name more sources or labels.") from None
     if params.perplexity:
-        texts = sample(paths, params.perplexity.reference, params.perplexity.max_documents)
-        model = Trigrams.train(texts)
+        reference = sample(paths, params.perplexity.reference, params.perplexity.max_documents)
+        model = Trigrams.train(reference)
         model.save(folder)
-        measured["perplexity"] = {"reference_documents": len(texts), "vocabulary": model.size}
+        measured["perplexity"] = {"reference_documents": len(reference), "vocabulary": model.size}
     return measured
 
 

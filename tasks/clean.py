@@ -19,12 +19,13 @@ from pydantic import Field
 
 from tasks.core.engine import map_shards
 from tasks.core.errors import UserError
-from tasks.core.paths import Inputs, Metrics, Outputs
+from tasks.core.paths import Inputs, Metrics, Outputs, write_json
 from tasks.core.stage import stage_main
 from tasks.text import review
 from tasks.text.blocklist import blocked
 from tasks.text.cleaning import Row, clean_row
 from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, read_shard, write_shard
+from tasks.text.dropped import Dropped
 from tasks.text.judge import FilterParams, Removal, judge
 from tasks.text.mask import Kind
 from tasks.text.scoring import ScoreParams, second_look
@@ -32,7 +33,7 @@ from tasks.text.sizes import Sizes, funnel
 from tasks.web.pages import ExtractionParams, Problem, read_rows, unreadable
 
 log = logging.getLogger(__name__)
-COUNTS = ("removed", "masked", "messages", "languages", "lines")
+COUNTS = ("removed", "masked", "messages", "languages")
 
 
 class CleanParams(ExtractionParams, FilterParams, ScoreParams):
@@ -78,12 +79,15 @@ def run(params: CleanParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     for result in results:
         for name, counter in totals.items():
             counter.update(result[name])
+    lines = Dropped()
+    for result in results:
+        lines.update(result["lines"], result["samples"])
     after = [result["out"] for result in results]
     second = second_look(params, params.min_characters, labels, outputs.root, outputs.work) if any(after) else None
     if second:
         after = second["out"]
-        for name in ("removed", "lines"):
-            totals[name].update(second[name])
+        totals["removed"].update(second["removed"])
+        lines.update(second["lines"].counts, second["lines"].samples)
         totals["languages"] = second["languages"]
     sizes = funnel([result["in"] for result in results], after, totals["removed"])
     reasons = ", ".join(f"{reason} {count}" for reason, count in totals["removed"].most_common())
@@ -95,8 +99,10 @@ def run(params: CleanParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     log.info("clean: %d documents in, %d out; removed: %s", sizes["documents_in"], sizes["documents_out"], reasons)
     if params.review:
         review.write(review.draw(outputs.root, params.review), params.review, outputs / "review")
-    told = [name for name in COUNTS[1:] if name != "lines" or totals[name]]
-    metrics: Metrics = {**sizes, **{name: dict(sorted(totals[name].items())) for name in told}}
+    metrics: Metrics = {**sizes, **{name: dict(sorted(totals[name].items())) for name in COUNTS[1:]}}
+    if lines.counts:
+        metrics["lines"] = dict(sorted(lines.counts.items()))
+        write_json(outputs / "lines.json", lines.table())
     if second and second["scores"]:
         metrics["scores"] = second["scores"]
     if labels:
@@ -126,10 +132,11 @@ def find_shards(scrape: Path) -> list[Shard]:
 
 
 def clean_shard(shard: Shard, params: CleanParams, outputs: Path) -> dict[str, Any]:
-    """Clean one file; returns sizes in and out by source, and counts of reasons, masks, messages and languages."""
+    """Clean one file; returns sizes in and out by source, and counts of reasons, masks, messages, languages and lines."""
     counters: dict[str, Counter[str]] = {name: Counter() for name in COUNTS}
     before: dict[str, Counter[str]] = {}
     after: dict[str, Counter[str]] = {}
+    lines = Dropped()
     kept: list[Row] = []
     removed: list[Row] = []
     for row, unescape, problem in _rows(shard, params):
@@ -141,7 +148,7 @@ def clean_shard(shard: Shard, params: CleanParams, outputs: Path) -> dict[str, A
             if params.url_blocklist and (entry := blocked(row["url"] or "", params.url_blocklist)):
                 raise Removal("url_blocked", entry)
             prose, is_conversation = clean_row(row, unescape, params.mask, counters)
-            text, lang = judge(prose, params, is_conversation, counters["lines"])
+            text, lang = judge(prose, params, is_conversation, lines)
         except Removal as removal:
             reason, detail, *known = removal.args
             row["lang"] = known[0] if known and known[0] else row["lang"]
@@ -156,7 +163,7 @@ def clean_shard(shard: Shard, params: CleanParams, outputs: Path) -> dict[str, A
     write_shard(pa.Table.from_pylist(kept, schema=SCHEMA), outputs / "documents" / f"{shard.name}.parquet")
     write_shard(pa.Table.from_pylist(removed, schema=REMOVED_SCHEMA), outputs / "removed" / f"{shard.name}.parquet")
     sizes: dict[str, Sizes] = {"in": before, "out": after}
-    return {**sizes, **counters}
+    return {**sizes, **counters, "lines": lines.counts, "samples": lines.samples}
 
 
 def _count(sizes: dict[str, Counter[str]], row: Row, raw_bytes: int | None) -> None:

@@ -192,8 +192,10 @@ def test_c4_drops_lines_and_pages() -> None:
     kept, dropped, verdict = drop_lines(GOOD + "\n" + "\n".join(extra) + "\nIt is so[12].")
     assert kept == GOOD + "\nIt is so."
     assert verdict is None
-    assert dropped["c4_no_terminal_punc"] == 2
-    assert {name: dropped[name] for name in ("c4_too_few_words", "c4_javascript", "c4_policy", "c4_too_long_word")} == {
+    assert dropped.counts["c4_no_terminal_punc"] == 2
+    assert {
+        name: dropped.counts[name] for name in ("c4_too_few_words", "c4_javascript", "c4_policy", "c4_too_long_word")
+    } == {
         "c4_too_few_words": 1,
         "c4_javascript": 1,
         "c4_policy": 1,
@@ -206,6 +208,7 @@ def test_c4_drops_lines_and_pages() -> None:
 
 def test_a_conversation_keeps_its_lines() -> None:
     said = "hi\nhello there\nbye"
-    assert apply_rules(said, ("c4",), True) == (said, Counter(), None)
+    text, dropped, verdict = apply_rules(said, ("c4",), True)
+    assert (text, dropped.table(), verdict) == (said, {}, None)
     assert apply_rules("hi\ndef f() {\nwhat", ("c4",), True)[2][0] == "c4_curly_bracket"  # type: ignore[index]
     assert apply_rules("", ("c4", "fineweb"), False)[2][0] == "c4_too_few_sentences"  # type: ignore[index]

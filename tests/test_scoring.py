@@ -113,7 +113,7 @@ def test_a_line_is_common_above_the_share_only(tmp_path: Path) -> None:
     for share, gone in ((0.29, 1), (0.30, 0)):
         common = boilerplate.common_lines([tmp_path / "x.npz"], share)
         assert boilerplate.drop_lines("common\npage 1\n12", common) == (
-            ("page 1\n12", 1) if gone else ("common\npage 1\n12", 0)
+            ("page 1\n12", ["common"]) if gone else ("common\npage 1\n12", [])
         )
 
 
@@ -218,6 +218,10 @@ def test_rule_sets_in_the_stage(tmp_path: Path) -> None:
     metrics, kept, removed = clean(tmp_path, rows, rules=["gopher_quality", "c4"], max_top_ngram_ratio=1.0)
     assert [row["text"] for row in kept] == [page, page]
     assert metrics["lines"] == {"c4_no_terminal_punc": 1, "c4_policy": 1}
+    assert json.loads((tmp_path / "out/lines.json").read_text()) == {
+        "c4_no_terminal_punc": {"lines": 1, "samples": ["No end of it"]},
+        "c4_policy": {"lines": 1, "samples": ["Read the privacy policy."]},
+    }
     assert {row["url"][-1]: (row["reason"], row["detail"]) for row in removed} == {
         "2": ("c4_curly_bracket", "A { here."),
         "3": ("gopher_quality_short_doc", "9 words < 50"),

@@ -36,15 +36,15 @@ def common_lines(pages: list[Path], share: float) -> UInt64:
     return hashes[on_pages > max(share * count, MIN_PAGES - 1)]
 
 
-def drop_lines(text: str, common: UInt64) -> tuple[str, int]:
-    """The text without the lines in `common` (sorted), and how many went; at most one line is left blank between others."""
+def drop_lines(text: str, common: UInt64) -> tuple[str, list[str]]:
+    """The text without the lines in `common` (sorted), and those; at most one line is left blank between others."""
     lines = text.split("\n")
     hashes = np.array([line_hash(line) for line in lines], np.uint64)
     drop = np.isin(hashes, common)
     if not drop.any():
-        return text, 0
+        return text, []
     kept: list[str] = []
     for line, gone in zip(lines, drop.tolist(), strict=True):
         if not gone and (line or (kept and kept[-1])):
             kept.append(line)
-    return "\n".join(kept).strip("\n"), int(drop.sum())
+    return "\n".join(kept).strip("\n"), [line.strip() for line, gone in zip(lines, drop.tolist(), strict=True) if gone]

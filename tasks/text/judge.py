@@ -1,11 +1,10 @@
 """Whether a clean text stays: measures with thresholds, its language, and the rule sets that are named."""
 
-from collections import Counter
-
 from pydantic import Field
 
 from tasks.core.params import StageParams
 from tasks.text import filters
+from tasks.text.dropped import Dropped
 from tasks.text.language import detect
 from tasks.text.rules.names import RuleSet
 
@@ -33,8 +32,8 @@ class Removal(Exception):
     """A document does not pass: reason and detail."""
 
 
-def judge(text: str, params: FilterParams, is_conversation: bool, dropped: Counter[str]) -> tuple[str, str | None]:
-    """The text, less the lines that a rule drops (counted in `dropped` by reason), and its language, if it can be told.
+def judge(text: str, params: FilterParams, is_conversation: bool, dropped: Dropped) -> tuple[str, str | None]:
+    """The text, less the lines that a rule drops (counted in `dropped`), and its language, if it can be told.
 
     Raises:
         Removal: it does not pass.
@@ -49,7 +48,7 @@ def judge(text: str, params: FilterParams, is_conversation: bool, dropped: Count
         text, lines, verdict = apply_rules(text, params.rules, is_conversation)
         if verdict:
             raise Removal(*verdict, lang)
-        dropped.update(lines)
+        dropped.update(lines.counts, lines.samples)
     return text, lang
 
 

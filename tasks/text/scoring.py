@@ -20,6 +20,7 @@ from tasks.core.errors import UserError
 from tasks.core.params import StageParams
 from tasks.text import boilerplate, classifier
 from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, read_shard, shard_paths, write_shard
+from tasks.text.dropped import Dropped
 from tasks.text.perplexity import Trigrams
 from tasks.text.review import read_labels
 from tasks.text.sizes import by_source
@@ -80,9 +81,11 @@ def second_look(
     trained = _train(params, paths, labels, root / "models")
     refine = partial(_refine, params=params, min_characters=min_characters, root=root, common=common)
     results = list(map_shards(refine, paths, "clean: scores"))
-    counts = {name: Counter[str]() for name in ("removed", "lines", "languages")}
+    counts = {name: Counter[str]() for name in ("removed", "languages")}
+    lines = Dropped()
     scores: dict[str, Any] = {}
     for result in results:
+        lines.update(result["lines"], result["samples"])
         for name, counter in counts.items():
             counter.update(result[name])
         for name, bins in result["histograms"].items():
@@ -90,7 +93,7 @@ def second_look(
             scores[name]["counts"] = [a + b for a, b in zip(before, bins, strict=True)]
     for name, measured in trained.items():
         scores.setdefault(name, {}).update(measured)
-    return {"out": [result["out"] for result in results], **counts, "scores": scores}
+    return {"out": [result["out"] for result in results], **counts, "lines": lines, "scores": scores}
 
 
 def edges(name: str) -> list[float]:
@@ -206,12 +209,13 @@ def _refine(
     rows: list[Row] = read_shard(path).to_pylist()
     removed: list[Row] = []
     left: list[Row] = []
-    lines = Counter[str]()
+    lines = Dropped()
     known = {source: np.load(file) for source, file in common.items()}
     for row in rows:
         if (row["source"] or "") in known and "messages" not in (row["meta"] or ""):
             text, dropped = boilerplate.drop_lines(row["text"], known[row["source"] or ""])
-            lines["boilerplate"] += dropped
+            for line in dropped:
+                lines.add("boilerplate", line)
             if dropped and len(text) < min_characters:
                 detail = f"{len(text)} characters < {min_characters} left"
                 removed.append({**row, "reason": "boilerplate", "detail": detail})
@@ -244,7 +248,8 @@ def _refine(
     return {
         "out": by_source(table),
         "removed": Counter(row["reason"] for row in removed),
-        "lines": lines,
+        "lines": lines.counts,
+        "samples": lines.samples,
         "languages": Counter(lang or "unknown" for lang in table.column("lang").to_pylist()),
         "histograms": histograms,
     }

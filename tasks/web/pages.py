@@ -26,7 +26,7 @@ class ExtractionParams(StageParams):
         60.0, gt=0, description="Processor time to extract a page; one that takes longer is removed."
     )
     extraction: Literal["fast", "precise"] = Field(
-        "fast", description="fast: resiliparse; precise: trafilatura, about 10 times slower, with less boilerplate."
+        "fast", description="fast: resiliparse; precise: trafilatura, 10 to 15 times slower, with less boilerplate."
     )
     format: Literal["text", "markdown"] = Field(
         "text", description="markdown keeps headings, lists, tables and code; needs extraction: precise."

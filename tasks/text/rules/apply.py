@@ -1,8 +1,8 @@
 """The rule sets that params.yaml names, applied to a text one after the other."""
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 
+from tasks.text.dropped import Dropped
 from tasks.text.rules import c4, fineweb, gopher_quality, gopher_repetition
 from tasks.text.rules.names import RuleSet
 from tasks.text.rules.verdict import Verdict
@@ -15,9 +15,9 @@ JUDGES: dict[str, Callable[[Page], Verdict]] = {
 }
 
 
-def apply_rules(text: str, names: Sequence[RuleSet], is_conversation: bool) -> tuple[str, Counter[str], Verdict]:
-    """The text (less the lines that C4 drops), lines dropped by reason, and the first rule that it fails, if any."""
-    dropped: Counter[str] = Counter()
+def apply_rules(text: str, names: Sequence[RuleSet], is_conversation: bool) -> tuple[str, Dropped, Verdict]:
+    """The text (less the lines that C4 drops), lines dropped, and the first rule that it fails, if any."""
+    dropped = Dropped()
     page = Page(text)
     for name in names:
         verdict: Verdict

@@ -18,8 +18,8 @@ is dropped and sentences are not counted.
 """
 
 import re
-from collections import Counter
 
+from tasks.text.dropped import Dropped
 from tasks.text.rules.verdict import Verdict
 from tasks.text.rules.words import Page, count_sentences
 
@@ -29,27 +29,27 @@ ENDS = (".", "?", "!", '"', "'")
 POLICIES = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
 
 
-def drop_lines(text: str) -> tuple[str, Counter[str], Verdict]:
-    """The lines that stay, how many went for which reason, and the first reason for which the whole page goes."""
-    dropped: Counter[str] = Counter()
+def drop_lines(text: str) -> tuple[str, Dropped, Verdict]:
+    """The lines that stay, those that went by reason, and the first reason for which the whole page goes."""
+    dropped = Dropped()
     kept: list[str] = []
     for line in map(str.strip, text.splitlines()):
         words = line.split()
         if any(len(word) > MAX_WORD_LENGTH for word in words):
-            dropped["c4_too_long_word"] += 1
+            dropped.add("c4_too_long_word", line)
             continue
         line = CITATION.sub("", line)
         lower = line.lower()
         if not line.endswith(ENDS) or line.endswith("..."):
-            dropped["c4_no_terminal_punc"] += 1
+            dropped.add("c4_no_terminal_punc", line)
         elif len(words) < MIN_WORDS:
-            dropped["c4_too_few_words"] += 1
+            dropped.add("c4_too_few_words", line)
         elif verdict := refused(line):
             return text, dropped, verdict
         elif "javascript" in lower:
-            dropped["c4_javascript"] += 1
+            dropped.add("c4_javascript", line)
         elif any(policy in lower for policy in POLICIES):
-            dropped["c4_policy"] += 1
+            dropped.add("c4_policy", line)
         else:
             kept.append(line)
     sentences = 0

@@ -33,7 +33,7 @@ def drop_lines(text: str) -> tuple[str, Dropped, Verdict]:
     """The lines that stay, those that went by reason, and the first reason for which the whole page goes."""
     dropped = Dropped()
     kept: list[str] = []
-    for line in map(str.strip, text.splitlines()):
+    for line in filter(None, map(str.strip, text.splitlines())):
         words = line.split()
         if any(len(word) > MAX_WORD_LENGTH for word in words):
             dropped.add("c4_too_long_word", line)

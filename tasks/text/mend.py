@@ -15,6 +15,7 @@ INVISIBLE = re.compile(
 SPACES = re.compile("[\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 UNREADABLE = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f\ufdd0-\ufdef\ufffd\ufffe\uffff\ud800-\udfff]")
 NEEDS_FTFY = re.compile(r"[^\t\n\r -~\xa0]")  # a no-break space among ASCII is no mojibake
+MOST_PASSES = 10  # mending can bring together what then needs mending; each pass makes the text shorter
 BLANK_LINES = re.compile(r"\n{3,}")
 
 
@@ -38,6 +39,18 @@ def mend(text: str, unescape: bool) -> str:
     indentation stays. `unescape` decodes HTML entities: right for plain text, where they are leftovers; wrong for text
     that came out of HTML, where those that remain are meant.
     """
+    for _ in range(MOST_PASSES):
+        text, again = _mend_characters(text, unescape)
+        if not again:
+            break
+        unescape = False  # an entity that stood escaped is meant
+    text = "\n".join(line.rstrip() for line in text.split("\n"))
+    return BLANK_LINES.sub("\n\n", text).strip("\n")
+
+
+def _mend_characters(text: str, unescape: bool) -> tuple[str, bool]:
+    """The text with its characters mended, and whether that may have brought new damage together."""
+    before = text
     if NEEDS_FTFY.search(text) or (unescape and "&" in text):
         import ftfy
 
@@ -46,5 +59,4 @@ def mend(text: str, unescape: bool) -> str:
         text = LINE_BREAKS.sub("\n", text)
         text = SPACES.sub(" ", INVISIBLE.sub("", text))
         text = unicodedata.normalize("NFC", text)  # what stood apart may now meet
-    text = "\n".join(line.rstrip() for line in text.split("\n"))
-    return BLANK_LINES.sub("\n\n", text).strip("\n")
+    return text, text != before and NEEDS_FTFY.search(text) is not None

@@ -1,0 +1,80 @@
+"""Whether a clean text stays: measures with thresholds, its language, and the rule sets that are named."""
+
+from pydantic import Field
+
+from tasks.core.params import StageParams
+from tasks.text import filters
+from tasks.text.dropped import Dropped
+from tasks.text.language import detect
+from tasks.text.rules.names import RuleSet
+
+STABLE_CHARACTERS = 1000  # from here on compression says something about the text and not about zlib's start
+
+
+class FilterParams(StageParams):
+    """A document is removed for the first filter it fails, in this order."""
+
+    min_characters: int = Field(20, ge=1, description="Characters of the clean text, at least.")
+    max_characters: int = Field(10_000_000, ge=1, description="Characters of the clean text, at most.")
+    max_symbol_ratio: float = Field(0.4, ge=0, le=1, description="Share of symbols among visible characters.")
+    max_duplicate_line_ratio: float = Field(0.85, ge=0, le=1, description="Share of text in lines that came before.")
+    max_top_ngram_ratio: float = Field(0.3, ge=0, le=1, description="Share of text in the commonest pair of words.")
+    min_character_entropy: float = Field(2.5, ge=0, le=20, description="Bits a character.")
+    min_zlib_ratio: float = Field(0.06, ge=0, description="Compressed by uncompressed bytes, from 1,000 characters on.")
+    max_zlib_ratio: float = Field(0.72, ge=0, description="The same, at most: encoded binary data has 0.75 and more.")
+    languages: tuple[str, ...] | None = Field(("en",), description="ISO 639 codes to keep; null keeps all.")
+    min_language_score: float = Field(0.65, ge=0, le=1, description="Below it the language is unknown (and kept).")
+    min_language_letters: int = Field(60, ge=1, description="With fewer letters the language is unknown (and kept).")
+    rules: tuple[RuleSet, ...] = Field((), description="Published rule sets, with their thresholds, made for English.")
+
+
+class Removal(Exception):
+    """A document does not pass: reason and detail."""
+
+
+def judge(text: str, params: FilterParams, is_conversation: bool, dropped: Dropped) -> tuple[str, str | None]:
+    """The text, less the lines that a rule drops (counted in `dropped`), and its language, if it can be told.
+
+    Raises:
+        Removal: it does not pass.
+    """
+    _measure(text, params)
+    lang, score = detect(text, params.min_language_score, params.min_language_letters)
+    if lang and params.languages is not None and lang not in params.languages:
+        raise Removal("language", f"{lang} with score {score}", lang)
+    if params.rules:
+        from tasks.text.rules.apply import apply_rules
+
+        text, lines, verdict = apply_rules(text, params.rules, is_conversation)
+        if verdict:
+            raise Removal(*verdict, lang)
+        dropped.update(lines.counts, lines.samples)
+    return text, lang
+
+
+def _measure(text: str, params: FilterParams) -> None:
+    if not text.strip():
+        raise Removal("empty", None)
+    length = len(text)
+    if length < params.min_characters:
+        raise Removal("too_short", f"{length} characters < {params.min_characters}")
+    if length > params.max_characters:
+        raise Removal("too_long", f"{length} characters > {params.max_characters}")
+    _at_most("symbol_ratio", filters.symbol_ratio(text), params.max_symbol_ratio)
+    _at_most("duplicate_lines", filters.duplicate_line_ratio(text), params.max_duplicate_line_ratio)
+    _at_most("top_ngram", filters.top_ngram_ratio(text, 2), params.max_top_ngram_ratio)
+    _at_least("character_entropy", filters.character_entropy(text), params.min_character_entropy)
+    if length >= STABLE_CHARACTERS:
+        ratio = filters.zlib_ratio(text)
+        _at_least("zlib_ratio_low", ratio, params.min_zlib_ratio)
+        _at_most("zlib_ratio_high", ratio, params.max_zlib_ratio)
+
+
+def _at_most(reason: str, value: float, limit: float) -> None:
+    if value > limit:
+        raise Removal(reason, f"{value:.4g} > {limit:g}")
+
+
+def _at_least(reason: str, value: float, limit: float) -> None:
+    if value < limit:
+        raise Removal(reason, f"{value:.4g} < {limit:g}")

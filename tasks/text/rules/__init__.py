@@ -1,0 +1,1 @@
+"""Published sets of quality rules by name: a file each, its thresholds and source at the top."""

@@ -1,0 +1,109 @@
+"""Extraction in a process of its own, so that a page on which a parser hangs, crashes or fills the memory is all that is lost.
+
+The limit is processor time, counted by the kernel (ITIMER_PROF ends the process, in compiled code as well), so that a
+busy machine removes the same pages as an idle one.
+"""
+
+import atexit
+import multiprocessing
+import os
+import resource
+import signal
+from functools import cache
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+
+from tasks.web.extract import How, extract_page
+
+MEMORY_BYTES = 6 << 30
+WALL_FACTOR, WALL_EXTRA_S = 20, 60  # against a process that sleeps forever: no processor time passes
+
+
+class ExtractionFailed(Exception):
+    """A page gave no text: reason and detail."""
+
+
+class Extractor:
+    """A process that extracts one page at a time, started when first needed and again after it was lost."""
+
+    def __init__(self) -> None:
+        self._process: BaseProcess | None = None
+        self._connection: Connection | None = None
+
+    def extract(self, html: str, how: How, seconds: float) -> tuple[str, str]:
+        """Text and title of a page.
+
+        Raises:
+            ExtractionFailed: it took more than `seconds` of processor time (extraction_timeout), the process
+                ended, most often for memory (extraction_crashed), or the parser refused (extraction_error).
+        """
+        if self._process is None or self._connection is None or not self._process.is_alive():
+            self._start()
+        assert self._connection is not None  # noqa: S101
+        try:
+            self._connection.send((html, how, seconds))
+            if not self._connection.poll(seconds * WALL_FACTOR + WALL_EXTRA_S):
+                self.close()
+                raise ExtractionFailed("extraction_timeout", "no answer")
+            error, text, title = self._connection.recv()
+        except (EOFError, OSError):
+            code = self.close()
+            if code == -signal.SIGPROF:
+                detail = f"more than {seconds:g} s of processor time"
+                raise ExtractionFailed("extraction_timeout", detail) from None
+            raise ExtractionFailed("extraction_crashed", f"the process ended with {code}") from None
+        if error:
+            raise ExtractionFailed("extraction_error", error)
+        return text, title
+
+    def _start(self) -> None:
+        self.close()
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs,), daemon=True, name="extractor")
+        self._process.start()
+        theirs.close()  # else the end of the process would not be seen as the end of the pipe
+
+    def close(self) -> int | None:
+        """End the process; returns its exit code, the negative number of the signal where one ended it."""
+        code = None
+        if self._connection is not None:
+            self._connection.close()  # a process that waits for a page ends by itself
+        if self._process is not None:
+            self._process.join(1)  # a broken pipe may be seen a moment before the end
+            self._process.kill()
+            self._process.join()
+            code = self._process.exitcode
+        self._process = self._connection = None
+        return code
+
+
+@cache
+def extractor() -> Extractor:
+    """The extractor of the running process."""
+    only = Extractor()
+    atexit.register(only.close)
+    return only
+
+
+def _serve(connection: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    loaded: set[str] = set()
+    while True:
+        try:
+            html, how, seconds = connection.recv()
+        except EOFError:  # whoever asked is gone
+            os._exit(0)
+        if how.extraction not in loaded:  # importing the parser is not the page's time
+            extract_page("<p>", how)
+            loaded.add(how.extraction)
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+        try:
+            text, title = extract_page(html, how)
+            error = ""
+        except Exception as problem:  # parsers raise many kinds on broken pages, and each costs one page
+            text, title, error = "", "", repr(problem)[:500]
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        connection.send((error, text, title))

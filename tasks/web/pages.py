@@ -1,0 +1,106 @@
+"""Rows out of web archives: each page decoded, its main text extracted, or the reason why not."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from tasks.core.params import StageParams
+from tasks.text.documents import document_id
+from tasks.text.encoding import decode_page
+from tasks.text.mend import mend, unreadable_share
+from tasks.web import archive, extract
+from tasks.web.extractor import ExtractionFailed, extractor
+
+Row = dict[str, Any]
+Problem = tuple[str, str] | None
+MAX_UNREADABLE = 0.02
+
+
+class ExtractionParams(StageParams):
+    """What becomes text of a page, and the limits within which."""
+
+    max_page_bytes: int = Field(10_000_000, ge=1, description="Bytes of a page; a larger one is removed unread.")
+    max_page_seconds: float = Field(
+        60.0, gt=0, description="Processor time to extract a page; one that takes longer is removed."
+    )
+    extraction: Literal["fast", "precise"] = Field(
+        "fast", description="fast: resiliparse; precise: trafilatura, 10 to 15 times slower, with less boilerplate."
+    )
+    format: Literal["text", "markdown"] = Field(
+        "text", description="markdown keeps headings, lists, tables and code; needs extraction: precise."
+    )
+    main_content: bool = Field(True, description="Leave out navigation, headers and footers of pages.")
+    skip_elements: tuple[str, ...] = Field((), description="CSS selectors of further page elements to leave out.")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.format == "markdown" and self.extraction == "fast":
+            raise ValueError("format: markdown needs extraction: precise")
+        if self.extraction == "precise" and not self.main_content:
+            raise ValueError("extraction: precise takes the main content; with main_content: false use fast")
+        return self
+
+
+def read_rows(
+    path: Path,
+    source: str,
+    licence: str | None,
+    about_source: dict[str, Any],
+    params: ExtractionParams,
+    encodings: Counter[str],
+) -> Iterator[tuple[Row, bool, Problem]]:
+    """(row, whether to decode entities, problem) for each page; `raw_bytes` is the size of its body.
+
+    `about_source` goes into each page's `meta`; `encodings` counts how the pages were decoded.
+    """
+    for page in archive.read_pages(path, params.max_page_bytes):
+        row: Row = {
+            "id": document_id(source, page.url, page.body),
+            "text": None,
+            "url": page.url,
+            "source": source,
+            "lang": None,
+            "licence": licence,
+            "fetched_at": page.fetched_at,
+            "meta": None,
+            "raw_bytes": len(page.body),
+        }
+        problem = page.problem
+        kind = extract.media_type(page.content_type, page.body)
+        if problem is None and kind not in (*extract.HTML_TYPES, *extract.PLAIN_TYPES):
+            problem = ("content_type", kind)
+        about = {"content_type": kind, **about_source}
+        if problem is None:
+            decoded = decode_page(page.body, page.charset)
+            encodings[decoded.label] += 1
+            row["text"] = decoded.text
+            about |= decoded.note
+            row["meta"] = json.dumps(about, sort_keys=True)
+            problem = unreadable(row["text"])
+        is_html = kind in extract.HTML_TYPES
+        if problem is None and is_html:
+            problem = _extract(row, about, params)
+        yield row, not is_html, problem
+
+
+def _extract(row: Row, about: dict[str, Any], params: ExtractionParams) -> Problem:
+    if (complexity := extract.complexity(row["text"])) > extract.MAX_COMPLEXITY:
+        return "page_too_complex", f"{complexity} nested elements or attributes > {extract.MAX_COMPLEXITY}"
+    how = extract.How(params.extraction, params.format, params.main_content, params.skip_elements)
+    try:
+        row["text"], title = extractor().extract(row["text"], how, params.max_page_seconds)
+    except ExtractionFailed as failure:
+        reason, detail = failure.args
+        return reason, detail
+    row["meta"] = json.dumps({**about, "title": mend(title, False)}, ensure_ascii=False, sort_keys=True)
+    return None
+
+
+def unreadable(text: str) -> Problem:
+    """A problem where more than 2% of the characters are such as no text has."""
+    share = unreadable_share(text)
+    return ("unreadable", f"{share:.3f} of the characters > {MAX_UNREADABLE}") if share > MAX_UNREADABLE else None

@@ -1,0 +1,189 @@
+"""Sketches: all that is kept of a shard to find its duplicates, in files named by the shard's content.
+
+Texts stay in the workers. A sketch holds a catalogue (ids, lengths, digests; Parquet), one 64-bit key a band and
+document, and the sorted shingle hashes, which the search reads through a memory map. The name is a hash of the shard's
+bytes and of the recipe: in a folder that outlives the run, a shard that was there before is not sketched again.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tasks.core.errors import UserError
+from tasks.text import lsh, shingles
+from tasks.text.comparable_columns import comparable_column, digests
+from tasks.text.documents import read_shard, write_shard
+from tasks.text.shingles import Int64, UInt64
+from tasks.text.sizes import by_source
+from tasks.text.survivor import priorities
+from tasks.text.urls import url_keys
+
+FORMAT = 2
+"""Raised when a sketch's layout or meaning changes: older ones are then not found."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a sketch depends on besides the shard; two sketches of one recipe are comparable."""
+
+    ngram: int
+    bands: int
+    rows: int
+    seed: int
+    method: Literal["minhash", "simhash"] = "minhash"
+    simhash_bits: int = 11
+    urls: bool = False
+    keep: str = "longest"
+    source_order: tuple[str, ...] = ()
+    quality: str = "quality"
+
+
+def sketch(shard: Path, folder: Path, recipe: Recipe) -> dict[str, Any]:
+    """Sketch a shard into `folder` unless it is there; returns its `name` there, counts by source, `scored`, `known`.
+
+    Raises:
+        UserError: a text is no valid UTF-8.
+    """
+    digest = hashlib.blake2b(shard.read_bytes(), digest_size=16)
+    digest.update(json.dumps([FORMAT, asdict(recipe)], sort_keys=True).encode())
+    name = digest.hexdigest()
+    done = folder / f"{name}.json"
+    if done.exists():
+        return {"name": name, **json.loads(done.read_text()), "known": True}
+    table = read_shard(shard)
+    try:
+        data, borders = comparable_column(table.column("text"))
+    except UserError as error:
+        raise UserError(f"{shard}: {error}. Run the stage that wrote it again: dvc repro --force clean") from None
+    hashes, offsets = shingles.shingle_lists(data, borders, recipe.ngram)
+    if recipe.method == "minhash":
+        minima = shingles.signatures(hashes, offsets, recipe.bands * recipe.rows, recipe.seed)
+        keys = lsh.band_keys(minima, recipe.bands, recipe.rows)
+        hashes, offsets = shingles.to_sets(hashes, offsets)
+    else:
+        hashes, offsets = shingles.to_sets(hashes, offsets)
+        keys = lsh.band_keys(lsh.simhash(hashes, offsets, recipe.bands, recipe.simhash_bits), recipe.bands, 1)
+    priority, scored = priorities(table, recipe.keep, recipe.source_order, recipe.quality)
+    catalogue = {
+        "id": table.column("id"),
+        "source": table.column("source").fill_null(""),
+        "characters": pc.utf8_length(table.column("text")).fill_null(0).cast(pa.int64()),
+        "digest": digests(data, borders),
+        "shingles": pa.array(np.diff(offsets)),
+        "priority": pa.array(priority),
+    }
+    if recipe.urls:
+        catalogue["url_key"] = url_keys(table.column("url"))
+        catalogue["fetched_at"] = table.column("fetched_at").cast(pa.int64()).fill_null(-1)
+    beside = folder / f".{name}.{hashlib.blake2b(str(shard).encode(), digest_size=6).hexdigest()}"
+    files = {"keys.npy": beside.with_name(beside.name + ".npy"), "u64": beside, "parquet": beside}
+    np.save(files["keys.npy"], keys)
+    files["keys.npy"].replace(folder / f"{name}.keys.npy")
+    hashes.tofile(beside)
+    beside.replace(folder / f"{name}.u64")
+    write_shard(pa.table(catalogue), beside)
+    beside.replace(folder / f"{name}.parquet")
+    counts = {"sources": by_source(table), "scored": scored}
+    beside.write_text(json.dumps(counts, sort_keys=True))
+    beside.replace(done)  # last: a sketch that was cut short has none
+    return {"name": name, **counts, "known": False}
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The sketches of all shards, one entry a document in the order of the shards.
+
+    Attributes:
+        names: of the sketches, one a shard.
+        ids: bytes strings [documents].
+        characters: int64 [documents], length of the text.
+        digests: int64 [documents]; a number of its own for each distinct text.
+        priority: float64 [documents]; a smaller one survives.
+        sources: str [sources]; source: int64 [documents], index into it.
+        shard, row: int64 [documents]; where the document is.
+        sizes: int64 [documents]; shingles in its set.
+        keys: for each shard the memory-mapped band keys, uint64 [bands, documents of the shard].
+        url, fetched_at: int64 [documents] or None: a number for each distinct address (-1: none); milliseconds.
+    """
+
+    folder: Path
+    names: list[str]
+    ids: npt.NDArray[Any]
+    characters: Int64
+    digests: Int64
+    priority: npt.NDArray[np.float64]
+    sources: list[str]
+    source: Int64
+    shard: Int64
+    row: Int64
+    sizes: Int64
+    keys: list[UInt64]
+    url: Int64 | None = None
+    fetched_at: Int64 | None = None
+
+    def gather(self, documents: Int64, target: Path) -> tuple[UInt64, Int64]:
+        """Bring the shingles of some documents (ascending) into one file, memory-mapped: uint64.
+
+        Returns it with where each document's begin, int64 [all documents], -1 for the others.
+        """
+        starts = np.full(len(self.ids), -1, np.int64)
+        end, first = 0, np.searchsorted(self.shard, np.arange(len(self.names) + 1))
+        with target.open("wb") as file:
+            for number, name in enumerate(self.names):
+                here = slice(first[number], first[number + 1])
+                wanted = documents[(documents >= here.start) & (documents < here.stop)] - here.start
+                sizes = self.sizes[here]
+                if not sizes[wanted].sum():
+                    starts[here][wanted] = end
+                    continue
+                everything = np.memmap(self.folder / f"{name}.u64", np.uint64, "r")
+                chosen = np.zeros(len(sizes), np.bool_)
+                chosen[wanted] = True
+                everything[np.repeat(chosen, sizes)].tofile(file)
+                ends = end + np.cumsum(sizes[wanted])
+                starts[here][wanted] = ends - sizes[wanted]
+                end = int(ends[-1])
+        return (np.memmap(target, np.uint64, "r") if end else np.zeros(0, np.uint64)), starts
+
+
+def load(folder: Path, names: Sequence[str]) -> Corpus:
+    """The sketches `names` of `folder`, without their shingles."""
+    tables = [pq.read_table(folder / f"{name}.parquet", memory_map=True) for name in names]
+    everything = pa.concat_tables(tables).combine_chunks()
+    lengths = [len(table) for table in tables]
+    source = everything.column("source").dictionary_encode().combine_chunks()
+    sources = sorted(source.dictionary.to_pylist())
+    order = np.array([sources.index(each) for each in source.dictionary.to_pylist()], np.int64)
+    with_urls = "url_key" in everything.column_names
+    return Corpus(
+        folder=folder,
+        names=list(names),
+        ids=everything.column("id").cast(pa.binary()).to_numpy().astype(np.bytes_),
+        characters=everything.column("characters").to_numpy(),
+        digests=_numbers(everything.column("digest")),
+        priority=everything.column("priority").to_numpy(),
+        sources=sources,
+        source=order[source.indices.to_numpy()] if len(order) else np.zeros(0, np.int64),
+        shard=np.repeat(np.arange(len(names)), lengths),
+        row=np.concatenate([np.arange(length) for length in lengths]),
+        sizes=everything.column("shingles").to_numpy(),
+        keys=[np.load(folder / f"{name}.keys.npy", mmap_mode="r") for name in names],
+        url=_numbers(everything.column("url_key")) if with_urls else None,
+        fetched_at=everything.column("fetched_at").to_numpy() if with_urls else None,
+    )
+
+
+def _numbers(digests: pa.ChunkedArray) -> Int64:
+    """For each 16-byte digest, a number that equal ones share, int64; -1 for null."""
+    encoded = digests.combine_chunks().dictionary_encode()
+    numbers: Int64 = encoded.indices.fill_null(-1).to_numpy().astype(np.int64)
+    return numbers

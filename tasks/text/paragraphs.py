@@ -8,6 +8,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -152,11 +153,11 @@ def shorten(job: tuple[Path, Path], cut: Cut, verdicts: Path) -> None:
     shard, places = job
     rows, positions = np.load(places)
     texts = read_shard(shard, ["text"]).column("text")
-    new = []
-    distinct, begins = np.unique(rows, return_index=True)  # rows ascend
-    for row, mine in zip(distinct.tolist(), np.split(positions, begins[1:]), strict=True):
+    new, borders = [], np.flatnonzero(np.diff(rows, prepend=-1, append=-1))  # rows ascend
+    for begin, end in pairwise(borders.tolist()):
+        row = int(rows[begin])
         parts = cut.paragraphs(texts[row].as_py())
-        for position in mine.tolist():
+        for position in positions[begin:end].tolist():
             parts[position : position + 2] = [""] * len(parts[position : position + 2])  # with the separator after it
         new.append({"row": row, "text": "".join(parts).strip()})
     schema = pa.schema([("row", pa.int64()), ("text", pa.string())])

@@ -8,6 +8,7 @@ bytes and of the recipe: in a folder that outlives the run, a shard that was the
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -57,7 +58,7 @@ def sketch(shard: Path, folder: Path, recipe: Recipe) -> dict[str, Any]:
     digest.update(json.dumps([FORMAT, asdict(recipe)], sort_keys=True).encode())
     name = digest.hexdigest()
     done = folder / f"{name}.json"
-    if done.exists():
+    with suppress(OSError, ValueError):  # absent or, after a power cut, torn: made anew
         return {"name": name, **json.loads(done.read_text()), "known": True}
     table = read_shard(shard)
     try:

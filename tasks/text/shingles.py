@@ -64,22 +64,40 @@ def character_classes() -> UInt8:
 def _word_hashes(data: UInt8, offsets: Int64, classes: UInt8, hashes: UInt64, word_offsets: Int64) -> None:
     words = 0
     word = np.uint64(14695981039346656037)
+    ascii_word = np.zeros(256, np.bool_)
+    ascii_word[:128] = classes[:128] == IN_WORD
+    one = np.uint64(1)  # unsigned places spare the compiler the check for negative ones
     for doc in range(len(offsets) - 1):
         inside = False
-        at = offsets[doc]
-        while at < offsets[doc + 1]:
-            first = np.int64(data[at])
-            if first < 0x80:
-                length, code = 1, first
-            elif first < 0xE0:
-                length, code = 2, (first & 0x1F) << 6 | np.int64(data[at + 1]) & 0x3F
+        at, end = np.uint64(offsets[doc]), np.uint64(offsets[doc + 1])
+        while at < end:
+            byte = data[at]
+            if byte < 0x80:  # without a branch that the processor would have to guess at each end of a word
+                if not inside:
+                    word = np.uint64(14695981039346656037)
+                while byte < 0x80:
+                    part = ascii_word[byte]
+                    hashes[words] = word
+                    words += inside and not part  # no ASCII character is a word by itself
+                    longer = (word ^ np.uint64(byte)) * np.uint64(1099511628211)
+                    word = longer if part else np.uint64(14695981039346656037)
+                    inside = part
+                    at += one
+                    if at >= end:
+                        break
+                    byte = data[at]
+                continue
+            first = np.int64(byte)
+            if first < 0xE0:
+                length, code = np.uint64(2), (first & 0x1F) << 6 | np.int64(data[at + one]) & 0x3F
             elif first < 0xF0:
-                length = 3
-                code = (first & 0x0F) << 12 | (np.int64(data[at + 1]) & 0x3F) << 6 | np.int64(data[at + 2]) & 0x3F
+                length = np.uint64(3)
+                code = (first & 0x0F) << 12 | (np.int64(data[at + one]) & 0x3F) << 6
+                code |= np.int64(data[at + np.uint64(2)]) & 0x3F
             else:
-                length = 4
-                code = (first & 0x07) << 18 | (np.int64(data[at + 1]) & 0x3F) << 12
-                code |= (np.int64(data[at + 2]) & 0x3F) << 6 | np.int64(data[at + 3]) & 0x3F
+                length = np.uint64(4)
+                code = (first & 0x07) << 18 | (np.int64(data[at + one]) & 0x3F) << 12
+                code |= (np.int64(data[at + np.uint64(2)]) & 0x3F) << 6 | np.int64(data[at + np.uint64(3)]) & 0x3F
             kind = classes[code] if code < len(classes) else SEPARATOR
             if inside and kind != IN_WORD:
                 hashes[words] = word
@@ -88,14 +106,16 @@ def _word_hashes(data: UInt8, offsets: Int64, classes: UInt8, hashes: UInt64, wo
             if kind != SEPARATOR:
                 if not inside:
                     word = np.uint64(14695981039346656037)
-                for k in range(length):
-                    word = (word ^ np.uint64(data[at + k])) * np.uint64(1099511628211)
+                for _ in range(length):
+                    word = (word ^ np.uint64(data[at])) * np.uint64(1099511628211)
+                    at += one
                 if kind == IN_WORD:
                     inside = True
                 else:
                     hashes[words] = word
                     words += 1
-            at += length
+            else:
+                at += length
         if inside:
             hashes[words] = word
             words += 1

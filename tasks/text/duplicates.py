@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from tasks.core.progress import Progress
 from tasks.text import lsh, shingles
 from tasks.text.comparable import NORMALISER
 from tasks.text.containment import contained
-from tasks.text.documents import write_shard
 from tasks.text.paragraphs import Decided
 from tasks.text.shingles import Int64, UInt64
 from tasks.text.sketches import Corpus, Recipe
@@ -223,7 +223,8 @@ def write_verdicts(corpus: Corpus, found: Found, shards: list[str], folder: Path
             }
             for k in here
         ]
-        write_shard(pa.Table.from_pylist(rows, schema=VERDICT), folder / f"{name}.parquet")
+        table = pa.Table.from_pylist(rows, schema=VERDICT)
+        pq.write_table(table, folder / f"{name}.parquet", compression="none", write_statistics=False)
 
 
 def description(recipe: Recipe) -> dict[str, Any]:

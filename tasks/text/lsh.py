@@ -123,12 +123,10 @@ def _join_buckets(
     threshold: float,
     fan: int,
     parents: Int64,
-    edges: Int64,
-    found: int,
-) -> tuple[int, int, int]:
-    """Compare within the buckets of one band; write the pairs that join two clusters to `edges` from `found` on.
+) -> tuple[int, int]:
+    """Compare within the buckets of one band; pairs at or above the threshold join two trees of `parents` (union-find).
 
-    Returns the number of edges, of comparisons, and of documents that had more clusters to compare with than `fan`.
+    Returns the number of comparisons, and of documents that had more clusters to compare with than `fan`.
     """
     compared = capped = 0
     leaders = np.empty(fan, np.int64)
@@ -151,8 +149,6 @@ def _join_buckets(
                     continue
                 compared += 1
                 if _jaccard(shingles, starts, sizes, i, j) >= threshold:
-                    edges[found, 0], edges[found, 1] = min(i, j), max(i, j)
-                    found += 1
                     parents[_root(parents, i)] = _root(parents, j)
                     known = True
             if end - start <= fan or (not known and count < fan):
@@ -161,7 +157,13 @@ def _join_buckets(
             elif not known:
                 capped += 1
         start = end
-    return found, compared, capped
+    return compared, capped
+
+
+@jit
+def _flatten(parents: Int64) -> None:
+    for i in range(len(parents)):
+        parents[i] = _root(parents, i)
 
 
 def simhash(shingles: UInt64, offsets: Int64, bands: int, bits: int) -> UInt32:
@@ -220,28 +222,21 @@ def clusters(
 
     Document i's shingles are the sorted `shingles[starts[i]:starts[i] + sizes[i]]`; `bands` yields uint64 [documents]
     keys. The documents must come in an order of their own (sorted by id, say): then nothing depends on the order in
-    which they were read. Documents without shingles, or with a start of -1, stay alone. Returns labels, int64 [documents], and counts of
-    the work: `compared` pairs, and `capped`, documents that FAN kept from some comparison.
+    which they were read. Documents without shingles, or with a start of -1, stay alone. Returns labels, int64
+    [documents], each a member of its component, and counts of the work: `compared` pairs, and `capped`, documents that
+    FAN kept from some comparison.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     documents = len(starts)
     with_shingles = np.flatnonzero(sizes * (starts >= 0))
     parents = np.arange(documents, dtype=np.int64)
-    edges = np.zeros((max(documents, 1), 2), np.int64)
-    found, work = 0, {"compared": 0, "capped": 0}
+    work = {"compared": 0, "capped": 0}
     for keys in bands:
         for order in buckets(keys, with_shingles):
-            found, compared, capped = _join_buckets(
-                keys, order, shingles, starts, sizes, threshold, FAN, parents, edges, found
-            )
+            compared, capped = _join_buckets(keys, order, shingles, starts, sizes, threshold, FAN, parents)
             work["compared"] += compared
             work["capped"] += capped
-    i, j = edges[:found].T
-    graph = coo_array((np.ones(found, np.int8), (i, j)), shape=(documents, documents))
-    labels: Int64 = connected_components(graph, directed=False)[1].astype(np.int64)
-    return labels, work
+    _flatten(parents)
+    return parents, work
 
 
 def similarities(shingles: UInt64, starts: Int64, sizes: Int64, pairs: Int64) -> Float64:

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from tasks.core.errors import UserError
 from tasks.text import lsh, shingles
 from tasks.text.comparable_columns import comparable_column, digests
-from tasks.text.documents import read_shard, write_shard
+from tasks.text.documents import read_shard
 from tasks.text.shingles import Int64, UInt64
 from tasks.text.sizes import by_source
 from tasks.text.survivor import priorities
@@ -60,7 +60,8 @@ def sketch(shard: Path, folder: Path, recipe: Recipe) -> dict[str, Any]:
     done = folder / f"{name}.json"
     with suppress(OSError, ValueError):  # absent or, after a power cut, torn: made anew
         return {"name": name, **json.loads(done.read_text()), "known": True}
-    table = read_shard(shard)
+    columns = ["id", "text", "source", *(["url", "fetched_at"] if recipe.urls else [])]
+    table = read_shard(shard, None if recipe.keep == "quality" else columns)
     try:
         data, borders = comparable_column(table.column("text"))
     except UserError as error:
@@ -91,7 +92,7 @@ def sketch(shard: Path, folder: Path, recipe: Recipe) -> dict[str, Any]:
     files["keys.npy"].replace(folder / f"{name}.keys.npy")
     hashes.tofile(beside)
     beside.replace(folder / f"{name}.u64")
-    write_shard(pa.table(catalogue), beside)
+    pq.write_table(pa.table(catalogue), beside, compression="none", use_dictionary=["source"], write_statistics=False)
     beside.replace(folder / f"{name}.parquet")
     counts = {"sources": by_source(table), "scored": scored}
     beside.write_text(json.dumps(counts, sort_keys=True))

@@ -9,11 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tasks.text.documents import write_documents
+import pyarrow as pa
+
+from tasks.text.documents import read_shard, write_documents, write_shard
 
 PAIRS = 2000
 """Planted pairs: some above and some below the threshold."""
 THRESHOLD = 0.8
+COPIES = 6
+"""Of the documents, where start-up is not to weigh."""
 
 
 def make(folder: Path, megabytes: int) -> Path:
@@ -44,6 +48,26 @@ def make(folder: Path, megabytes: int) -> Path:
     write_documents(iter(rows), folder / "documents")
     done.write_text(json.dumps({"megabytes": megabytes, "pairs": truth}))
     return folder
+
+
+def enlarge(folder: Path) -> Path:
+    """FOLDER/large with documents/ of COPIES times the text: the letters are shifted, so that no two copies are alike."""
+    from string import ascii_lowercase as low
+    from string import ascii_uppercase as up
+
+    large, source = folder / "large", sorted((folder / "documents").glob("*.parquet"))
+    if len(list((large / "documents").glob("*.parquet"))) == COPIES * len(source):
+        return large
+    for path in source:
+        table = read_shard(path)
+        for copy in range(COPIES):
+            shifted = str.maketrans(low + up, low[copy:] + low[:copy] + up[copy:] + up[:copy])
+            texts = pa.array([text.translate(shifted) for text in table.column("text").to_pylist()])
+            ids = pa.array([f"{copy}-{name}" for name in table.column("id").to_pylist()])
+            one = table.set_column(table.column_names.index("text"), "text", texts)
+            one = one.set_column(table.column_names.index("id"), "id", ids)
+            write_shard(one, large / "documents" / f"{copy}-{path.name}")
+    return large
 
 
 def _docstrings(root: Path) -> Iterator[tuple[str, str]]:

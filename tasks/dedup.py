@@ -125,7 +125,7 @@ def run(params: DedupParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     outputs.timings["shards_already_sketched"] = sum(shard["known"] for shard in counts)
     if params.keep != "longest" and not sum(shard["scored"] for shard in counts):
         raise UserError(_nothing_to_keep_by(params))
-    corpus = sketches.load(sketched, [shard["name"] for shard in counts])
+    corpus = sketches.load(sketched, counts, work)
     rules = duplicates.Rules(
         **{key: getattr(params, key) for key in ("levels", "threshold", "bands", "url_keep")},
         **{key: getattr(params, key) for key in ("containment", "containment_shingles")},

@@ -16,7 +16,7 @@ from test_dedup import words
 from tasks.core.errors import UserError
 from tasks.core.paths import Inputs, Outputs
 from tasks.dedup import DedupParams, run
-from tasks.text import lsh
+from tasks.text import lsh, sketches
 from tasks.text.comparable import comparable
 from tasks.text.comparable_columns import comparable_column, digests
 from tasks.text.documents import SCHEMA, read_documents, write_shard
@@ -321,11 +321,14 @@ def test_a_new_shard_is_compared_with_what_is_there(tmp_path: Path) -> None:
     assert dedup(tmp_path, shards, index=index) == again
 
 
-def test_a_range_of_keys_at_a_time_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_corpus_that_spills_to_disk_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"id": f"{n:03d}", "text": text(n % 40) + f" {n % 3}"} for n in range(150)]
-    whole = dedup(tmp_path, [rows])
+    every = ["url", "exact", "near", "contained", "paragraphs"]
+    whole = dedup(tmp_path, [rows[:100], rows[100:]], levels=every)
     monkeypatch.setattr(lsh, "SORTED_AT_ONCE", 7)
-    assert dedup(tmp_path, [rows]) == whole
+    monkeypatch.setattr(sketches, "IN_MEMORY", 10)
+    assert dedup(tmp_path, [rows[:100], rows[100:]], levels=every) == whole
+    assert list(tmp_path.rglob("search/ids.npy"))
 
 
 @pytest.mark.slow

@@ -78,12 +78,12 @@ def find(shards: list[Path], corpus: Corpus, removed: Int64, cut: Cut, verdicts:
     rank = np.empty(len(corpus.ids), np.int64)
     rank[by_rank(corpus.priority, corpus.characters, corpus.ids)] = np.arange(len(corpus.ids))
     repeated = repeated[np.lexsort((repeated, rank[owners[repeated]]))]
-    borders = np.flatnonzero(np.r_[True, np.diff(owners[repeated]) != 0]) if len(repeated) else np.zeros(0, np.int64)
+    borders = np.flatnonzero(np.diff(owners[repeated], prepend=-1, append=-1))
     said: dict[int, int] = {}  # paragraph → the document that keeps it
     cut_out = np.zeros(len(numbers), np.bool_)
     whole: dict[int, tuple[int, float, int]] = {}
     total = np.bincount(owners, characters, minlength=len(corpus.ids)).astype(np.int64)
-    for begin, end in zip(borders.tolist(), [*borders[1:].tolist(), len(repeated)], strict=True):
+    for begin, end in pairwise(borders.tolist()):
         entries = repeated[begin:end].tolist()
         owner = int(owners[entries[0]])
         own: set[int] = set()

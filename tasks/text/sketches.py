@@ -7,7 +7,7 @@ bytes and of the recipe: in a folder that outlives the run, a shard that was the
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,7 +28,9 @@ from tasks.text.sizes import by_source
 from tasks.text.survivor import priorities
 from tasks.text.urls import url_keys
 
-FORMAT = 2
+IN_MEMORY = 20_000_000
+"""Documents up to which the catalogue is held in memory, about 120 bytes each; beyond, in files."""
+FORMAT = 3
 """Raised when a sketch's layout or meaning changes: older ones are then not found."""
 
 
@@ -49,7 +51,7 @@ class Recipe:
 
 
 def sketch(shard: Path, folder: Path, recipe: Recipe) -> dict[str, Any]:
-    """Sketch a shard into `folder` unless it is there; returns its `name` there, counts by source, `scored`, `known`.
+    """Sketch a shard into `folder` unless it is there; returns its `name` there and what `load` needs.
 
     Raises:
         UserError: a text is no valid UTF-8.
@@ -94,7 +96,8 @@ def sketch(shard: Path, folder: Path, recipe: Recipe) -> dict[str, Any]:
     beside.replace(folder / f"{name}.u64")
     pq.write_table(pa.table(catalogue), beside, compression="none", use_dictionary=["source"], write_statistics=False)
     beside.replace(folder / f"{name}.parquet")
-    counts = {"sources": by_source(table), "scored": scored}
+    longest = pc.max(pc.binary_length(table.column("id"))).as_py() or 1
+    counts = {"sources": by_source(table), "scored": scored, "documents": len(table), "id_bytes": longest}
     beside.write_text(json.dumps(counts, sort_keys=True))
     beside.replace(done)  # last: a sketch that was cut short has none
     return {"name": name, **counts, "known": False}
@@ -157,35 +160,79 @@ class Corpus:
         return (np.memmap(target, np.uint64, "r") if end else np.zeros(0, np.uint64)), starts
 
 
-def load(folder: Path, names: Sequence[str]) -> Corpus:
-    """The sketches `names` of `folder`, without their shingles."""
-    tables = [pq.read_table(folder / f"{name}.parquet", memory_map=True) for name in names]
-    everything = pa.concat_tables(tables).combine_chunks()
-    lengths = [len(table) for table in tables]
-    source = everything.column("source").dictionary_encode().combine_chunks()
-    sources = sorted(source.dictionary.to_pylist())
-    order = np.array([sources.index(each) for each in source.dictionary.to_pylist()], np.int64)
-    with_urls = "url_key" in everything.column_names
+def load(folder: Path, sketched: Sequence[Mapping[str, Any]], work: Path) -> Corpus:
+    """What `sketch` returned for each shard, brought together without the shingles.
+
+    Up to IN_MEMORY documents the catalogue is in memory; that of a larger corpus lies in files of `work`, from which
+    the system keeps in memory what there is room for.
+    """
+    lengths = [shard["documents"] for shard in sketched]
+    total = sum(lengths)
+    sources = sorted({source for shard in sketched for source in shard["sources"]})
+
+    def column(name: str, kind: str, *shape: int) -> npt.NDArray[Any]:
+        if total <= IN_MEMORY:
+            return np.empty((total, *shape), kind)
+        return np.lib.format.open_memmap(work / f"{name}.npy", "w+", np.dtype(kind), (total, *shape))
+
+    ids = column("ids", f"S{max((shard['id_bytes'] for shard in sketched), default=1)}")
+    columns = {name: column(name, "i8") for name in ("characters", "shingles", "source", "shard", "row")}
+    priority, digest = column("priority", "f8"), column("digest", "u8", 2)
+    url = fetched_at = None
+    begin = 0
+    for number, shard in enumerate(sketched):
+        table = pq.read_table(folder / f"{shard['name']}.parquet").combine_chunks()
+        here = slice(begin, begin + len(table))
+        begin = here.stop
+        ids[here] = table.column("id").cast(pa.binary()).to_numpy()
+        for name in ("characters", "shingles"):
+            columns[name][here] = table.column(name).to_numpy()
+        columns["source"][here] = pc.index_in(
+            table.column("source"), value_set=pa.array(sources, pa.string())
+        ).to_numpy()
+        columns["shard"][here], columns["row"][here] = number, np.arange(len(table))
+        priority[here] = table.column("priority").to_numpy()
+        digest[here] = _halves(table.column("digest"))
+        if "url_key" in table.column_names:
+            if url is None or fetched_at is None:
+                url, fetched_at = column("url", "u8", 2), column("fetched_at", "i8")
+            url[here] = _halves(table.column("url_key").fill_null(bytes(16)))
+            fetched_at[here] = table.column("fetched_at").to_numpy()
+    if url is not None:
+        known, url = (url != 0).any(axis=1), _numbers(url)
+        url[~known] = -1
     return Corpus(
         folder=folder,
-        names=list(names),
-        ids=everything.column("id").cast(pa.binary()).to_numpy().astype(np.bytes_),
-        characters=everything.column("characters").to_numpy(),
-        digests=_numbers(everything.column("digest")),
-        priority=everything.column("priority").to_numpy(),
+        names=[shard["name"] for shard in sketched],
+        ids=ids,
+        characters=columns["characters"],
+        digests=_numbers(digest),
+        priority=priority,
         sources=sources,
-        source=order[source.indices.to_numpy()] if len(order) else np.zeros(0, np.int64),
-        shard=np.repeat(np.arange(len(names)), lengths),
-        row=np.concatenate([np.arange(length) for length in lengths]),
-        sizes=everything.column("shingles").to_numpy(),
-        keys=[np.load(folder / f"{name}.keys.npy", mmap_mode="r") for name in names],
-        url=_numbers(everything.column("url_key")) if with_urls else None,
-        fetched_at=everything.column("fetched_at").to_numpy() if with_urls else None,
+        source=columns["source"],
+        shard=columns["shard"],
+        row=columns["row"],
+        sizes=columns["shingles"],
+        keys=[np.load(folder / f"{shard['name']}.keys.npy", mmap_mode="r") for shard in sketched],
+        url=url,
+        fetched_at=fetched_at,
     )
 
 
-def _numbers(digests: pa.ChunkedArray) -> Int64:
-    """For each 16-byte digest, a number that equal ones share, int64; -1 for null."""
-    encoded = digests.combine_chunks().dictionary_encode()
-    numbers: Int64 = encoded.indices.fill_null(-1).to_numpy().astype(np.int64)
+def _halves(digests: pa.ChunkedArray) -> UInt64:
+    """16-byte digests as uint64 [digests, 2]."""
+    array = digests.combine_chunks()
+    halves: UInt64 = np.frombuffer(array.buffers()[1] or b"", np.uint64).reshape(-1, 2)
+    return halves[array.offset : array.offset + len(array)]
+
+
+def _numbers(digests: UInt64) -> Int64:
+    """For each digest, uint64 [digests, 2], a number that equal ones share, int64."""
+    order = np.lexsort((digests[:, 1], digests[:, 0]))
+    new = np.zeros(len(order), np.int64)
+    for half in range(2):
+        column = digests[order, half]
+        new[1:] |= column[1:] != column[:-1]
+    numbers = np.empty(len(order), np.int64)
+    numbers[order] = np.cumsum(new)
     return numbers

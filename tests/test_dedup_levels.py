@@ -89,6 +89,12 @@ def test_a_text_that_is_no_utf8_is_named(tmp_path: Path) -> None:
     assert comparable_column(pa.array([None, "A"], pa.string()))[1].tolist() == [0, 0, 1]
 
 
+def test_a_column_of_another_type_is_named(tmp_path: Path) -> None:
+    write_shard(pa.table({"id": ["a"], "text": [7], "source": ["s"]}), tmp_path / "documents/0.parquet")
+    with pytest.raises(UserError, match="column text is of type int64"):
+        run(DedupParams(), Inputs({"documents": tmp_path / "documents"}), Outputs(tmp_path / "out", tmp_path / "work"))
+
+
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [

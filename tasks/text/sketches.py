@@ -7,6 +7,7 @@ bytes and of the recipe: in a folder that outlives the run, a shard that was the
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -22,7 +23,7 @@ import pyarrow.parquet as pq
 from tasks.core.errors import UserError
 from tasks.text import lsh, shingles
 from tasks.text.comparable_columns import comparable_column, digests
-from tasks.text.documents import read_shard
+from tasks.text.documents import SCHEMA, read_shard
 from tasks.text.shingles import Int64, UInt64
 from tasks.text.sizes import by_source
 from tasks.text.survivor import priorities
@@ -64,6 +65,10 @@ def sketch(shard: Path, folder: Path, recipe: Recipe) -> dict[str, Any]:
         return {"name": name, **json.loads(done.read_text()), "known": True}
     columns = ["id", "text", "source", *(["url", "fetched_at"] if recipe.urls else [])]
     table = read_shard(shard, None if recipe.keep == "quality" else columns)
+    for column in columns:
+        wanted, found = SCHEMA.field(column).type, table.schema.field(column).type
+        if found not in (wanted, pa.large_string() if wanted == pa.string() else wanted):
+            raise UserError(f"{shard}: column {column} is of type {found}, not {wanted}. Have clean write it anew.")
     try:
         data, borders = comparable_column(table.column("text"))
     except UserError as error:
@@ -88,16 +93,16 @@ def sketch(shard: Path, folder: Path, recipe: Recipe) -> dict[str, Any]:
     if recipe.urls:
         catalogue["url_key"] = url_keys(table.column("url"))
         catalogue["fetched_at"] = table.column("fetched_at").cast(pa.int64()).fill_null(-1)
-    beside = folder / f".{name}.{hashlib.blake2b(str(shard).encode(), digest_size=6).hexdigest()}"
-    files = {"keys.npy": beside.with_name(beside.name + ".npy"), "u64": beside, "parquet": beside}
-    np.save(files["keys.npy"], keys)
-    files["keys.npy"].replace(folder / f"{name}.keys.npy")
+    longest = pc.max(pc.binary_length(table.column("id"))).as_py() or 1
+    counts = {"sources": by_source(table), "scored": scored, "documents": len(table), "id_bytes": longest}
+    beside = folder / f".{name}.{os.getpid()}"
+    with beside.open("wb") as file:
+        np.save(file, keys)
+    beside.replace(folder / f"{name}.keys.npy")
     hashes.tofile(beside)
     beside.replace(folder / f"{name}.u64")
     pq.write_table(pa.table(catalogue), beside, compression="none", use_dictionary=["source"], write_statistics=False)
     beside.replace(folder / f"{name}.parquet")
-    longest = pc.max(pc.binary_length(table.column("id"))).as_py() or 1
-    counts = {"sources": by_source(table), "scored": scored, "documents": len(table), "id_bytes": longest}
     beside.write_text(json.dumps(counts, sort_keys=True))
     beside.replace(done)  # last: a sketch that was cut short has none
     return {"name": name, **counts, "known": False}

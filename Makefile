@@ -10,10 +10,10 @@ export MLFLOW_DISABLE_TELEMETRY = true
 export DVC_NO_ANALYTICS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check ui chat serve report bench clean lock format
+.PHONY: help install run test check ui chat serve report bench bench-curation clean lock format
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 install: $(VENV)/installed ## make .venv and install the locked dependencies
 
@@ -50,6 +50,9 @@ report: install ## write the report with this machine's timings and say where it
 
 bench: install ## overhead of the flow and of tracking against bare stages
 	python -m benchmarks.overhead
+
+bench-curation: install ## curation against its peers: MB a second, recall, precision
+	@python -m benchmarks.curation
 
 format: install ## format the code
 	ruff check --fix .

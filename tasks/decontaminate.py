@@ -57,10 +57,10 @@ def run(params: DecontaminateParams, inputs: Inputs, outputs: Outputs) -> Metric
     Raises:
         UserError: the split names other documents than there are, or the gate finds a document that should be gone.
     """
-    from tasks.text import duplicates
+    from tasks.text import kernels
     from tasks.text.ngrams import Rule
 
-    duplicates.prepare()
+    kernels.prepare()
     shards = shard_paths(inputs["documents"])
     index, found = outputs.work / "index", outputs.work / "hits"
     for old in (index, found):

@@ -9,13 +9,15 @@ import logging
 import shutil
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tasks.core.engine import map_shards
+from tasks.core.errors import UserError
 from tasks.core.params import StageParams
 from tasks.core.paths import Inputs, Metrics, Outputs, write_json
 from tasks.core.stage import stage_main
@@ -23,11 +25,23 @@ from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, read_shard, shard_paths
 from tasks.text.sizes import by_source, funnel
 
 log = logging.getLogger(__name__)
+REASON_OF = {
+    "url": "same_url",
+    "exact": "exact_duplicate",
+    "near": "near_duplicate",
+    "contained": "contained",
+    "paragraphs": "repeated_paragraphs",
+}
 
 
 class DedupParams(StageParams):
-    """Exact and near-duplicate removal."""
+    """Removal of documents that repeat others, by address, by text, by similarity and by containment."""
 
+    levels: list[Literal["url", "exact", "near", "contained", "paragraphs"]] = Field(
+        default=["exact", "near"],
+        min_length=1,
+        description="What repeats: the address, the text, most of the text, a text within a longer one, paragraphs.",
+    )
     threshold: float = Field(
         0.8,
         gt=0,
@@ -35,42 +49,100 @@ class DedupParams(StageParams):
         description="Jaccard similarity of the word n-gram sets from which on two documents are duplicates.",
     )
     ngram: int = Field(5, ge=1, le=50, description="Words in a shingle. Shorter documents are compared exactly only.")
-    bands: int = Field(25, ge=1, le=1000, description="Bands of the MinHash index: more find more candidates.")
+    sketch: Literal["minhash", "simhash"] = Field(
+        "minhash", description="What proposes the pairs that are then compared exactly."
+    )
+    bands: int = Field(25, ge=1, le=1000, description="Bands of the index: more find more candidates.")
     rows: int = Field(5, ge=1, le=100, description="Minima in a band: more make candidates fewer and more alike.")
+    simhash_bits: int = Field(11, ge=1, le=32, description="simhash: bits in a band, in place of rows.")
     seed: int = Field(1, ge=0, le=2**32 - 1, description="Seed of the MinHash permutations.")
+    keep: Literal["longest", "source_priority", "quality"] = Field(
+        "longest", description="Which duplicate stays; of equals the longest, then the one of the smallest id."
+    )
+    source_order: list[str] = Field(default=[], description="source_priority: names of sources, the best first.")
+    quality: str = Field(
+        "quality", min_length=1, description="quality: the column, or key in meta, that holds the score."
+    )
+    url_keep: Literal["newest", "longest", "keep"] = Field(
+        "newest", description="Which document of an address stays: the newest, the longest, or as keep says."
+    )
+    containment: float = Field(
+        0.9, ge=0.5, le=1, description="contained: share of a document's word n-grams that stand in a longer one."
+    )
+    containment_shingles: int = Field(
+        20, ge=1, description="contained: documents of fewer distinct word n-grams are left alone."
+    )
+    paragraph_separator: Literal["line", "blank_line"] = Field(
+        "blank_line", description="paragraphs: what ends one, any line break or an empty line."
+    )
+    paragraph_characters: int = Field(60, ge=1, description="paragraphs: shorter ones may repeat.")
+    paragraph_left: int = Field(
+        100, ge=0, description="paragraphs: a document of which fewer characters are left is removed."
+    )
+    index: str | None = Field(
+        None, description="Folder where sketches outlive the run, so that only new shards are sketched; null: none."
+    )
+
+    @model_validator(mode="after")
+    def _checked(self) -> "DedupParams":
+        if len(set(self.levels)) < len(self.levels):
+            raise ValueError("levels: names a level twice")
+        if (self.keep == "source_priority") != bool(self.source_order):
+            raise ValueError("keep: source_priority and source_order belong together: set both or neither")
+        return self
 
 
 def run(params: DedupParams, inputs: Inputs, outputs: Outputs) -> Metrics:
-    """Read `documents`; write `documents`, `removed` (with `kept_id` and `similarity`) and `minhash.json`.
+    """Read `documents`; write `documents`, `removed` (with `kept_id` and `similarity`), `minhash.json`, `clusters`.
 
-    A cluster's survivor is its longest text, then the one of the smallest id; nothing depends on the documents'
-    order, their shards or the number of workers. `kept_id` always names a document that was kept.
+    A cluster's survivor is the best by `keep`, then its longest text, then the one of the smallest id; nothing depends
+    on the documents' order, their shards or the number of workers. `kept_id` always names a document that was kept.
+    Similarity is taken as transitive: a chain of pairs above the threshold is one cluster, so a removed document may
+    be less similar to the one kept in its place than the threshold; what is recorded is measured between these two.
     """
-    from tasks.text import duplicates, lsh
+    from tasks.text import duplicates, kernels, paragraphs, sketches
+    from tasks.text.findings import summarise, write_clusters
 
-    recall = lsh.candidate_probability(params.threshold, params.bands, params.rows)
-    if recall < 0.98:
-        log.warning(
-            "dedup: with %d bands of %d rows only %.0f%% of the pairs at similarity %g are ever compared. "
-            "Raise dedup.bands or lower dedup.rows.",
-            *(params.bands, params.rows, 100 * recall, params.threshold),
-        )
-    sketches, verdicts = outputs.work / "sketches", outputs.work / "verdicts"
-    for folder in (sketches, verdicts):
+    recall = _candidate_probability(params)
+    sketched, verdicts, work = outputs.work / "sketches", outputs.work / "verdicts", outputs.work / "search"
+    for folder in (verdicts, work):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-    duplicates.prepare()
+    if params.index is not None:
+        sketched = Path(params.index)
+    sketched.mkdir(parents=True, exist_ok=True)
+    kernels.prepare()
     shards = shard_paths(inputs["documents"])
-    sketch = partial(
-        duplicates.sketch, folder=sketches, ngram=params.ngram, bands=params.bands, rows=params.rows, seed=params.seed
+    names = [path.stem for path in shards]
+    recipe = sketches.Recipe(
+        **{key: getattr(params, key) for key in ("ngram", "bands", "rows", "seed", "simhash_bits", "keep", "quality")},
+        method=params.sketch,
+        urls="url" in params.levels,
+        source_order=tuple(params.source_order),
     )
+    sketch = partial(sketches.sketch, folder=sketched, recipe=recipe)
     counts = list(map_shards(sketch, shards, "dedup: signatures"))
-    corpus = duplicates.load(sketches, [path.stem for path in shards])
-    found = duplicates.find(corpus, params.bands, params.threshold)
-    duplicates.write_verdicts(corpus, found, verdicts)
+    outputs.timings["shards_already_sketched"] = sum(shard["known"] for shard in counts)
+    if params.keep != "longest" and not sum(shard["scored"] for shard in counts):
+        raise UserError(_nothing_to_keep_by(params))
+    corpus = sketches.load(sketched, counts, work)
+    rules = duplicates.Rules(
+        **{key: getattr(params, key) for key in ("levels", "threshold", "bands", "url_keep")},
+        **{key: getattr(params, key) for key in ("containment", "containment_shingles")},
+    )
+    found = duplicates.find(corpus, rules, work)
+    shortened: dict[str, int] = {}
+    if "paragraphs" in params.levels:
+        cut = paragraphs.Cut(params.paragraph_separator, params.paragraph_characters, params.paragraph_left)
+        decided = paragraphs.find(shards, corpus, found.removed, cut, verdicts, work)
+        found, shortened = duplicates.add_repeated(corpus, found, decided, work), decided.metrics
+    duplicates.write_verdicts(corpus, found, names, verdicts)
     kept = list(map_shards(partial(_divide, verdicts=verdicts, outputs=outputs.root), shards, "dedup: writing"))
-    write_json(outputs / "minhash.json", duplicates.description(params.ngram, params.bands, params.rows, params.seed))
-    metrics = _metrics(counts, kept, found.metrics)
+    write_json(outputs / "minhash.json", duplicates.description(recipe))
+    write_clusters(corpus, found, outputs / "clusters.parquet")
+    metrics = {**_metrics(params, counts, kept, found.metrics), **summarise(corpus, found)}
+    if shortened:
+        metrics["paragraphs"] = shortened
     metrics["candidate_probability_at_threshold"] = round(recall, 6)
     log.info(
         "dedup: %d documents in, %d out; removed %s",
@@ -79,12 +151,42 @@ def run(params: DedupParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     return metrics
 
 
+def _candidate_probability(params: DedupParams) -> float:
+    """Chance that a pair at the threshold is compared at all; warns where it is low."""
+    from tasks.text import lsh
+
+    if params.sketch == "simhash":
+        recall, rows = lsh.simhash_probability(params.threshold, params.bands, params.simhash_bits), "simhash_bits"
+    else:
+        recall, rows = lsh.candidate_probability(params.threshold, params.bands, params.rows), "rows"
+    if recall < 0.98 and "near" in params.levels:
+        log.warning(
+            "dedup: with %d bands of %d %s only %.0f%% of the pairs at similarity %g are ever compared. "
+            "Raise dedup.bands or lower dedup.%s.",
+            *(params.bands, getattr(params, rows), rows.replace("_", " "), 100 * recall, params.threshold, rows),
+        )
+    return recall
+
+
+def _nothing_to_keep_by(params: DedupParams) -> str:
+    if params.keep == "source_priority":
+        named = ", ".join(params.source_order)
+        return f"params.yaml: dedup.source_order: no document is of a source named there ({named}). See scrape.sources."
+    return (
+        f"params.yaml: dedup.quality: no document has a number {params.quality!r}, neither as a column nor in meta. "
+        "Name the score that clean writes, or set dedup.keep to longest."
+    )
+
+
 def _divide(shard: Path, verdicts: Path, outputs: Path) -> dict[str, Any]:
     """Write a shard's documents that are kept, and those that are removed; returns counts by source and reason."""
     table, verdict = read_shard(shard), read_shard(verdicts / f"{shard.stem}.parquet")
     removed_rows = verdict.column("row")
     mask = pc.is_in(pa.array(range(len(table)), pa.int64()), value_set=removed_rows.combine_chunks())
-    kept, removed = table.filter(pc.invert(mask)), table.filter(mask)
+    removed = table.filter(mask)
+    if (shorter := verdicts / f"{shard.stem}.text.parquet").exists():
+        table = _with_texts(table, read_shard(shorter))
+    kept = table.filter(pc.invert(mask))
     for name in REMOVED_SCHEMA.names[len(SCHEMA) :]:
         column = verdict.column(name) if name in verdict.column_names else pa.nulls(len(removed))
         removed = removed.append_column(name, column.cast(REMOVED_SCHEMA.field(name).type))
@@ -94,8 +196,18 @@ def _divide(shard: Path, verdicts: Path, outputs: Path) -> dict[str, Any]:
     return {"sources": by_source(kept), "removed": reasons}
 
 
-def _metrics(counts: list[dict[str, Any]], kept: list[dict[str, Any]], clusters: dict[str, int]) -> Metrics:
-    removed = {"exact_duplicate": 0, "near_duplicate": 0}
+def _with_texts(table: pa.Table, texts: pa.Table) -> pa.Table:
+    """`table` with the texts of some rows replaced."""
+    mask = np.zeros(len(table), np.bool_)
+    mask[texts.column("row").to_numpy()] = True
+    old, new = table.column("text").combine_chunks(), texts.column("text").combine_chunks()
+    return table.set_column(table.column_names.index("text"), "text", pc.replace_with_mask(old, pa.array(mask), new))
+
+
+def _metrics(
+    params: DedupParams, counts: list[dict[str, Any]], kept: list[dict[str, Any]], clusters: dict[str, int]
+) -> Metrics:
+    removed = {REASON_OF[level]: 0 for level in params.levels}
     for shard in kept:
         for reason, count in shard["removed"].items():
             removed[reason] += count

@@ -73,11 +73,11 @@ def run(params: InstructParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     Raises:
         UserError: a file of `files` is missing or unreadable, or nothing is left to train on.
     """
-    from tasks.text import duplicates, items
+    from tasks.text import items, kernels
 
     shards = shard_paths(inputs["documents"])
     documents = _sum(_split(shard, outputs / "split", params.validation_fraction) for shard in shards)
-    duplicates.prepare()
+    kernels.prepare()
     units: list[Path | items.Records] = [
         *shards,
         *items.record_files([(file.path, file.format, file.source) for file in params.files]),

@@ -256,7 +256,7 @@ def test_damaged_numba_cache_is_survived(tmp_path: Path, kind: str) -> None:
     """In a cache folder of its own, in a process of its own."""
     root = Path(__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": str(root), "NUMBA_CACHE_DIR": str(tmp_path)}
-    command = [sys.executable, "-c", "from tasks.text.duplicates import prepare; prepare()"]
+    command = [sys.executable, "-c", "from tasks.text.kernels import prepare; prepare()"]
     subprocess.run(command, env=environment, check=True, cwd=tmp_path)
     damaged = list(tmp_path.rglob(f"*.{kind}"))
     for path in damaged:

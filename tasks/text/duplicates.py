@@ -1,26 +1,29 @@
-"""Duplicates of a corpus in three steps: sketch each shard, find the clusters, tell each shard what to remove.
+"""Which documents of a sketched corpus are duplicates, and of which: level by level, each among what the last one left.
 
-Texts stay in the workers. What the shards leave in the work folder: ids, lengths and digests; one 64-bit key a band
-and document; the sorted shingle hashes, which the search reads through a memory map, pair by pair.
+A document that is removed may stand for others (it had the same text as they): these follow it to the document that
+it went for, so that `kept_id` always names one that stays.
 """
 
 import logging
 import unicodedata
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from tasks.core.progress import Progress
 from tasks.text import lsh, shingles
-from tasks.text.comparable import NORMALISER, comparable, digest
-from tasks.text.documents import read_shard, write_shard
-from tasks.text.shingles import Int64, UInt8, UInt64
-from tasks.text.sizes import by_source
+from tasks.text.comparable import NORMALISER
+from tasks.text.containment import contained
+from tasks.text.paragraphs import Decided
+from tasks.text.shingles import Int64, UInt64
+from tasks.text.sketches import Corpus, Recipe
+from tasks.text.survivor import by_rank, first_of
 
 log = logging.getLogger(__name__)
 VERDICT = pa.schema(
@@ -32,110 +35,20 @@ VERDICT = pa.schema(
         ("similarity", pa.float64()),
     ]
 )
-
-
-def prepare() -> None:
-    """Compile the kernels, or load them from numba's cache; what is damaged there is dropped and compiled anew.
-
-    Called before the workers start, so that they find the machine code instead of each compiling it.
-    """
-    try:
-        _try_kernels()
-    except Exception as error:
-        log.warning("dedup: numba's cache is damaged (%r); compiling anew", error)
-        for module in (shingles, lsh):
-            for kernel in vars(module).values():
-                if folder := getattr(getattr(kernel, "stats", None), "cache_path", None):
-                    for path in Path(folder).glob(f"{module.__name__.rpartition('.')[2]}.*.nb[ci]"):
-                        path.unlink(missing_ok=True)
-        _try_kernels()
-
-
-def _try_kernels() -> None:
-    hashes, offsets = shingles.shingle_sets(*_utf8(["a b c", "a b c"]), 3)
-    keys = lsh.band_keys(shingles.signatures(hashes, offsets, 1, 1), 1, 1)
-    hashes.flags.writeable = False  # as the memory map is
-    lsh.clusters(keys, hashes, offsets[:-1], np.diff(offsets), 1.0)
-    lsh.similarities(hashes, offsets[:-1], np.diff(offsets), np.zeros((1, 2), np.int64))
-
-
-def sketch(shard: Path, folder: Path, ngram: int, bands: int, rows: int, seed: int) -> dict[str, Any]:
-    """Write ids, digests, band keys and shingle sets of a shard's documents into `folder`; returns counts by source."""
-    table = read_shard(shard, ["id", "text", "source"])
-    texts = [comparable(text or "") for text in table.column("text").to_pylist()]
-    hashes, offsets = shingles.shingle_sets(*_utf8(texts), ngram)
-    minima = shingles.signatures(hashes, offsets, bands * rows, seed)
-    np.save(folder / f"{shard.stem}.keys.npy", lsh.band_keys(minima, bands, rows))
-    hashes.tofile(folder / f"{shard.stem}.u64")
-    catalogue = {
-        "id": table.column("id"),
-        "characters": pa.array([len(text or "") for text in table.column("text").to_pylist()], pa.int64()),
-        "digest": pa.array([digest(text) for text in texts], pa.binary(16)),
-        "shingles": pa.array(np.diff(offsets)),
-    }
-    write_shard(pa.table(catalogue), folder / f"{shard.stem}.parquet")
-    return {"sources": by_source(table)}
-
-
-def _utf8(texts: list[str]) -> tuple[UInt8, Int64]:
-    column = pa.array(texts, pa.large_string())
-    _, offsets, data = column.buffers()
-    borders = np.frombuffer(offsets, np.int64)[: len(texts) + 1] if len(texts) else np.zeros(1, np.int64)
-    return np.frombuffer(data or b"", np.uint8), borders
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """The sketches of all shards, one entry a document in the order of the shards.
-
-    Attributes:
-        ids: bytes strings [documents].
-        characters: int64 [documents], length of the text.
-        digests: void [documents] of 16 bytes; equal for equal texts.
-        shard, row: int64 [documents]; where the document is.
-        shingles: uint64, memory-mapped; document i's sorted set is `shingles[starts[i]:starts[i] + sizes[i]]`.
-        keys: for each shard the memory-mapped band keys, uint64 [bands, documents of the shard].
-    """
-
-    names: list[str]
-    ids: npt.NDArray[Any]
-    characters: Int64
-    digests: npt.NDArray[Any]
-    shard: Int64
-    row: Int64
-    shingles: UInt64
-    starts: Int64
-    sizes: Int64
-    keys: list[UInt64]
-
-
-def load(folder: Path, names: list[str]) -> Corpus:
-    """Bring the sketches of the shards `names` together, their shingles into one file."""
-    tables = [read_shard(folder / f"{name}.parquet") for name in names]
-    everything = pa.concat_tables(tables).combine_chunks()
-    together = folder / "all.u64"
-    with together.open("wb") as target:
-        for name in names:
-            part = folder / f"{name}.u64"
-            with part.open("rb") as source:
-                while block := source.read(1 << 24):
-                    target.write(block)
-            part.unlink()
-    sizes = everything.column("shingles").to_numpy().astype(np.int64)
-    lengths = [len(table) for table in tables]
-    digests = np.frombuffer(b"".join(everything.column("digest").to_pylist()), dtype="V16")
-    return Corpus(
-        names=names,
-        ids=np.array([str(name).encode() for name in everything.column("id").to_pylist()], dtype=np.bytes_),
-        characters=everything.column("characters").to_numpy().astype(np.int64),
-        digests=digests,
-        shard=np.repeat(np.arange(len(names)), lengths),
-        row=np.concatenate([np.arange(length) for length in lengths]),
-        shingles=np.memmap(together, np.uint64, "r") if sizes.sum() else np.zeros(0, np.uint64),
-        starts=np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64) if len(sizes) else sizes,
-        sizes=sizes,
-        keys=[np.load(folder / f"{name}.keys.npy", mmap_mode="r") for name in names],
-    )
+REASONS = ("", "same_url", "exact_duplicate", "near_duplicate", "contained", "repeated_paragraphs")
+KEPT, URL, EXACT, NEAR, CONTAINED, REPEATED = range(6)
+FOLLOWS = {
+    URL: "same address as {}",
+    EXACT: "same text as {}",
+    NEAR: "similar to {}",
+    CONTAINED: "stands in {}",
+}
+WENT = {
+    EXACT: "an exact duplicate",
+    NEAR: "a near-duplicate",
+    CONTAINED: "which stands in it",
+    REPEATED: "whose paragraphs it has",
+}
 
 
 @dataclass(frozen=True)
@@ -144,110 +57,194 @@ class Found:
 
     Attributes:
         removed, kept: int64 [removed]: a document and the one that is kept in its place.
-        exact: bool [removed]: it equals another document that is not itself an exact duplicate.
-        equal_to: int64 [removed]: that document where exact; it may itself be gone as a near-duplicate of `kept`.
-        similarity: float64 [removed]: exact Jaccard similarity to `kept`.
+        reason: int8 [removed], index into REASONS.
+        via: int64 [removed]: the document that it duplicates; not `kept` where that one is itself removed.
+        similarity: float64 [removed]: exact Jaccard similarity to `kept`; for contained documents, and those made of
+            repeated paragraphs, the share of them that is in it.
+        details: more to say of a removed document.
     """
 
     removed: Int64
     kept: Int64
-    exact: npt.NDArray[np.bool_]
-    equal_to: Int64
+    reason: npt.NDArray[np.int8]
+    via: Int64
     similarity: npt.NDArray[np.float64]
     metrics: dict[str, int]
+    details: dict[int, str] = field(default_factory=dict)
 
 
-def find(corpus: Corpus, bands: int, threshold: float) -> Found:
-    """Clusters of equal, then of similar documents; survivors by length, then id, then place."""
+@dataclass(frozen=True)
+class Rules:
+    """What counts as a duplicate; see `DedupParams` for the meaning of each."""
+
+    levels: Collection[str]
+    threshold: float
+    bands: int
+    url_keep: str = "newest"
+    containment: float = 0.9
+    containment_shingles: int = 20
+
+
+def find(corpus: Corpus, rules: Rules, work: Path) -> Found:
+    """The duplicates of each level: same address, equal text, similar text, text that stands in another."""
     documents = len(corpus.ids)
     place = np.arange(documents)
-    by_rank = np.lexsort((place, corpus.ids, -corpus.characters))  # the best survivor first
-    equal_labels = np.unique(corpus.digests, return_inverse=True)[1].reshape(-1) if documents else place
-    equal_to = _first_of(equal_labels, by_rank)
-    distinct = np.flatnonzero(equal_to == place)
-    distinct = distinct[np.argsort(corpus.ids[distinct], kind="stable")]  # an order that no shard decides
+    ranked = by_rank(corpus.priority, corpus.characters, corpus.ids)
+    via, reason = place.copy(), np.zeros(documents, np.int8)
 
-    with Progress("dedup: comparing", total=bands, unit="bands") as progress:
+    def remove(gone: Int64, stays: Int64, why: int) -> None:
+        via[gone], reason[gone] = stays, why
 
-        def keys() -> Iterator[UInt64]:
-            for band in range(bands):
-                yield np.concatenate([shard[band] for shard in corpus.keys])[distinct]
+    if "url" in rules.levels and corpus.url is not None and corpus.fetched_at is not None:
+        preferred = ranked
+        if rules.url_keep == "newest":
+            preferred = ranked[np.argsort(-corpus.fetched_at[ranked], kind="stable")]
+        elif rules.url_keep == "longest":
+            preferred = ranked[np.argsort(-corpus.characters[ranked], kind="stable")]
+        stays = first_of(corpus.url, preferred)
+        gone = np.flatnonzero(stays != place)
+        remove(gone, stays[gone], URL)
+    if "exact" in rules.levels:
+        stays = first_of(np.where(reason == KEPT, corpus.digests, -1), ranked)
+        gone = np.flatnonzero(stays != place)
+        remove(gone, stays[gone], EXACT)
+    work_done, sizes = {"compared": 0, "capped": 0}, np.zeros(0, np.int64)
+    if "near" in rules.levels:
+        distinct = np.flatnonzero(reason == KEPT)
+        distinct = distinct[np.argsort(corpus.ids[distinct], kind="stable")]  # an order that no shard decides
+        labels, work_done = _near(corpus, distinct, rules, work)
+        sizes = np.bincount(labels) if len(labels) else sizes
+        near = np.full(documents, -1)
+        near[distinct] = labels
+        stays = first_of(near, ranked)
+        gone = distinct[stays[distinct] != distinct]
+        remove(gone, stays[gone], NEAR)
+    shares = np.zeros(documents)
+    if "contained" in rules.levels:
+        left = np.flatnonzero(reason == KEPT)
+        gone, stays, share = contained(corpus, left, ranked, rules.containment, rules.containment_shingles, work)
+        remove(gone, stays, CONTAINED)
+        shares[gone] = share
+    found = _resolve(corpus, via, reason, shares, work)
+    cluster_sizes = np.bincount(found.kept, minlength=documents)
+    metrics = {
+        "clusters": int((cluster_sizes > 0).sum()),
+        "near_duplicate_clusters": int((sizes > 1).sum()),
+        "largest": int(cluster_sizes.max(initial=0)) + 1 if documents else 0,
+        "too_short_for_shingles": int((corpus.sizes == 0).sum()),
+        "pairs_compared": work_done["compared"],
+    }
+    return replace(found, metrics=metrics)
+
+
+def add_repeated(corpus: Corpus, found: Found, decided: Decided, work: Path) -> Found:
+    """`found` with the documents that repeated paragraphs leave too little of."""
+    via, reason = np.arange(len(corpus.ids)), np.zeros(len(corpus.ids), np.int8)
+    shares = np.zeros(len(via))
+    via[found.removed], reason[found.removed], shares[found.removed] = found.via, found.reason, found.similarity
+    for document, (keeper, share, _) in decided.whole.items():
+        via[document], reason[document], shares[document] = keeper, REPEATED, share
+    details = {each: f"{left} characters that no better document has" for each, (_, _, left) in decided.whole.items()}
+    return replace(_resolve(corpus, via, reason, shares, work), metrics=found.metrics, details=details)
+
+
+def _resolve(
+    corpus: Corpus, via: Int64, reason: npt.NDArray[np.int8], shares: npt.NDArray[np.float64], work: Path
+) -> Found:
+    """Follow each removed document to the one that stays, and measure how similar the two are."""
+    kept = via
+    for _ in REASONS:  # a chain is at most one step a level
+        kept = kept[kept]
+    removed = np.flatnonzero(reason)
+    similarity = _similarity(corpus, via[removed], kept[removed], removed, reason[removed], work)
+    direct = (reason[removed] >= CONTAINED) & (via[removed] == kept[removed])
+    similarity[direct] = shares[removed[direct]]
+    return Found(removed, kept[removed], reason[removed], via[removed], similarity, {})
+
+
+def _near(corpus: Corpus, distinct: Int64, rules: Rules, work: Path) -> tuple[Int64, dict[str, int]]:
+    """Labels of the clusters of similar documents, int64 [distinct], and counts of the work."""
+
+    def keys() -> Iterator[UInt64]:
+        for band in range(rules.bands):
+            yield np.concatenate([shard[band] for shard in corpus.keys])[distinct]
+
+    with Progress("dedup: comparing", total=2 * rules.bands, unit="bands") as progress:
+
+        def counted() -> Iterator[UInt64]:
+            for each in keys():
+                yield each
                 progress.advance()
 
-        labels, work = lsh.clusters(keys(), corpus.shingles, corpus.starts[distinct], corpus.sizes[distinct], threshold)
-    if work["capped"]:
+        sizes = corpus.sizes[distinct]
+        sharing = lsh.candidates(counted(), np.flatnonzero(sizes))
+        shingles_of, starts = corpus.gather(np.sort(distinct[sharing]), work / "candidates.u64")
+        labels, done = lsh.clusters(counted(), shingles_of, starts[distinct], sizes, rules.threshold)
+    if done["capped"]:
         log.warning(
             "dedup: %d times a document shared a band with more than %d clusters and was compared with these only. "
             "If the texts share much boilerplate, raise dedup.rows.",
-            *(work["capped"], lsh.FAN),
+            *(done["capped"], lsh.FAN),
         )
-    near_labels = np.full(documents, -1)
-    near_labels[distinct] = labels
-    kept = _first_of(near_labels[equal_to], by_rank)
-    removed = np.flatnonzero(kept != place)
-    pairs = np.stack([equal_to[removed], kept[removed]], axis=1)
-    same = corpus.digests[removed] == corpus.digests[kept[removed]]
-    similarity = lsh.similarities(corpus.shingles, corpus.starts, corpus.sizes, pairs)
-    similarity[same] = 1.0  # also where the text is too short for a shingle
-    cluster_sizes = np.bincount(kept, minlength=documents)
-    near_sizes = np.bincount(labels) if len(labels) else np.zeros(0, np.int64)
-    return Found(
-        removed=removed,
-        kept=kept[removed],
-        exact=equal_to[removed] != removed,
-        equal_to=equal_to[removed],
-        similarity=similarity,
-        metrics={
-            "clusters": int((cluster_sizes > 1).sum()),
-            "near_duplicate_clusters": int((near_sizes > 1).sum()),
-            "largest": int(cluster_sizes.max(initial=0)),
-            "too_short_for_shingles": int((corpus.sizes == 0).sum()),
-            "pairs_compared": work["compared"],
-        },
-    )
+    return labels, done
 
 
-def _first_of(labels: Int64, order: Int64) -> Int64:
-    """For each document, the first one in `order` that has its label."""
-    _, first, inverse = np.unique(labels[order], return_index=True, return_inverse=True)
-    out = np.empty(len(labels), np.int64)
-    out[order] = order[first[inverse]]
+def _similarity(
+    corpus: Corpus, via: Int64, kept: Int64, removed: Int64, reason: npt.NDArray[np.int8], work: Path
+) -> npt.NDArray[np.float64]:
+    """Exact Jaccard similarity of each removed document to the one that is kept; 1 for equal texts, however short."""
+    one = np.where(reason == EXACT, via, removed)  # equal texts have equal sets: fewer of them to fetch
+    same = corpus.digests[one] == corpus.digests[kept]
+    out = np.ones(len(removed))
+    pairs = np.stack([one[~same], kept[~same]], axis=1)
+    if len(pairs):
+        everything, starts = corpus.gather(np.unique(pairs), work / "removed.u64")
+        out[~same] = lsh.similarities(everything, starts, corpus.sizes, pairs)
     return out
 
 
-def write_verdicts(corpus: Corpus, found: Found, folder: Path) -> None:
-    """For each shard, `<name>.parquet` with the rows to remove, in order, and why."""
+def write_verdicts(corpus: Corpus, found: Found, shards: list[str], folder: Path) -> None:
+    """For each of `shards`, `<name>.parquet` with the rows to remove, in order, and why."""
     shard = corpus.shard[found.removed]
-    for number, name in enumerate(corpus.names):
-        here = np.flatnonzero(shard == number)
+    borders = np.searchsorted(shard, np.arange(len(shards) + 1))
+    reasons = dict(zip(found.removed.tolist(), found.reason.tolist(), strict=True))
+    for number, name in enumerate(shards):
+        here = range(borders[number], borders[number + 1])
         rows = [
             {
                 "row": corpus.row[found.removed[k]],
-                "reason": "exact_duplicate" if found.exact[k] else "near_duplicate",
-                "detail": None
-                if not found.exact[k] or found.equal_to[k] == found.kept[k]
-                else f"same text as {corpus.ids[found.equal_to[k]].decode()}, a near-duplicate",
+                "reason": REASONS[found.reason[k]],
+                "detail": found.details.get(int(found.removed[k]))
+                if found.via[k] == found.kept[k]
+                else f"{FOLLOWS[found.reason[k]].format(corpus.ids[found.via[k]].decode())}, "
+                f"{WENT[reasons[int(found.via[k])]]}",
                 "kept_id": corpus.ids[found.kept[k]].decode(),
                 "similarity": found.similarity[k],
             }
             for k in here
         ]
-        write_shard(pa.Table.from_pylist(rows, schema=VERDICT), folder / f"{name}.parquet")
+        table = pa.Table.from_pylist(rows, schema=VERDICT)
+        pq.write_table(table, folder / f"{name}.parquet", compression="none", write_statistics=False)
 
 
-def description(ngram: int, bands: int, rows: int, seed: int) -> dict[str, Any]:
+def description(recipe: Recipe) -> dict[str, Any]:
     """Everything that two signatures must have in common to be comparable."""
-    return {
-        "scheme": shingles.SCHEME,
-        "permutations": bands * rows,
-        "seed": seed,
-        "bands": bands,
-        "rows": rows,
+    common = {
+        "bands": recipe.bands,
         "normaliser": NORMALISER,
         "shingler": shingles.SHINGLER,
-        "words_per_shingle": ngram,
+        "words_per_shingle": recipe.ngram,
         "word_hash": shingles.WORD_HASH,
         "shingle_hash": shingles.SHINGLE_HASH,
-        "minhash_input": "the lower 32 bits of the shingle hash",
         "unicode": unicodedata.unidata_version,
+    }
+    if recipe.method == "simhash":
+        return {**common, "scheme": "simhash", "bits_per_band": recipe.simhash_bits, "stretched_by": "SplitMix64"}
+    return {
+        **common,
+        "scheme": shingles.SCHEME,
+        "permutations": recipe.bands * recipe.rows,
+        "seed": recipe.seed,
+        "rows": recipe.rows,
+        "minhash_input": "the lower 32 bits of the shingle hash",
     }

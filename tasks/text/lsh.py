@@ -4,7 +4,7 @@ Leskovec, Rajaraman, Ullman, "Mining of Massive Datasets", section 3.4: with `ba
 similarity s becomes a candidate with probability 1 - (1 - s^rows)^bands.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,8 @@ Float64 = npt.NDArray[np.float64]
 FAN = 64
 """Comparisons a document makes in one bucket: all that is in a bucket of this size; in a larger one the first document
 of each cluster that the bucket holds, so that thousands of near-copies cost thousands of comparisons, not millions."""
+SORTED_AT_ONCE = 1 << 26
+"""Documents whose keys are sorted at a time; of a larger corpus, one range of keys after the other."""
 
 
 def candidate_probability(similarity: float, bands: int, rows: int) -> float:
@@ -59,6 +61,51 @@ def _similarities(shingles: UInt64, starts: Int64, sizes: Int64, pairs: Int64) -
 
 
 @jit
+def _containments(shingles: UInt64, starts: Int64, sizes: Int64, pairs: Int64) -> Float64:
+    out = np.empty(len(pairs), np.float64)
+    for k in range(len(pairs)):
+        at, at_end = starts[pairs[k, 0]], starts[pairs[k, 0]] + sizes[pairs[k, 0]]
+        to, to_end = starts[pairs[k, 1]], starts[pairs[k, 1]] + sizes[pairs[k, 1]]
+        shared = 0
+        while at < at_end and to < to_end:
+            if shingles[at] == shingles[to]:
+                shared += 1
+                at += 1
+                to += 1
+            elif shingles[at] < shingles[to]:
+                at += 1
+            else:
+                to += 1
+        out[k] = shared / max(1, sizes[pairs[k, 0]])
+    return out
+
+
+@jit
+def _simhash(shingles: UInt64, offsets: Int64, bands: int, bits: int, out: UInt32) -> None:
+    votes = np.empty(bands * bits, np.int64)
+    for doc in range(len(offsets) - 1):
+        votes[:] = 0
+        for at in range(offsets[doc], offsets[doc + 1]):
+            x = shingles[at]
+            left, word = 0, np.uint64(0)
+            for k in range(bands * bits):
+                if left == 0:  # SplitMix64 gives the next 64 bits
+                    x += np.uint64(0x9E3779B97F4A7C15)
+                    word = (x ^ x >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+                    word = (word ^ word >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+                    word ^= word >> np.uint64(31)
+                    left = 64
+                votes[k] += np.int64(word & np.uint64(1)) * 2 - 1
+                word >>= np.uint64(1)
+                left -= 1
+        for band in range(bands):
+            value = np.uint32(0)
+            for k in range(band * bits, (band + 1) * bits):
+                value = np.uint32(value << np.uint32(1)) | np.uint32(votes[k] > 0)
+            out[doc, band] = value
+
+
+@jit
 def _root(parents: Int64, i: int) -> int:
     while parents[i] != i:
         parents[i] = parents[parents[i]]
@@ -76,12 +123,10 @@ def _join_buckets(
     threshold: float,
     fan: int,
     parents: Int64,
-    edges: Int64,
-    found: int,
-) -> tuple[int, int, int]:
-    """Compare within the buckets of one band; write the pairs that join two clusters to `edges` from `found` on.
+) -> tuple[int, int]:
+    """Compare within the buckets of one band; pairs at or above the threshold join two trees of `parents` (union-find).
 
-    Returns the number of edges, of comparisons, and of documents that had more clusters to compare with than `fan`.
+    Returns the number of comparisons, and of documents that had more clusters to compare with than `fan`.
     """
     compared = capped = 0
     leaders = np.empty(fan, np.int64)
@@ -104,8 +149,6 @@ def _join_buckets(
                     continue
                 compared += 1
                 if _jaccard(shingles, starts, sizes, i, j) >= threshold:
-                    edges[found, 0], edges[found, 1] = min(i, j), max(i, j)
-                    found += 1
                     parents[_root(parents, i)] = _root(parents, j)
                     known = True
             if end - start <= fan or (not known and count < fan):
@@ -114,7 +157,62 @@ def _join_buckets(
             elif not known:
                 capped += 1
         start = end
-    return found, compared, capped
+    return compared, capped
+
+
+@jit
+def _flatten(parents: Int64) -> None:
+    for i in range(len(parents)):
+        parents[i] = _root(parents, i)
+
+
+def simhash(shingles: UInt64, offsets: Int64, bands: int, bits: int) -> UInt32:
+    """SimHash (Charikar 2002) of the shingle sets: `bands` times `bits` sign bits, uint32 [documents, bands].
+
+    Each bit is the majority, over the shingles, of a bit of the shingle's hash (stretched by SplitMix64).
+    """
+    out = np.zeros((len(offsets) - 1, bands), np.uint32)
+    _simhash(shingles, offsets, bands, bits, out)
+    return out
+
+
+def simhash_probability(similarity: float, bands: int, bits: int) -> float:
+    """Chance that two equally large sets of this Jaccard similarity agree in all bits of at least one band.
+
+    A bit differs with probability angle / pi, and the cosine of the angle is 2s / (1 + s) (Charikar 2002).
+    """
+    differs = float(np.arccos(min(1.0, 2 * similarity / (1 + similarity))) / np.pi)
+    return float(1 - (1 - (1 - differs) ** bits) ** bands)
+
+
+def buckets(keys: UInt64, documents: Int64) -> Iterator[Int64]:
+    """`documents` in the order of their `keys`, uint64 [all documents], in parts that share no key, ascending.
+
+    A part is sorted at a time, so that what is held beside the keys is bounded by SORTED_AT_ONCE, not by the corpus.
+    """
+    parts = max(1, -(-len(documents) // SORTED_AT_ONCE))
+    own = keys[documents]
+    if parts == 1:
+        yield documents[np.argsort(own, kind="stable")]
+        return
+    width = 2**64 // parts + 1
+    for part in range(parts):
+        within = own >= np.uint64(part * width)
+        if part < parts - 1:
+            within &= own < np.uint64((part + 1) * width)
+        chosen = np.flatnonzero(within)
+        yield documents[chosen[np.argsort(own[chosen], kind="stable")]]
+
+
+def candidates(bands: Iterable[UInt64], documents: Int64) -> Int64:
+    """Those of `documents` that share a key with another in at least one band, in the order given."""
+    shared = np.zeros(int(documents.max(initial=-1)) + 1, np.bool_)
+    for keys in bands:
+        for order in buckets(keys, documents):
+            equal = keys[order[1:]] == keys[order[:-1]]
+            shared[order[1:][equal]] = True
+            shared[order[:-1][equal]] = True
+    return documents[shared[documents]]
 
 
 def clusters(
@@ -124,31 +222,30 @@ def clusters(
 
     Document i's shingles are the sorted `shingles[starts[i]:starts[i] + sizes[i]]`; `bands` yields uint64 [documents]
     keys. The documents must come in an order of their own (sorted by id, say): then nothing depends on the order in
-    which they were read. Documents without shingles stay alone. Returns labels, int64 [documents], and counts of
-    the work: `compared` pairs, and `capped`, documents that FAN kept from some comparison.
+    which they were read. Documents without shingles, or with a start of -1, stay alone. Returns labels, int64
+    [documents], each a member of its component, and counts of the work: `compared` pairs, and `capped`, documents that
+    FAN kept from some comparison.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     documents = len(starts)
-    with_shingles = np.flatnonzero(sizes)
+    with_shingles = np.flatnonzero(sizes * (starts >= 0))
     parents = np.arange(documents, dtype=np.int64)
-    edges = np.zeros((max(documents, 1), 2), np.int64)
-    found, work = 0, {"compared": 0, "capped": 0}
+    work = {"compared": 0, "capped": 0}
     for keys in bands:
-        order = with_shingles[np.argsort(keys[with_shingles], kind="stable")]
-        found, compared, capped = _join_buckets(
-            keys, order, shingles, starts, sizes, threshold, FAN, parents, edges, found
-        )
-        work["compared"] += compared
-        work["capped"] += capped
-    i, j = edges[:found].T
-    graph = coo_array((np.ones(found, np.int8), (i, j)), shape=(documents, documents))
-    labels: Int64 = connected_components(graph, directed=False)[1].astype(np.int64)
-    return labels, work
+        for order in buckets(keys, with_shingles):
+            compared, capped = _join_buckets(keys, order, shingles, starts, sizes, threshold, FAN, parents)
+            work["compared"] += compared
+            work["capped"] += capped
+    _flatten(parents)
+    return parents, work
 
 
 def similarities(shingles: UInt64, starts: Int64, sizes: Int64, pairs: Int64) -> Float64:
     """Exact Jaccard similarities, float64 [pairs], of the shingle sets of `pairs`, int64 [pairs, 2]."""
     measured: Float64 = _similarities(shingles, starts, sizes, pairs)
+    return measured
+
+
+def containments(shingles: UInt64, starts: Int64, sizes: Int64, pairs: Int64) -> Float64:
+    """Share of the first one's shingles that the second has, exactly, float64 [pairs], for `pairs`, int64 [pairs, 2]."""
+    measured: Float64 = _containments(shingles, starts, sizes, pairs)
     return measured

@@ -1,0 +1,112 @@
+"""The documents of `benchmarks.curation`: docstrings of the installed packages, and planted pairs of known similarity."""
+
+import ast
+import json
+import random
+import sysconfig
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from tasks.text.documents import read_shard, write_documents, write_shard
+
+PAIRS = 2000
+"""Planted pairs: some above and some below the threshold."""
+THRESHOLD = 0.8
+COPIES = 6
+"""Of the documents, where start-up is not to weigh."""
+
+
+def make(folder: Path, megabytes: int) -> Path:
+    """Write documents/ (Parquet), documents.jsonl (the texts folded: lower case, single spaces) and truth.json.
+
+    What is there already is kept. Returns the folder.
+    """
+    done = folder / "truth.json"
+    if done.exists() and json.loads(done.read_text())["megabytes"] == megabytes:
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    rows, truth = [], {}
+    size = 0
+    for name, text in _docstrings(Path(sysconfig.get_path("purelib"))):
+        rows.append({"id": name, "text": text, "source": "docstrings"})
+        size += len(text.encode())
+        if size >= megabytes * 1e6:
+            break
+    with (folder / "documents.jsonl").open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps({"text": " ".join(row["text"].lower().split())}) + "\n")
+    for pair, (one, two, similar) in enumerate(_pairs(random.Random(0))):
+        truth[f"planted{pair:04d}"] = similar
+        rows += [
+            {"id": f"planted{pair:04d}{end}", "text": t, "source": "planted"} for end, t in (("a", one), ("b", two))
+        ]
+    random.Random(1).shuffle(rows)
+    write_documents(iter(rows), folder / "documents")
+    done.write_text(json.dumps({"megabytes": megabytes, "pairs": truth}))
+    return folder
+
+
+def enlarge(folder: Path) -> Path:
+    """FOLDER/large with documents/ of COPIES times the text: the letters are shifted, so that no two copies are alike."""
+    from string import ascii_lowercase as low
+    from string import ascii_uppercase as up
+
+    large, source = folder / "large", sorted((folder / "documents").glob("*.parquet"))
+    if len(list((large / "documents").glob("*.parquet"))) == COPIES * len(source):
+        return large
+    for path in source:
+        table = read_shard(path)
+        for copy in range(COPIES):
+            shifted = str.maketrans(low + up, low[copy:] + low[:copy] + up[copy:] + up[:copy])
+            texts = pa.array([text.translate(shifted) for text in table.column("text").to_pylist()])
+            ids = pa.array([f"{copy}-{name}" for name in table.column("id").to_pylist()])
+            one = table.set_column(table.column_names.index("text"), "text", texts)
+            one = one.set_column(table.column_names.index("id"), "id", ids)
+            write_shard(one, large / "documents" / f"{copy}-{path.name}")
+    return large
+
+
+def _docstrings(root: Path) -> Iterator[tuple[str, str]]:
+    """Each module's docstrings as one document, where they are a page of text or more."""
+    for path in sorted(root.rglob("*.py")):
+        source = path.read_bytes()
+        if b'"""' not in source:
+            continue
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                tree = ast.parse(source)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            continue
+        kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+        parts = [ast.get_docstring(node) or "" for node in ast.walk(tree) if isinstance(node, kinds)]
+        text = "\n\n".join(part for part in parts if part)
+        text = text.encode("utf-8", "replace").decode()
+        if len(text) >= 500:
+            yield str(path.relative_to(root)), text
+
+
+def _pairs(rng: random.Random) -> Iterator[tuple[str, str, bool]]:
+    """Pairs of texts and whether the Jaccard similarity of their word 5-grams is THRESHOLD or more."""
+    made = 0
+    while made < PAIRS:
+        base = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(2, 9))) for _ in range(300)]
+        copy = list(base)
+        for at in rng.sample(range(len(copy)), k=int(len(copy) * rng.choice([0.005, 0.01, 0.02, 0.03, 0.06, 0.2]))):
+            copy[at] = f"changed{at}"
+        sets = [{tuple(words[i : i + 5]) for i in range(len(words) - 4)} for words in (base, copy)]
+        yield " ".join(base), " ".join(copy), len(sets[0] & sets[1]) / len(sets[0] | sets[1]) >= THRESHOLD
+        made += 1
+
+
+def recall_and_precision(folder: Path, kept: list[str]) -> dict[str, Any]:
+    """Of the planted pairs at or above the threshold, how many lost a document; of those that lost one, how many are."""
+    truth = json.loads((folder / "truth.json").read_text())["pairs"]
+    left = set(kept)
+    found = {pair for pair in truth if not {f"{pair}a", f"{pair}b"} <= left}
+    right = sum(truth[pair] for pair in found)
+    return {"recall": right / sum(truth.values()), "precision": right / max(1, len(found))}

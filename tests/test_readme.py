@@ -39,8 +39,8 @@ def test_the_drawing_is_the_graph() -> None:
 
 
 def test_its_commands_and_files_exist() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"(?:`|^)make ([a-z]+)", README, re.MULTILINE)) <= targets
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?:`|^)make ([a-z-]+)", README, re.MULTILINE)) <= targets
     for module in re.findall(r"python -m ((?:flows|tasks)\.[a-z_.]+)", README):
         assert (ROOT / f"{module.replace('.', '/')}.py").exists() or module == "tasks.shout"
     listed = re.search(r"## Files\n\n```\n(.*?)```", README, re.DOTALL)

@@ -3,6 +3,6 @@
 import os
 
 # Read by GNU OpenMP when torch is loaded, so set before anything else is imported. By default a thread that waits for
-# the others spins for milliseconds; on a machine that has other work to do too, all then wait for each other: with
-# short spins training ran six times as fast beside other work.
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+# the others spins for milliseconds, and beside other work all of them then wait for each other: two trainings side by
+# side ran six times as fast with short spins, and one alone 3% slower (LOG.md).
+os.environ.setdefault("GOMP_SPINCOUNT", "5000")

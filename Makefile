@@ -28,13 +28,13 @@ run: install ## bring the whole pipeline up to date: crawl to evaluated, quantiz
 	@python -m flows.pipeline
 
 test: install ## every test, the whole pipeline on small data included
-	python -m pytest
+	python -m pytest -n 2 --dist loadfile
 
 check: install ## lint, types and the fast tests
 	ruff check .
 	ruff format --check .
 	mypy
-	python -m pytest -m "not slow"
+	python -m pytest -n 2 --dist loadfile -m "not slow"
 
 ui: install ## Prefect and MLflow in the browser
 	@python -m flows.ui

@@ -12,8 +12,7 @@ from pathlib import Path
 def main() -> None:
     """Install, then print the pins, one a line."""
     project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
-    groups = [project["project"]["dependencies"], *project["project"]["optional-dependencies"].values()]
-    wanted = [package for group in [*groups, project["dependency-groups"]["dev"]] for package in group]
+    wanted = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
     pip = [sys.executable, "-m", "pip"]
     subprocess.run([*pip, "install", "--progress-bar", "off", *wanted], check=True, stdout=sys.stderr)
     subprocess.run([*pip, "check"], check=True, stdout=sys.stderr)

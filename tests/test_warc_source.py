@@ -7,6 +7,7 @@ import io
 import json
 import random
 import re
+import sys
 import zlib
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -409,7 +410,10 @@ def test_limits_globs_and_lists(tmp_path: Path) -> None:
         (["nosuch://x/y.warc.gz"], b"", "nosuch"),
     ],
 )
-def test_archives_that_yield_nothing_say_why(tmp_path: Path, paths: list[str], content: bytes, message: str) -> None:
+def test_archives_that_yield_nothing_say_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, paths: list[str], content: bytes, message: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)  # as where it is not installed
     with pytest.raises(UserError, match=re.escape(message)):
         read(tmp_path, content, paths=paths)
 

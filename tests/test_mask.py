@@ -77,6 +77,13 @@ def test_what_is_not_personal_stays(text: str) -> None:
 PARTS = [*PERSONAL, *UNTOUCHED, *"@.:+-( )\n19a", "555", "+1", "::", "1.2.", "0000 ", "XX00", "REDACTED", "sk-", "eyJ"]
 
 
+def test_two_keys_in_a_row_are_two() -> None:
+    key = next(text for text, _ in labelled() if text.startswith("-----BEGIN RSA"))
+    once, counts = mask(key + key, ALL)
+    assert counts["secret"] == 2
+    assert mask(once, ALL)[0] == once
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.sampled_from([*PARTS, *(text for text, _ in labelled())]), max_size=10), st.permutations(ALL))
 def test_masking_twice_is_masking_once_in_any_order(parts: list[str], order: list[str]) -> None:

@@ -9,6 +9,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -239,14 +240,14 @@ def test_pydoc_and_its_server_ends(tmp_path: Path) -> None:
 
 
 def _processes() -> set[int]:
+    """Crawlers and documentation servers below this process, and those whose parent is gone."""
+    ours = {process.pid for process in psutil.Process().children(recursive=True)}
     found = set()
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if b"pydoc" in words or b"tasks.web.crawl" in words:
-            found.add(int(path.parent.name))
+    for process in psutil.process_iter(["pid", "ppid", "cmdline"]):
+        words = process.info["cmdline"] or []
+        mine = process.info["pid"] in ours or process.info["ppid"] == 1
+        if mine and ("pydoc" in words or "tasks.web.crawl" in words):
+            found.add(process.info["pid"])
     return found
 
 

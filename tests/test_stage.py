@@ -165,10 +165,11 @@ def test_a_stage_ends_with_the_dvc_that_runs_it(toy: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_sweep_leaves_running_pipelines_alone(toy: Path) -> None:
+def test_a_sweep_leaves_running_pipelines_alone(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Under `dvc repro` each stage is a process of its own, so the one that created the parent run is gone in the next."""
     from tasks.core.store import Store
 
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{toy / '.textmill/mlflow.db'}")  # mlflow sets it for good
     set_params(toy, "join", sleep_s=15)
     process = subprocess.Popen(
         [sys.executable, "-m", "dvc", "repro"], cwd=toy, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

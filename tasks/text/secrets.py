@@ -52,7 +52,10 @@ def _token(prefix: str, rest: str, trigger: str, replace: Callable[[re.Match[str
 SECRETS: list[Secret] = [
     (
         "PRIVATE KEY-----",
-        re.compile(r"-----BEGIN ((?:[A-Z0-9]+ )?PRIVATE KEY)-----[\s\\nrA-Za-z0-9+/=:,.-]{64,20000}?-----END \1-----"),
+        re.compile(  # no five dashes inside: two keys in a row are two
+            r"-----BEGIN ((?:[A-Z0-9]+ )?PRIVATE KEY)-----"
+            r"(?:[\s\\nrA-Za-z0-9+/=:,.]|-(?!----)){64,20000}?-----END \1-----"
+        ),
         _private_key,
     ),
     *(_token(prefix, "[A-Z2-7]{16}", prefix) for prefix in ("AKIA", "ASIA")),

@@ -6,6 +6,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from flows.workspace import mend_locks
 from tasks.core import graph
 from tasks.core.errors import UserError
 from tasks.core.params import load_params
@@ -100,6 +101,7 @@ def outdated(root: Path, stages: list[str]) -> set[str]:
     """
     from dvc.lock import LockError
 
+    mend_locks(root)
     with graph.open_repo(root) as repo:
         try:
             status = repo.status()

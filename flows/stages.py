@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+from flows.workspace import mend_locks
 from tasks.core.errors import EXIT_INTERRUPTED
 
 Outcome = Literal["Cached", "Restored", "Completed"]
@@ -108,6 +109,7 @@ def reproduce(
         StageStopped: `stop` was set.
         StageTimedOut: it took longer than `timeout_s`.
     """
+    mend_locks(root)
     # Without --wait-for-lock stages that start together fail on DVC's lock (dvc #10465).
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage]
     process = supervised(command + (["--force"] if force else []), root, stage_environment(environment or {}))

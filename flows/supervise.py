@@ -2,16 +2,19 @@
 
 It leads a session of its own and, on Linux, adopts orphans (a child subreaper), so that every descendant stays
 in reach, also one in a session of its own. When its standard input closes (its parent ended, by SIGKILL too)
-or SIGTERM arrives, it ends the whole tree: SIGTERM, a grace, SIGKILL. Elsewhere than on Linux a descendant that
-left the process tree is not found.
+or SIGTERM arrives, it ends the whole tree: SIGTERM, a grace, SIGKILL; the command itself last, since DVC, ended
+while it writes its locks, leaves broken ones. Elsewhere than on Linux a descendant that left the process tree is
+not found.
 """
 
+import contextlib
 import ctypes
 import os
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType
 
 import psutil
@@ -22,49 +25,78 @@ PR_SET_CHILD_SUBREAPER = 36
 EXIT_STOPPED = 143
 
 
-def end_tree(grace_s: float) -> None:
-    """End every descendant of this process, youngest first; children born meanwhile too."""
-    while descendants := psutil.Process().children(recursive=True):
+COMMAND_GRACE_S = 3.0
+"""Seconds in which the command may end of itself once what it waited for has ended."""
+
+
+def end_all(find: Callable[[], list[psutil.Process]], grace_s: float) -> bool:
+    """End the processes that `find` lists, youngest first; those born meanwhile too. Whether there were any."""
+    found = False
+    while processes := find():
+        found = True
         for wanted, patience in ((signal.SIGTERM, grace_s), (signal.SIGKILL, 2.0)):
-            for process in reversed(descendants):
+            for process in reversed(processes):
                 try:
                     process.send_signal(wanted)
                 except psutil.Error:  # already gone
                     continue
-            _, descendants = psutil.wait_procs(descendants, timeout=patience)
-            if not descendants:
+            _, processes = psutil.wait_procs(processes, timeout=patience)
+            if not processes:
                 break
+    return found
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    """The living processes below `pid`, parents before their children; none where it has ended."""
+    try:
+        return [process for process in psutil.Process(pid).children(recursive=True) if _lives(process)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE  # ended, and its parent has not asked for its exit code
+    except psutil.NoSuchProcess:
+        return False
+
+
+def end_tree(command: subprocess.Popen[bytes], grace_s: float) -> None:
+    """End what `command` started, then itself, then what left its tree."""
+    if end_all(lambda: descendants(command.pid), grace_s):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            command.wait(COMMAND_GRACE_S)
+    end_all(lambda: descendants(os.getpid()), grace_s)
 
 
 def main(arguments: list[str]) -> int:
     """Run the command after `--`; its exit code, or 143 when it was stopped."""
-    command = arguments[arguments.index("--") + 1 :]
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     stopping = threading.Event()
 
-    def stop() -> None:
-        stopping.set()
-        end_tree(GRACE_S)
-        os._exit(EXIT_STOPPED)
-
     def on_signal(_: int, __: FrameType | None) -> None:
-        if not stopping.is_set():
-            threading.Thread(target=stop).start()
+        stopping.set()
 
     def watch_parent() -> None:
         while os.read(0, 4096):
             pass
-        stop()
+        stopping.set()
+
+    def stop() -> None:
+        stopping.wait()
+        end_tree(process, GRACE_S)
+        os._exit(EXIT_STOPPED)
 
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the flow's to handle
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-    threading.Thread(target=watch_parent, daemon=True).start()
+    process = subprocess.Popen(arguments[arguments.index("--") + 1 :], stdin=subprocess.DEVNULL)
+    for action in (watch_parent, stop):
+        threading.Thread(target=action, daemon=True).start()
     code = process.wait()
     if stopping.is_set():
         threading.Event().wait()  # stop() ends this process
-    end_tree(1.0)
+    end_all(lambda: descendants(os.getpid()), 1.0)
     return code if code >= 0 else 128 - code
 
 

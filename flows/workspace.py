@@ -65,6 +65,26 @@ def _held_by(holder: Path) -> str:
     )
 
 
+def mend_locks(root: Path) -> None:
+    """Remove DVC's list of read and written paths where a DVC that was killed left half of it.
+
+    DVC writes it in place and then refuses to start: "RWLock-file ... is corrupted". What it held ended with its writer.
+    """
+    from dvc.lock import Lock, LockError
+    from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK
+
+    folder = root / ".dvc" / "tmp"
+    if not (folder / RWLOCK_FILE).exists():
+        return
+    try:
+        with Lock(str(folder / RWLOCK_LOCK)):  # nobody is writing it now
+            json.loads((folder / RWLOCK_FILE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, LockError):
+        return  # another DVC has it: sound then
+    except ValueError:
+        (folder / RWLOCK_FILE).unlink(missing_ok=True)
+
+
 @contextmanager
 def stop_on_signal(stop: threading.Event) -> Iterator[None]:
     """While inside, SIGTERM and SIGINT set `stop` instead of ending the process. No effect outside the main thread."""

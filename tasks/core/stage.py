@@ -14,7 +14,7 @@ from typing import Any
 
 from tasks.core.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, Interrupted, UserError
 from tasks.core.paths import Inputs, Metrics, Outputs
-from tasks.core.processes import end_with_parent
+from tasks.core.processes import end_with_dvc
 
 Run = Callable[[Any, Inputs, Outputs], Metrics]
 log = logging.getLogger("textmill")
@@ -36,7 +36,7 @@ def stage_main(run: Run) -> None:
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signal_number, _interrupt)
     if "DVC_STAGE" in os.environ:  # `dvc` was killed: what it started must not write beside its successor
-        end_with_parent(signal.SIGTERM)
+        end_with_dvc(signal.SIGTERM)
     sys.exit(run_stage(Path.cwd(), stage, run))
 
 

@@ -11,6 +11,7 @@ import psutil
 from filelock import FileLock
 
 from tasks.core.paths import state_folder
+from tasks.core.processes import dvc_process
 
 EXPERIMENT = "textmill"
 PARENT_VARIABLE = "TEXTMILL_PARENT_RUN"
@@ -59,7 +60,7 @@ class Store:
         """The id of the parent run: the flow's, or the one that belongs to the `dvc` process this stage runs under."""
         if given := os.environ.get(PARENT_VARIABLE):
             return given
-        process = _dvc_process()
+        process = dvc_process() or psutil.Process()
         session = f"{socket.gethostname()}:{process.pid}:{process.create_time():.0f}"
         with FileLock(self.state / "mlflow.lock"):
             found = self.search(f"tags.`textmill.session` = '{session}'")
@@ -108,17 +109,6 @@ def _is_gone(tag: str) -> bool:
         return f"{psutil.Process(int(pid)).create_time():.0f}" != started
     except psutil.NoSuchProcess:
         return True
-
-
-def _dvc_process() -> psutil.Process:
-    this = psutil.Process()
-    for process in this.parents():
-        try:
-            if any(Path(part).name in ("dvc", "__main__.py") or part == "dvc" for part in process.cmdline()[:4]):
-                return process
-        except psutil.Error:
-            break
-    return this
 
 
 def flat_params(root: Path) -> dict[str, str]:

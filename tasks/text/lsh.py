@@ -35,7 +35,8 @@ def band_keys(signatures: UInt32, bands: int, rows: int) -> UInt64:
 
 
 @jit
-def _jaccard(shingles: UInt64, starts: Int64, sizes: Int64, i: int, j: int) -> float:
+def _shared(shingles: UInt64, starts: Int64, sizes: Int64, i: int, j: int) -> int:
+    """How many shingles two sets have in common."""
     at, at_end = starts[i], starts[i] + sizes[i]
     to, to_end = starts[j], starts[j] + sizes[j]
     shared = 0
@@ -48,6 +49,12 @@ def _jaccard(shingles: UInt64, starts: Int64, sizes: Int64, i: int, j: int) -> f
             at += 1
         else:
             to += 1
+    return shared
+
+
+@jit
+def _jaccard(shingles: UInt64, starts: Int64, sizes: Int64, i: int, j: int) -> float:
+    shared = _shared(shingles, starts, sizes, i, j)
     union = sizes[i] + sizes[j] - shared
     return shared / union if union else 0.0
 
@@ -64,18 +71,7 @@ def _similarities(shingles: UInt64, starts: Int64, sizes: Int64, pairs: Int64) -
 def _containments(shingles: UInt64, starts: Int64, sizes: Int64, pairs: Int64) -> Float64:
     out = np.empty(len(pairs), np.float64)
     for k in range(len(pairs)):
-        at, at_end = starts[pairs[k, 0]], starts[pairs[k, 0]] + sizes[pairs[k, 0]]
-        to, to_end = starts[pairs[k, 1]], starts[pairs[k, 1]] + sizes[pairs[k, 1]]
-        shared = 0
-        while at < at_end and to < to_end:
-            if shingles[at] == shingles[to]:
-                shared += 1
-                at += 1
-                to += 1
-            elif shingles[at] < shingles[to]:
-                at += 1
-            else:
-                to += 1
+        shared = _shared(shingles, starts, sizes, pairs[k, 0], pairs[k, 1])
         out[k] = shared / max(1, sizes[pairs[k, 0]])
     return out
 

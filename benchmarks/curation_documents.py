@@ -16,7 +16,7 @@ from tasks.text.documents import read_shard, write_documents, write_shard
 PAIRS = 2000
 """Planted pairs: some above and some below the threshold."""
 THRESHOLD = 0.8
-COPIES = 6
+COPIES = 24
 """Of the documents, where start-up is not to weigh."""
 
 

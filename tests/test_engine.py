@@ -5,14 +5,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 from conftest import ROOT
 
-from tasks.core.engine import map_shards
+from tasks.core.engine import kept_workers, map_shards
 from tasks.core.errors import UserError
 
 
@@ -73,6 +75,46 @@ def test_a_lost_worker_s_shard_is_tried_again(tmp_path: Path) -> None:
     for path in paths[1:]:
         path.touch()
     assert list(map_shards(die_once, paths, "numbers", 2)) == ["0", "1", "2", "3", "4"]
+
+
+def note_and_maybe_die(n: int, folder: Path) -> int:
+    """Shard 0 is slow and shard 15 kills; each try leaves a file."""
+    (folder / f"{n}-{time.monotonic_ns()}").touch()
+    if n == 15:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(2 if n == 0 else 0.02)
+    return n
+
+
+def test_a_killer_gets_two_tries_and_finished_shards_one(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the worker of 15 was killed, twice"):
+        list(map_shards(partial(note_and_maybe_die, folder=tmp_path), range(20), "numbers", 2))
+    tries = Counter(int(path.name.partition("-")[0]) for path in tmp_path.iterdir())
+    assert tries[15] == 2
+    assert all(tries[n] == 1 for n in range(1, 15))
+    assert all(tries[n] >= 1 for n in range(20))
+
+
+def test_an_idle_worker_may_be_lost() -> None:
+    with kept_workers():
+        for pid in set(map_shards(process_of, range(4), "processes", 2)):
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.5)
+        assert list(map_shards(square, range(7), "squares", 2)) == [n * n for n in range(7)]
+
+
+def test_kept_workers_serve_again() -> None:
+    with kept_workers():
+        first, again = (set(map_shards(process_of, range(4), "processes", 2)) for _ in range(2))
+        assert first == again
+        with pytest.raises(UserError, match="shard 3"):
+            list(map_shards(fail_on_three, range(6), "numbers", 2))
+        with pytest.raises(UserError, match="the worker of 2 was killed, twice"):
+            list(map_shards(die_on_two, range(5), "numbers", 2))
+        last = {psutil.Process(pid) for pid in map_shards(process_of, range(4), "processes", 2)}
+        assert len(last) == 2
+        assert not {process.pid for process in last} & first
+    assert not psutil.wait_procs(last, timeout=10)[1]
 
 
 @pytest.fixture(scope="module")

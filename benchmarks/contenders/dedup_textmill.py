@@ -9,6 +9,7 @@ from texts import clock, report
 
 STARTED = clock()
 
+from tasks.core.engine import kept_workers  # noqa: E402
 from tasks.core.execution import load_execution  # noqa: E402
 from tasks.core.paths import Inputs, Outputs  # noqa: E402
 from tasks.dedup import DedupParams, run  # noqa: E402
@@ -19,7 +20,8 @@ def main() -> None:
     source, out = Path(sys.argv[1]) / "documents", Path(sys.argv[3])
     shutil.rmtree(out, ignore_errors=True)
     (out / "work").mkdir(parents=True)
-    metrics = run(DedupParams(), Inputs({"documents": source}), Outputs(out, out / "work"))
+    with kept_workers():
+        metrics = run(DedupParams(), Inputs({"documents": source}), Outputs(out, out / "work"))
     size = sum(sizes["bytes_in"] for sizes in metrics["sources"].values())
     report(STARTED, size, kept=str(out / "kept.json"), workers=load_execution().worker_count())
     kept = read_documents(out / "documents", ["id"]).column("id").to_pylist()

@@ -7,8 +7,9 @@ whose worker is lost is tried once more; one that loses its worker twice is name
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from tasks.core.errors import UserError
@@ -73,37 +74,96 @@ def _in_processes(
         yield from map(function, shards)
         return
     at = 0
+    finished: dict[int, Future[Result]] = {}  # ahead of `at`, from pools that broke
     while at < len(shards):
-        pool, futures = _start(function, shards[at:], workers)
+        todo = [n for n in range(at, len(shards)) if n not in finished]
+        pool, started = _start(function, [shards[n] for n in todo], workers)
+        futures = dict(zip(todo, started, strict=False))  # fewer where the pool broke while it was filled
         try:
-            for future in futures:
-                yield future.result()
+            while at in finished or at in futures:
+                if at in finished:
+                    yield _outcome(finished.pop(at), shards[at])
+                else:
+                    yield futures[at].result()
                 at += 1
         except BrokenProcessPool:
-            # Whose worker died is not told: whatever was under way goes once more, each by itself.
-            suspects = at + workers + 1
-            for shard, future in zip(shards[at:suspects], futures[at - len(shards) :], strict=False):
-                whole = future.done() and not future.exception()
-                yield future.result() if whole else _alone(function, shard)
-                at += 1
-        finally:
+            # Whose worker died is not told: what was under way goes once more, each by itself.
+            broken = [n for n, future in futures.items() if isinstance(future.exception(), BrokenProcessPool)]
+            finished |= {n: future for n, future in futures.items() if n >= at and n not in broken}
+            finished |= {n: _alone(function, shards[n]) for n in broken[: workers + 1]}  # one waits at the pool's door
             _end(pool)
+        except BaseException:
+            _end(pool)
+            raise
+        else:
+            _put_back(pool, workers)
+
+
+def _outcome(future: Future[Result], shard: Shard) -> Result | WorkerLost:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return WorkerLost(shard)
+
+
+@contextmanager
+def kept_workers() -> Iterator[None]:
+    """While inside, the processes that served one `map_shards` serve the next as well: each takes a second to start."""
+    global _kept
+    _kept = {}
+    try:
+        yield
+    finally:
+        for pool in _kept.values():
+            _end(pool)
+        _kept = None
+
+
+_kept: dict[int, ProcessPoolExecutor] | None = None
+"""Idle pools by their number of workers; None outside of `kept_workers`."""
 
 
 def _start(
     function: Callable[[Shard], Result], shards: Sequence[Shard], workers: int
 ) -> tuple[ProcessPoolExecutor, list[Future[Result]]]:
+    """A pool at work on the shards; on the first of them alone where it broke before it had them all."""
+    pool = _kept.pop(workers, None) if _kept else None
+    if pool is not None:
+        if futures := _submit(pool, function, shards):
+            return pool, futures
+        _end(pool)  # a worker ended while it had nothing to do
+    pool = _pool(workers)
+    return pool, _submit(pool, function, shards)
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_die_with_parent)
-    return pool, [pool.submit(function, shard) for shard in shards]
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_die_with_parent)
 
 
-def _alone(function: Callable[[Shard], Result], shard: Shard) -> Result | WorkerLost:
-    pool, (future,) = _start(function, [shard], 1)
+def _submit(
+    pool: ProcessPoolExecutor, function: Callable[[Shard], Result], shards: Sequence[Shard]
+) -> list[Future[Result]]:
+    futures: list[Future[Result]] = []
+    with suppress(BrokenProcessPool):
+        futures.extend(pool.submit(function, shard) for shard in shards)
+    return futures
+
+
+def _put_back(pool: ProcessPoolExecutor, workers: int) -> None:
+    if _kept is None or workers in _kept:
+        _end(pool)
+    else:
+        _kept[workers] = pool
+
+
+def _alone(function: Callable[[Shard], Result], shard: Shard) -> Future[Result]:
+    """Work on a shard in a process of its own; returns when it is done."""
+    pool = _pool(1)
     try:
-        return future.result()
-    except BrokenProcessPool:
-        return WorkerLost(shard)
+        future = pool.submit(function, shard)
+        wait([future])
+        return future
     finally:
         _end(pool)
 

@@ -43,6 +43,7 @@ def stage_main(run: Run) -> None:
 def run_stage(root: Path, stage: str, run: Run) -> int:
     """Run `stage` of the project in `root`; returns the exit code."""
     from tasks.core import graph, paths
+    from tasks.core.engine import kept_workers
     from tasks.core.params import load_params
     from tasks.core.tracking import NOT_STARTED, NotStarted, StageRun
 
@@ -61,7 +62,8 @@ def run_stage(root: Path, stage: str, run: Run) -> int:
         outputs = Outputs(staging, paths.work_folder(root, stage, [params.model_dump(), data]))
         running.follow(staging / "curves.csv")
         started = time.monotonic()
-        metrics = run(params, Inputs(node.inputs, stage), outputs)
+        with kept_workers():
+            metrics = run(params, Inputs(node.inputs, stage), outputs)
         outputs.timings["seconds"] = time.monotonic() - started
         paths.publish(root, stage, outputs, metrics)
         running.finish(metrics, outputs.timings)

@@ -6,7 +6,7 @@ NFC depends on its neighbours (combining marks, Hangul parts), and bytes that ar
 
 import hashlib
 import unicodedata
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -29,24 +29,20 @@ def foldings() -> Int32:
     A character stands for itself in NFC whatever its neighbours if it is normalised, has combining class 0 and is
     no second half of a composition (Unicode Standard Annex 15, "Detecting normalization forms").
     """
-    seconds = set(range(0x1161, 0x1176)) | set(range(0x11A8, 0x11C3))  # Hangul vowels and final consonants
-    for code in range(LAST):  # no character beyond has a decomposition of two
-        if (parts := unicodedata.decomposition(chr(code))) and parts[0] != "<":
-            seconds.update(int(part, 16) for part in parts.split()[1:])
-    out = np.full(LAST, BY_PYTHON, np.int32)
-    for code in range(LAST):
-        character = chr(code)
-        folded = character.casefold()
-        if character.isspace():
-            out[code] = SPACE
-        elif (
-            len(folded) == 1
-            and not unicodedata.combining(folded)
-            and ord(folded) not in seconds
-            and not 0xD800 <= code < 0xE000
-            and unicodedata.is_normalized("NFC", folded)
-        ):
-            out[code] = ord(folded)
+    characters = list(map(chr, range(LAST)))
+    seconds = [*range(0x1161, 0x1176), *range(0x11A8, 0x11C3)]  # Hangul vowels and final consonants
+    for parts in map(unicodedata.decomposition, characters):  # no character beyond has a decomposition of two
+        if parts and parts[0] != "<":
+            seconds += [int(part, 16) for part in parts.split()[1:]]
+    by_itself = np.fromiter(map(partial(unicodedata.is_normalized, "NFC"), characters), np.bool_, LAST)
+    by_itself &= np.fromiter(map(unicodedata.combining, characters), np.int64, LAST) == 0
+    by_itself[[code for code in seconds if code < LAST]] = False
+    by_itself[0xD800:0xE000] = False
+    folded = [ord(each) if len(each) == 1 else 0xD800 for each in map(str.casefold, characters)]
+    out = np.array(folded, np.int32)
+    out[~by_itself[out]] = BY_PYTHON
+    out[0xD800:0xE000] = BY_PYTHON
+    out[np.fromiter(map(str.isspace, characters), np.bool_, LAST)] = SPACE
     return out
 
 

@@ -83,7 +83,7 @@ def read_documents(folder: Path, columns: Sequence[str] | None = None) -> pa.Tab
 def write_shard(table: pa.Table, path: Path) -> None:
     """Write one shard; the same table gives the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, path, compression="zstd", compression_level=3)
+    pq.write_table(table, path, compression="zstd", compression_level=1)  # 3: 1.7 times as long, for 7% less
 
 
 class DocumentWriter:

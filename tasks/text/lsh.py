@@ -5,6 +5,7 @@ similarity s becomes a candidate with probability 1 - (1 - s^rows)^bands.
 """
 
 from collections.abc import Iterable, Iterator
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -181,15 +182,17 @@ def simhash_probability(similarity: float, bands: int, bits: int) -> float:
     return float(1 - (1 - (1 - differs) ** bits) ** bands)
 
 
-def buckets(keys: UInt64, documents: Int64) -> Iterator[Int64]:
+def buckets(keys: UInt64, documents: Int64, stable: bool = True) -> Iterator[Int64]:
     """`documents` in the order of their `keys`, uint64 [all documents], in parts that share no key, ascending.
 
-    A part is sorted at a time, so that what is held beside the keys is bounded by SORTED_AT_ONCE, not by the corpus.
+    Those of one key stay in their order if `stable`; where that does not matter sorting is several times as fast. A part
+    is sorted at a time, so that what is held beside the keys is bounded by SORTED_AT_ONCE, not by the corpus.
     """
     parts = max(1, -(-len(documents) // SORTED_AT_ONCE))
+    kind: Literal["stable", "quicksort"] = "stable" if stable else "quicksort"
     own = keys[documents]
     if parts == 1:
-        yield documents[np.argsort(own, kind="stable")]
+        yield documents[np.argsort(own, kind=kind)]
         return
     width = 2**64 // parts + 1
     for part in range(parts):
@@ -197,14 +200,14 @@ def buckets(keys: UInt64, documents: Int64) -> Iterator[Int64]:
         if part < parts - 1:
             within &= own < np.uint64((part + 1) * width)
         chosen = np.flatnonzero(within)
-        yield documents[chosen[np.argsort(own[chosen], kind="stable")]]
+        yield documents[chosen[np.argsort(own[chosen], kind=kind)]]
 
 
 def candidates(bands: Iterable[UInt64], documents: Int64) -> Int64:
     """Those of `documents` that share a key with another in at least one band, in the order given."""
     shared = np.zeros(int(documents.max(initial=-1)) + 1, np.bool_)
     for keys in bands:
-        for order in buckets(keys, documents):
+        for order in buckets(keys, documents, stable=False):
             equal = keys[order[1:]] == keys[order[:-1]]
             shared[order[1:][equal]] = True
             shared[order[:-1][equal]] = True

@@ -49,11 +49,11 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
 @cache
 def character_classes() -> UInt8:
     """uint8 [LAST_CODE_POINT]: what a code point is in a text: a separator, part of a word, or a word by itself."""
-    classes = np.zeros(LAST_CODE_POINT, np.uint8)
-    for code in range(LAST_CODE_POINT):
-        character = chr(code)
-        if character.isalnum() or character == "_" or unicodedata.category(character)[0] == "M":
-            classes[code] = IN_WORD
+    characters = list(map(chr, range(LAST_CODE_POINT)))
+    in_word = np.fromiter(map(str.isalnum, characters), np.bool_, LAST_CODE_POINT)
+    in_word |= np.array(list(map(unicodedata.category, characters))).astype("U1") == "M"
+    in_word[ord("_")] = True
+    classes = np.where(in_word, IN_WORD, SEPARATOR)
     for first, end in SPACELESS:
         block = classes[first:end]
         block[block == IN_WORD] = WORD

@@ -112,11 +112,11 @@ def run(params: CleanParams, inputs: Inputs, outputs: Outputs) -> Metrics:
 
 
 def find_shards(scrape: Path) -> list[Shard]:
-    """The files to clean, by name; each output is named as its input, a web page's with `web-<source>-` before it."""
+    """The files to clean, by name; each output is named as its input, a web page's with `web.<source>.` before it."""
     about = scrape / "sources.json"
     sources: dict[str, Any] = json.loads(about.read_text("utf-8")) if about.exists() else {}
     shards = [
-        Shard(path, source, known.get("licence"), f"web-{source}-{stem}", known.get("robots"))
+        Shard(path, source, known.get("licence"), f"web.{source}.{stem}", known.get("robots"))
         for path in sorted(scrape.glob("web/*/*.warc.gz"))
         if (stem := path.name.removesuffix(".warc.gz")) and (source := path.parent.name)
         for known in (sources.get(source, {}),)
@@ -126,7 +126,7 @@ def find_shards(scrape: Path) -> list[Shard]:
         raise UserError(f"{scrape}: neither web/*/*.warc.gz nor documents/*.parquet here. Check scrape.sources.")
     if len({shard.name for shard in shards}) < len(shards):
         raise UserError(
-            f"{scrape}: a document shard has the name of a web source's. Rename the source in scrape.sources."
+            f"{scrape}: a document shard has the name that web pages get. Make it again: dvc repro --force scrape"
         )
     return shards
 

@@ -7,7 +7,6 @@ or in the crawl log with its outcome.
 import itertools
 import logging
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field, field_validator
@@ -15,11 +14,11 @@ from pydantic import Field, field_validator
 from tasks.core.params import StageParams
 from tasks.core.paths import Inputs, Metrics, Outputs, write_json
 from tasks.core.stage import stage_main
-from tasks.text import files, packages
-from tasks.text.documents import REMOVED_SCHEMA, write_documents
-from tasks.text.row_items import Columns, Item
-from tasks.web import archives
-from tasks.web.intake import Intake
+from tasks.text import packages
+from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, count_rows, write_documents
+from tasks.text.row_items import Columns
+from tasks.web import archives, local_files
+from tasks.web.intake import Counts, Intake
 from tasks.web.intake import metrics as intake_metrics
 from tasks.web.sources import (
     FilesSource,
@@ -50,9 +49,6 @@ class ScrapeParams(StageParams):
         repeated = [name for name, count in Counter(source.name for source in sources).items() if count > 1]
         if repeated:
             raise ValueError(f"every source needs a name of its own; {repeated[0]!r} stands there more than once")
-        names = {source.name for source in sources}
-        if alike := sorted(name for name in names if f"web-{name}" in names):
-            raise ValueError(f"web-{alike[0]} is what the files of {alike[0]} are called later; rename one of the two")
         return sources
 
 
@@ -66,18 +62,23 @@ def run(params: ScrapeParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     """
     metrics: dict[str, dict[str, Any]] = {}
     about: dict[str, dict[str, Any]] = {}
+    rows = {"documents": 0, "removed": 0}
     for source in params.sources:
         if isinstance(source, WebSource | PydocSource):
             licence = source.licence
             metrics[source.name] = _crawl(source, outputs)
         else:
-            licence, metrics[source.name] = _read(source, outputs)
+            licence, counts, more = _read(source, outputs)
+            metrics[source.name] = {**intake_metrics(source.name, counts), **more}
+            for folder in rows:
+                rows[folder] += sum(getattr(part, folder) for part in counts)
         about[source.name] = {"kind": source.kind, "licence": licence, "robots": _robots(source)}
         log.info("scrape: %s: %s", source.name, metrics[source.name])
-    for folder in ("documents", "removed"):
+    for folder, counted in rows.items():
         if not (outputs / folder).exists():
-            schema = {"schema": REMOVED_SCHEMA} if folder == "removed" else {}
-            write_documents([], outputs / folder, **schema)
+            write_documents([], outputs / folder, schema=REMOVED_SCHEMA if folder == "removed" else SCHEMA)
+        if (written := count_rows(outputs / folder)) != counted:
+            raise AssertionError(f"scrape: {counted} rows were counted, {written} are in {outputs / folder}")
     write_json(outputs / "sources.json", about)
     totals = {name: sum(m[name] for m in metrics.values()) for name in ("documents", "pages", "bytes")}
     return {**totals, "sources": metrics}
@@ -103,52 +104,29 @@ def _crawl(source: WebSource | PydocSource, outputs: Outputs) -> dict[str, Any]:
     return {"documents": 0, "pages": crawled.pages, "bytes": crawled.bytes, "outcomes": crawled.outcomes}
 
 
-def _read(source: LocalSource, outputs: Outputs) -> tuple[str | None, dict[str, Any]]:
-    """The licence and the metrics of a source that is read, not crawled."""
-    licence, more = source.licence, {}
+def _read(source: LocalSource, outputs: Outputs) -> tuple[str | None, list[Counts], dict[str, Any]]:
+    """The licence of a source that is read, not crawled, the counts of its parts, and what else its metrics say."""
+    if isinstance(source, WarcSource):
+        counts = archives.read(source, outputs.root)
+        return source.licence, counts, {"files": len(counts)}
+    if isinstance(source, FilesSource):
+        return source.licence, local_files.read(source, outputs.root), {}
+    limit, more = None, {}
     if isinstance(source, HuggingFaceSource):
         from tasks.text.hub import Rows
 
         columns = Columns(source.text_column, source.messages_column)
         rows = Rows(source.dataset, source.config, source.split, source.revision, columns)
-        licence = licence or rows.licence
+        licence = source.licence or rows.licence
+        items, limit = rows.items(), source.max_documents
         more = {"commit": rows.commit} if rows.commit else {}
-    elif isinstance(source, PackageSource):
-        licence = licence or packages.licence(source.package)
-    elif isinstance(source, WarcSource):
-        return licence, archives.read(source, outputs.root)
-    intake = Intake(outputs.root, source.name, licence)
-    if isinstance(source, FilesSource):
-        _read_files(source, intake)
     else:
-        items = rows.items() if isinstance(source, HuggingFaceSource) else packages.read(source.package)
-        limit = source.max_documents if isinstance(source, HuggingFaceSource) else None
-        for item in itertools.islice(items, limit):
-            intake.add(item)
-    return licence, {**intake_metrics(source.name, [intake.close()]), **more}
-
-
-def _read_files(source: FilesSource, intake: Intake) -> None:
-    """Documents of local files; HTML files become pages, for extraction is a later stage's work."""
-    from tasks.web.warc import resource_record
-
-    root = Path.cwd()
-    found, others = files.find(source.paths, root, source.format, f"params.yaml: scrape.sources: {source.name}")
-    if others:
-        intake.other("unknown_suffix", len(others))
-    columns = Columns(source.text_column, source.messages_column)
-    how = files.Reading(columns, source.encoding, source.max_bytes)
-    media = f"text/html; charset={source.encoding}" if source.encoding else "text/html"
-    for path, kind in sorted(found, key=lambda file: file[1] == "html"):
-        if kind != "html":
-            for item in files.read(path, kind, root, how):
-                intake.add(item)
-            continue
-        page = files.read_page(path, root, source.max_bytes)
-        if isinstance(page, Item):
-            intake.add(page)
-        else:
-            intake.page(*page, resource_record(page[0], media, page[1]))
+        licence = source.licence or packages.licence(source.package)
+        items = packages.read(source.package)
+    intake = Intake(outputs.root, source.name, licence)
+    for item in itertools.islice(items, limit):
+        intake.add(item)
+    return licence, [intake.close()], more
 
 
 if __name__ == "__main__":

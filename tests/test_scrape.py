@@ -434,8 +434,6 @@ def test_names_of_sources_are_unique() -> None:
     source = {"name": "a", "kind": "pydoc"}
     with pytest.raises(UserError, match="more than once"):
         validate(ScrapeParams, {"sources": [source, source]}, "params.yaml: scrape")
-    with pytest.raises(UserError, match="rename one"):
-        validate(ScrapeParams, {"sources": [source, {**source, "name": "web-a"}]}, "params.yaml: scrape")
 
 
 @pytest.mark.parametrize(

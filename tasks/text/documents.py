@@ -80,6 +80,11 @@ def read_documents(folder: Path, columns: Sequence[str] | None = None) -> pa.Tab
     return pa.concat_tables([read_shard(path, columns) for path in shard_paths(folder)])
 
 
+def count_rows(folder: Path) -> int:
+    """Rows in the shards of `folder`, as their footers say."""
+    return sum(pq.read_metadata(path).num_rows for path in shard_paths(folder))
+
+
 def write_shard(table: pa.Table, path: Path) -> None:
     """Write one shard; the same table gives the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,6 +99,10 @@ class DocumentWriter:
         self._folder, self._prefix, self._schema = folder, prefix, schema
         self._batch: list[dict[str, Any]] = []
         self._size = self._shards = 0
+
+    def path(self, number: int) -> Path:
+        """Where the shard of that number lies."""
+        return self._folder / f"{self._prefix}{number:05d}.parquet"
 
     def add(self, row: dict[str, Any]) -> None:
         """Take a row; missing columns become null, and `meta` may be a dict, written as JSON with sorted keys."""
@@ -117,7 +126,7 @@ class DocumentWriter:
 
     def _flush(self) -> None:
         table = pa.Table.from_pylist(self._batch, schema=self._schema)
-        write_shard(table, self._folder / f"{self._prefix}{self._shards:05d}.parquet")
+        write_shard(table, self.path(self._shards))
         self.written += len(self._batch)
         self._shards += 1
         self._batch, self._size = [], 0

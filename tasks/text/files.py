@@ -35,10 +35,15 @@ class Reading:
     max_bytes: int
 
 
+def format_of(path: Path, wanted: str) -> Format | None:
+    """The format of a file: `wanted`, or by the suffix if that is `auto`; None where that is unknown."""
+    return SUFFIXES.get(plain_suffix(path)) if wanted == "auto" else wanted  # type: ignore[return-value]
+
+
 def find(patterns: Sequence[str], root: Path, wanted: str, where: str) -> tuple[list[tuple[Path, Format]], list[Path]]:
     """The files that the globs match or that lie under the folders named, sorted, each once, with their format.
 
-    The format is `wanted`, or goes by the suffix if that is `auto`. Also returns the files of unknown suffix in named
+    Also returns the files of unknown suffix in named
     folders (a website's pictures, say), which are not read.
 
     Raises:
@@ -56,9 +61,9 @@ def find(patterns: Sequence[str], root: Path, wanted: str, where: str) -> tuple[
         if not paths:
             raise UserError(f"{where}: paths: {pattern!r} matches no file under {root}")
         for path in paths:
-            kind = SUFFIXES.get(plain_suffix(path)) if wanted == "auto" else wanted
+            kind = format_of(path, wanted)
             if kind is not None:
-                found[path] = kind  # type: ignore[assignment]
+                found[path] = kind
             elif folder:
                 others.add(path)
             else:

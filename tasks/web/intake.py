@@ -1,7 +1,8 @@
 """What a source yields, written as it comes: documents, pages, and what is none with its reason. All of it is counted."""
 
+import itertools
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ class Counts:
 
     documents: int = 0
     pages: int = 0
+    removed: int = 0
     size: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
     encodings: Counter[str] = field(default_factory=Counter)
@@ -39,6 +41,9 @@ class Counts:
 class Intake:
     """Takes the items and pages of a source, or of the `part` of it that several are read of at the same time.
 
+    Shards are named `<source>.<part>00000.parquet`: no name of a source has a dot, so none takes another's. What a
+    worker that was lost has written of the same part is removed first.
+
     `known`: ids that another part has; what has one of them is repeated.
     """
 
@@ -49,11 +54,12 @@ class Intake:
         self.counts = Counts()
         self._others = 0
         self._known, self._seen = known, set[bytes]()
-        self._root, self._prefix = root, f"{source}-{part}"
+        self._root, self._prefix = root, f"{source}.{part}"
         self._documents = DocumentWriter(root / "documents", self._prefix)
         self._removed = DocumentWriter(root / "removed", self._prefix, REMOVED_SCHEMA)
         self._pages = WarcWriter(root / "web" / source, part)
-        self._part = part
+        for writer in (self._documents, self._removed, self._pages):
+            _remove_left(writer.path)
 
     @property
     def saved(self) -> int:
@@ -95,13 +101,12 @@ class Intake:
     def close(self) -> Counts:
         """Write what is left; returns the counts, asserted to account for everything."""
         counts = self.counts
-        # Of a source that is read as a whole there is a table even of no documents.
-        counts.documents = self._documents.close() if self._documents.rows or not self._part else 0
-        removed = self._removed.close() if self._removed.rows else 0
+        counts.documents = self._documents.close() if self._documents.rows else 0
+        counts.removed = self._removed.close() if self._removed.rows else 0
         counts.pages = self._pages.close()
         counts.ids = b"".join(self._seen)
-        if counts.documents + counts.pages + removed + self._others != counts.outcomes.total():
-            raise AssertionError(f"{self._prefix}: {removed} removed, {self._others} others: {counts}")
+        if counts.documents + counts.pages + counts.removed + self._others != counts.outcomes.total():
+            raise AssertionError(f"{self._prefix}: {self._others} others: {counts}")
         return counts
 
     def _is_new(self, row: dict[str, Any], where: str) -> bool:
@@ -119,6 +124,12 @@ class Intake:
         if len(self.counts.examples) < EXAMPLES:
             self.counts.examples.append(f"{reason} ({detail})")
         self._removed.add({**row, "reason": reason, "detail": detail})
+
+
+def _remove_left(path: Callable[[int], Path]) -> None:
+    left = list(itertools.takewhile(Path.exists, map(path, itertools.count())))
+    for last in reversed(left):  # a kill in between leaves no gap, behind which the next try would not look
+        last.unlink()
 
 
 def metrics(source: str, parts: Sequence[Counts]) -> dict[str, Any]:

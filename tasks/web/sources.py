@@ -13,6 +13,7 @@ USER_AGENT = "Textmill/0.1 (builds a text corpus; obeys robots.txt)"
 class _Source(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    # No dot: in the names of shards it stands behind the source's, so that no two sources can meet in one.
     name: str = Field(
         pattern=r"^[a-z0-9][a-z0-9_-]*$",
         max_length=64,

@@ -70,12 +70,16 @@ class WarcWriter:
         self._folder, self._prefix = folder, prefix
         self._file: IO[bytes] | None = None
 
+    def path(self, number: int) -> Path:
+        """Where the file of that number lies."""
+        return self._folder / f"{self._prefix}{number:05d}.warc.gz"
+
     def add(self, record: bytes) -> None:
         """Take a record: a gzip member."""
         if self._file is None or self.written % PAGES_A_FILE == 0:
             self.close()
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._file = (self._folder / f"{self._prefix}{self.written // PAGES_A_FILE:05d}.warc.gz").open("wb")
+            self._file = self.path(self.written // PAGES_A_FILE).open("wb")
         self._file.write(record)
         self.written += 1
 

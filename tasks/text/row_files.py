@@ -3,6 +3,7 @@
 import codecs
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,17 @@ from tasks.text.encoding import Decoded, mark
 from tasks.text.row_items import Columns, Item, lost, plain, row_item
 
 BATCH_ROWS = 1000
+LACKING = object()
+"""Stands for a value that Python cannot hold."""
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A row without a value that it cannot be without: `reason` and `detail`."""
+
+    reason: str
+    detail: str
 
 
 class Recoded:
@@ -136,7 +148,7 @@ def _row_groups(file: pq.ParquetFile, path: Path, url: str, columns: Columns) ->
         end = number + file.metadata.row_group(group).num_rows
         try:
             for batch in file.iter_batches(BATCH_ROWS, row_groups=[group]):
-                for row in _plain_rows(batch):
+                for row in _plain_rows(batch, columns):
                     number += 1
                     yield _parquet_item(row, f"{path}, row {number}", f"{url}#R{number}", columns)
         except (pa.ArrowException, OSError) as error:
@@ -145,21 +157,37 @@ def _row_groups(file: pq.ParquetFile, path: Path, url: str, columns: Columns) ->
         number = end
 
 
-def _plain_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | str]:
-    """Rows as Python values; for a row with strings that are no UTF-8 (Parquet does not check), the mistake."""
+def _plain_rows(batch: pa.RecordBatch, columns: Columns) -> Iterator[Row | Unreadable]:
+    """Rows as Python values.
+
+    Parquet checks neither that strings are UTF-8 nor that times fit any calendar, and Python has no value for those:
+    without one in the text or the messages a row is lost, without another it only lacks that.
+    """
     try:
         yield from batch.to_pylist()
-    except UnicodeDecodeError:
+    except Exception:  # whatever pyarrow and the libraries of time zones raise
         for number in range(batch.num_rows):
-            try:
-                yield batch.slice(number, 1).to_pylist()[0]
-            except UnicodeDecodeError as error:
-                yield str(error)
+            yield _plain_row(batch.slice(number, 1), columns)
 
 
-def _parquet_item(row: dict[str, Any] | str, where: str, url: str, columns: Columns) -> Item:
-    if isinstance(row, str):
-        return lost(where, url, "unknown_encoding", f"{where}: {row}")
+def _plain_row(row: pa.RecordBatch, columns: Columns) -> Row | Unreadable:
+    values: Row = {}
+    for name, column in zip(row.schema.names, row.columns, strict=True):
+        try:
+            values[name] = column[0].as_py()
+        except Exception as error:
+            if name in (columns.text, columns.messages):
+                reason = "unknown_encoding" if isinstance(error, UnicodeDecodeError) else "unreadable_value"
+                return Unreadable(reason, f"{name!r}: {error}")
+            values[name] = LACKING
+    return values
+
+
+def _parquet_item(row: Row | Unreadable, where: str, url: str, columns: Columns) -> Item:
+    if isinstance(row, Unreadable):
+        return lost(where, url, row.reason, f"{where}: {row.detail}")
+    lacking = sum(value is LACKING for value in row.values())
+    row = {name: value for name, value in row.items() if value is not LACKING}
     decoded = None
     if isinstance(content := row.get(columns.text), bytes):  # old writers have no other type for strings
         try:
@@ -168,4 +196,5 @@ def _parquet_item(row: dict[str, Any] | str, where: str, url: str, columns: Colu
             return lost(where, url, "unknown_encoding", f"{where}: {error}")
         row = {**row, columns.text: decoded.text}
     raw = json.dumps(row, ensure_ascii=False, sort_keys=True, default=plain).encode()
-    return row_item(json.loads(raw), where, url, raw, columns, decoded)
+    item = row_item(json.loads(raw), where, url, raw, columns, decoded)
+    return replace(item, repaired=("unreadable_value",) * lacking)

@@ -15,7 +15,7 @@ class Item:
     """A document, or with a `reason` something that is none.
 
     `content` is the raw content that the document's id is made of; `where` names file and line or row; `encoding`, where
-    bytes were decoded, says how; `fetched_at` when it came over the network.
+    bytes were decoded, says how; `fetched_at` when it came over the network; `repaired` what was mended or left out of it.
     """
 
     where: str
@@ -27,6 +27,7 @@ class Item:
     detail: str | None = None
     encoding: str | None = None
     fetched_at: datetime | None = None
+    repaired: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

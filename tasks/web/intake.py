@@ -81,6 +81,7 @@ class Intake:
             self._remove(row, item.reason, item.detail)
         elif self._is_new(row, item.where):
             self.counts.size += len(item.text.encode())
+            self.counts.repaired.update(item.repaired)
             if item.encoding:
                 self.counts.encodings[item.encoding] += 1
             self._documents.add(row)

@@ -52,7 +52,7 @@ def mark(content: bytes) -> str | None:
 def decode_page(body: bytes, charset: str = "") -> Decoded:
     """Decode a page: by byte order mark, else the declared charset (HTTP's, then the page's own), else as UTF-8, else
     as what the content looks like. Encoding names are read as browsers do (WHATWG Encoding Standard): ISO-8859-1
-    means Windows-1252. What fits nothing is decoded with U+FFFD in the place of each error.
+    means Windows-1252; a name that they do not know says nothing. What fits nothing is decoded with U+FFFD in the place of each error.
     """
     from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
 
@@ -60,9 +60,10 @@ def decode_page(body: bytes, charset: str = "") -> Decoded:
         return Decoded(body.decode(marked, "replace").removeprefix("\ufeff"), marked, "mark")
     in_page = META_CHARSET.search(body[:4096])
     for label in (charset, in_page.group(1).decode("ascii") if in_page else "", ""):
-        name = (map_encoding_to_html5(label) or label) if label else "utf-8"
+        name = map_encoding_to_html5(label, fallback_utf8=False) if label else "utf-8"
         try:
-            return Decoded(body.decode(name), name.lower(), "declared" if label else "valid")
+            if name:
+                return Decoded(body.decode(name), name.lower(), "declared" if label else "valid")
         except (UnicodeDecodeError, LookupError):
             continue
     name = detect_encoding(body) or "utf-8"

@@ -5,8 +5,14 @@ from urllib.parse import urlsplit
 
 
 def blocked(url: str, entries: Sequence[str]) -> str | None:
-    """The entry that blocks `url`: a host (also for its subdomains), or host/path (also for what begins with it)."""
-    parts = urlsplit(url)
+    """The entry that blocks `url`: a host (also for its subdomains), or host/path (also for what begins with it).
+
+    None too where `url` is none, such as http://[: it has no host.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
     host = (parts.hostname or "").removeprefix("www.")
     for entry in entries:
         wanted, _, path = entry.lower().removeprefix("www.").partition("/")

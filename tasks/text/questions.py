@@ -47,7 +47,10 @@ class Question:
 
 def questions_of(url: str | None, text: str) -> list[Question]:
     """The questions that a page answers; none where it is no page of pydoc about a public module."""
-    found = _MODULE.search(urlsplit(url or "").path)
+    try:
+        found = _MODULE.search(urlsplit(url or "").path)
+    except ValueError:  # as of http://[
+        return []
     lines = [" ".join(line.split()) for line in text.splitlines()]
     if not found or found[1].split(".")[0] in ("test", "index", "topics", "keywords") or not SECTIONS & set(lines):
         return []

@@ -2,6 +2,7 @@
 
 import gzip
 import logging
+import re
 import time
 import zlib
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 from tasks.core.errors import UserError
 from tasks.text.compressed import Damaged, Stream
@@ -29,6 +30,7 @@ PACKAGES = {
     "abfs": "adlfs",
     "hdfs": "pyarrow",
 }
+SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 log = logging.getLogger(__name__)
 
 
@@ -44,7 +46,12 @@ class Network:
 
 def is_url(path: str) -> bool:
     """Whether `path` is for fsspec: it has a scheme (and not the letter of a drive)."""
-    return "://" in path and len(urlsplit(path).scheme) > 1
+    return _scheme(path) != ""
+
+
+def _scheme(path: str) -> str:
+    found = SCHEME.match(path)  # `urlsplit` would refuse http://[, before there is anyone to explain it
+    return found[1].lower() if found else ""
 
 
 def expand(patterns: tuple[str, ...], prefix: str, network: Network, where: str) -> Iterator[str]:
@@ -58,7 +65,9 @@ def expand(patterns: tuple[str, ...], prefix: str, network: Network, where: str)
             name = path.partition("?")[0]
             if name.endswith((".paths", ".paths.gz")):
                 for line in _lines(path, network, where):
-                    yield line if is_url(line) else urljoin(prefix, line)
+                    with _explained(f"{where}: {path}: {line}"):
+                        listed = line if is_url(line) else urljoin(prefix, line)
+                    yield listed
             else:
                 yield path
 
@@ -66,7 +75,7 @@ def expand(patterns: tuple[str, ...], prefix: str, network: Network, where: str)
 def _matches(pattern: str, network: Network, where: str) -> list[str]:
     if not is_url(pattern):
         found = sorted(str(path) for path in _glob(pattern) if path.is_file())
-    elif any(sign in pattern for sign in "*[") and urlsplit(pattern).scheme not in ("http", "https"):
+    elif any(sign in pattern for sign in "*[") and _scheme(pattern) not in ("http", "https"):
         with _explained(f"{where}: {pattern}"):
             system, path = _open_system(pattern, network)
             found = sorted(system.unstrip_protocol(name) for name in system.glob(path))
@@ -170,7 +179,7 @@ class RemoteFile:
         with _explained(self.url):
             system, path = _open_system(self.url, self._network, stream=not self._block_bytes)
         blocks = {"block_size": self._block_bytes, "cache_type": "readahead"}
-        options = {} if urlsplit(self.url).scheme == "memory" else blocks
+        options = {} if _scheme(self.url) == "memory" else blocks
         self._file = system.open(path, "rb", **options)
         if not self.at:
             return
@@ -185,7 +194,7 @@ class RemoteFile:
 def _open_system(url: str, network: Network, stream: bool = False) -> tuple[Any, str]:
     import fsspec
 
-    scheme = urlsplit(url).scheme
+    scheme = _scheme(url)
     options: dict[str, Any] = {}
     if scheme in ("http", "https"):
         import aiohttp
@@ -216,7 +225,7 @@ def _explained(what: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        scheme = urlsplit(what.rpartition(": ")[2]).scheme
+        scheme = _scheme(what.rpartition(": ")[2])
         package = PACKAGES.get(scheme)
         how = f"{scheme} URLs need the package {package}: pip install {_named(package)}" if package else str(error)
         raise UserError(f"{what}: {how}") from None

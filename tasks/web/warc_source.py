@@ -34,7 +34,7 @@ def read_file(path: str, source: WarcSource, intake: Intake, limit: int | None) 
     Raises:
         UserError: a local file cannot be opened or changes meanwhile, or a package is missing.
     """
-    name = PurePath(urlsplit(path).path if is_url(path) else path).name
+    name = PurePath(re.split("[?#]", path)[0] if is_url(path) else path).name
     with open_bytes(path, network(source)) as stream:
         # Beside a body of the greatest size allowed stands its HTTP head.
         for record in read_records(stream, source.max_bytes + HEADER_BYTES):
@@ -69,13 +69,17 @@ def _take(record: Record, name: str, source: WarcSource, intake: Intake) -> None
     url = record.headers.get("warc-target-uri", "").strip("<>")
     if not url:
         raise Unusable("no_url", "WARC-Target-URI is missing")
+    try:
+        scheme = urlsplit(url).scheme
+    except ValueError as error:  # as of http://[
+        raise Unusable("bad_url", str(error)) from None
     noted = ["wrong_length"] * record.wrong_length + ["cut_by_crawler"] * bool(record.headers.get("warc-truncated"))
     noted += ["digest_differs"] * _differs(record)
     date = _date(record.headers.get("warc-date", ""))
     if kind == "conversion":
         _text(record, f"{name}#{record.where}", url, date, source, intake)
     elif kind == "response":
-        if not urlsplit(url).scheme.startswith("http") or "http" not in record.headers.get("content-type", "http"):
+        if not scheme.startswith("http") or "http" not in record.headers.get("content-type", "http"):
             intake.other("not_http")
             return
         noted += _response(record, url, date, source, intake)

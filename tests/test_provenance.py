@@ -2,17 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
+from chain import training_text
 from test_scrape import files
 from test_warc_source import members, page, record, response, url
 from tiny import conversation
-
-from tasks import clean, decontaminate, dedup, instruct, scrape
-from tasks.core.params import validate
-from tasks.core.paths import Inputs, Outputs
-from tasks.text.documents import read_documents
 
 
 @pytest.mark.slow
@@ -31,23 +26,8 @@ def test_provenance_reaches_the_training_text(tmp_path: Path, monkeypatch: pytes
     Path("a.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     archive = {"name": "archive", "kind": "warc", "paths": ["x.warc.gz"], "licence": "CC0", "robots": "obeyed by CCBot"}
 
-    def stage(module: Any, inputs: dict[str, Path], **params: Any) -> Path:
-        name = module.__name__.rpartition(".")[2]
-        outputs = Outputs(tmp_path / name, tmp_path / f"{name}.work")
-        for path in (outputs.root, outputs.work):
-            path.mkdir()
-        model = next(m for m in vars(module).values() if getattr(m, "__name__", "").lower() == f"{name}params")
-        module.run(validate(model, params, name), Inputs(inputs), outputs)
-        return outputs.root
-
-    scraped = stage(scrape, {}, sources=[archive, files("a.jsonl")])
-    cleaned = stage(clean, {"scrape": scraped})
-    kept = stage(dedup, {"documents": cleaned / "documents"}, threshold=1.0)
-    taught = stage(instruct, {"documents": kept / "documents"}, validation_fraction=0.3)
-    inputs = {"documents": kept / "documents", "held_out": taught / "held_out", "split": taught / "split"}
-    final = stage(decontaminate, inputs, max_overlap=1.0)
     seen = set()
-    for row in read_documents(final / "documents").to_pylist():
+    for row in training_text(tmp_path, [archive, files("a.jsonl")]):
         meta = json.loads(row["meta"])
         seen.add(row["source"])
         if row["source"] == "archive":

@@ -28,7 +28,8 @@ from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, read_shard, write_shard
 from tasks.text.dropped import Dropped
 from tasks.text.judge import FilterParams, Removal, judge
 from tasks.text.mask import Kind
-from tasks.text.scoring import ScoreParams, second_look
+from tasks.text.score_params import ScoreParams
+from tasks.text.scoring import second_look
 from tasks.text.sizes import Sizes, funnel
 from tasks.web.pages import ExtractionParams, Problem, read_rows, unreadable
 

@@ -361,3 +361,31 @@ def test_clusters_are_listed_for_the_report(tmp_path: Path) -> None:
     assert [row["cluster_size"] for row in listed] == [3, 3, 3, 3]
     assert sum(metrics["similarity_histogram"].values()) == 4
     assert json.dumps(metrics)
+
+
+def test_the_largest_clusters_say_what_they_are_about(tmp_path: Path) -> None:
+    """By the address, and by the title or else the first words, in one line of what can be seen; in data, not in metrics."""
+    rows = [
+        {"id": f"a{n}", "text": f"first\n words {text(1)}" + "." * (9 - n), "url": "http://e.org/a"} for n in range(4)
+    ]
+    titled = {"url": "http://e.org/b", "meta": json.dumps({"title": " A <b>\u202e\ntitle\ud800 \x00"})}
+    rows += [{"id": f"b{n}", "text": text(2) + "." * (9 - n), **titled} for n in range(3)]
+    rows += [{"id": f"c{n}", "text": text(3) + "." * (9 - n), "meta": '["title"]'} for n in range(2)]
+    rows += [{"id": "d", "text": text(4)}]
+    _, _, metrics = dedup(tmp_path, [rows[::2], rows[1::2]])
+    written = (tmp_path / "run0/out/largest.jsonl").read_text(encoding="utf-8")
+    largest = [json.loads(line) for line in written.split("\n") if line]
+    assert [(row["id"], row["url"]) for row in largest] == [
+        ("a0", "http://e.org/a"),
+        ("b0", "http://e.org/b"),
+        ("c0", None),
+    ]
+    assert {row["id"] for row in largest} == metrics["largest_clusters"].keys()
+    assert largest[0]["title"].startswith("first words ")
+    assert largest[1]["title"] == "A <b> title"
+    assert text(3).startswith(largest[2]["title"])
+    assert all(0 < len(row["title"]) <= 100 for row in largest)
+    assert "title" not in json.dumps(metrics)
+    assert metrics["thresholds"] == {"near_duplicate": 0.8}
+    dedup(tmp_path, [rows[::-1], []])
+    assert (tmp_path / "run1/out/largest.jsonl").read_text(encoding="utf-8") == written

@@ -135,6 +135,11 @@ def test_scores_are_trained_kept_and_counted(tmp_path: Path) -> None:
         assert set(json.loads(row["meta"])["scores"]) == {"profanity", "quality", "perplexity"}
     scores = metrics["scores"]
     assert scores["quality"]["roc_auc"] == 1.0
+    assert {name: score["threshold"] for name, score in scores.items()} == {
+        "profanity": {"max": 1.0},
+        "quality": {"min": 0.5},
+        "perplexity": {"max": 1e6},
+    }
     for name in ("profanity", "quality", "perplexity"):
         assert sum(scores[name]["counts"]) == 160
         assert len(scores[name]["edges"]) == len(scores[name]["counts"]) + 1

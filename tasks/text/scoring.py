@@ -13,52 +13,19 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
 
 from tasks.core.engine import map_shards
 from tasks.core.errors import UserError
-from tasks.core.params import StageParams
 from tasks.text import boilerplate, classifier
 from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, read_shard, shard_paths, write_shard
 from tasks.text.dropped import Dropped
 from tasks.text.perplexity import Trigrams
 from tasks.text.review import read_labels
+from tasks.text.score_params import ScoreParams, thresholds
 from tasks.text.sizes import by_source
 
 Row = dict[str, Any]
 BINS = 20
-MAX_LOG2_PERPLEXITY = 20
-
-
-class QualityParams(StageParams):
-    """A classifier that is trained on examples of good and poor text."""
-
-    positive: tuple[str, ...] = Field((), description="Sources (names of scrape.sources) whose documents are good.")
-    negative: tuple[str, ...] = Field((), description="Sources whose documents are poor.")
-    labels: tuple[str, ...] = Field((), description="Files as review/sample.jsonl, labelled, declared in dvc.yaml.")
-    max_examples: int = Field(5000, ge=1, description="Documents of each side that are trained on, at most.")
-    min_score: float = Field(0.5, ge=0, le=1, description="Probability of being good, at least.")
-
-
-class PerplexityParams(StageParams):
-    """A trigram model that is trained on a reference part of the corpus."""
-
-    reference: tuple[str, ...] = Field(min_length=1, description="Sources that the model is trained on.")
-    max_documents: int = Field(20_000, ge=1, description="Documents that it is trained on, at most.")
-    max_perplexity: float = Field(ge=1, description="Perplexity by word, at most.")
-
-
-class ScoreParams(StageParams):
-    """Filters that need the whole corpus or a model."""
-
-    max_line_page_share: float | None = Field(
-        None, gt=0, le=1, description="A line on a larger share of a source's pages (and on 10) is dropped; null: none."
-    )
-    max_profanity: float | None = Field(
-        None, ge=0, le=1, description="Probability of profanity, at most; null: unscored."
-    )
-    quality: QualityParams | None = Field(None, description="Trained quality classifier; null: none.")
-    perplexity: PerplexityParams | None = Field(None, description="Trigram model of reference sources; null: none.")
 
 
 def second_look(
@@ -68,7 +35,7 @@ def second_look(
 
     `labels` are the files that `quality.labels` names.
     Returns `out` (sizes by source, a shard each), `removed` (by reason), `lines` (dropped), `languages` and `scores`: for each score
-    a histogram over all that were scored, and what training measured.
+    a histogram over all that were scored, its `threshold`, and what training measured.
 
     Raises:
         UserError: a source that is named has no documents, or there are too few examples.
@@ -91,8 +58,8 @@ def second_look(
         for name, bins in result["histograms"].items():
             before = scores.setdefault(name, {"edges": edges(name), "counts": [0] * BINS})["counts"]
             scores[name]["counts"] = [a + b for a, b in zip(before, bins, strict=True)]
-    for name, measured in trained.items():
-        scores.setdefault(name, {}).update(measured)
+    for name, threshold in thresholds(params).items():
+        scores.setdefault(name, {}).update({"threshold": threshold, **trained.get(name, {})})
     return {"out": [result["out"] for result in results], **counts, "lines": lines, "scores": scores}
 
 
@@ -184,22 +151,17 @@ def _train(
     return measured
 
 
-def _scorers(params: ScoreParams, folder: Path) -> Iterator[tuple[str, Callable[[list[str]], Any], float, float]]:
-    """(name, texts → scores, least, most) of each score that is asked for."""
+def _scorers(params: ScoreParams, folder: Path) -> Iterator[tuple[str, Callable[[list[str]], Any]]]:
+    """(name, texts → scores) of each score that is asked for."""
     if params.max_profanity is not None:
         from profanity_check import predict_prob
 
-        yield "profanity", predict_prob, 0.0, params.max_profanity
+        yield "profanity", predict_prob
     if params.quality:
-        yield "quality", classifier.Classifier(folder).scores, params.quality.min_score, 1.0
+        yield "quality", classifier.Classifier(folder).scores
     if params.perplexity:
         trigrams = Trigrams.load(folder)
-        yield (
-            "perplexity",
-            lambda texts: [trigrams.perplexity(text) for text in texts],
-            0.0,
-            params.perplexity.max_perplexity,
-        )
+        yield "perplexity", lambda texts: [trigrams.perplexity(text) for text in texts]
 
 
 def _refine(
@@ -227,7 +189,9 @@ def _refine(
     texts = [row["text"] for row in rows]
     failed: dict[int, tuple[str, str]] = {}
     scores: list[dict[str, float]] = [{} for _ in rows]
-    for name, scorer, least, most in _scorers(params, root / "models") if rows else ():
+    limits = thresholds(params)
+    for name, scorer in _scorers(params, root / "models") if rows else ():
+        least, most = limits[name].get("min", 0.0), limits[name].get("max", np.inf)
         values = [round(float(value), 4) for value in scorer(texts)]
         histograms[name] = _histogram(name, values)
         for index, value in enumerate(values):

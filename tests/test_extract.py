@@ -103,9 +103,9 @@ def test_main_content_has_every_mark() -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(trees, st.booleans())
-def test_both_formats_say_the_same_words(html: str, main_content: bool) -> None:
+def test_both_formats_say_the_same_letters(html: str, main_content: bool) -> None:
     text, markdown = (extract_page(html, How("fast", format, main_content))[0] for format in ("text", "markdown"))
-    assert re.findall(r"\w+", markdown) == re.findall(r"\w+", text)
+    assert re.findall(r"\w", markdown) == re.findall(r"\w", text)
 
 
 @settings(max_examples=100, deadline=None)

@@ -28,6 +28,7 @@ from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, read_shard, write_shard
 from tasks.text.dropped import Dropped
 from tasks.text.judge import FilterParams, Removal, judge
 from tasks.text.mask import Kind
+from tasks.text.rules.bad_words import BadWords
 from tasks.text.score_params import ScoreParams
 from tasks.text.scoring import second_look
 from tasks.text.sizes import Sizes, funnel
@@ -68,15 +69,17 @@ def run(params: CleanParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     """Read `scrape` (web/<source>/*.warc.gz, documents/*.parquet); write `documents` and `removed`.
 
     Raises:
-        UserError: a selector is no CSS, there is no input, labels are no dependency of the stage in dvc.yaml (it would not
-            run again when they change), or the filters leave nothing.
+        UserError: a selector is no CSS, there is no input, labels or bad words are no dependency of the stage in dvc.yaml
+            (it would not run again when they change) or cannot be read, or the filters leave nothing.
     """
     from tasks.web.extract import check_selectors
 
     check_selectors(params.skip_elements, "params.yaml: clean.skip_elements")
     labels = [inputs[Path(name).name] for name in params.quality.labels] if params.quality else []
+    bad_words = BadWords.read({code: inputs[Path(name).name] for code, name in params.bad_words.items()})
     shards = find_shards(inputs["scrape"])
-    results = list(map_shards(partial(clean_shard, params=params, outputs=outputs.root), shards, "clean"))
+    cleaned = partial(clean_shard, params=params, bad_words=bad_words, outputs=outputs.root)
+    results = list(map_shards(cleaned, shards, "clean"))
     totals: dict[str, Counter[str]] = {name: Counter() for name in COUNTS}
     for result in results:
         for name, counter in totals.items():
@@ -132,7 +135,7 @@ def find_shards(scrape: Path) -> list[Shard]:
     return shards
 
 
-def clean_shard(shard: Shard, params: CleanParams, outputs: Path) -> dict[str, Any]:
+def clean_shard(shard: Shard, params: CleanParams, bad_words: BadWords, outputs: Path) -> dict[str, Any]:
     """Clean one file; returns sizes in and out by source, and counts of reasons, masks, messages, languages, encodings and lines."""
     counters: dict[str, Counter[str]] = {name: Counter() for name in COUNTS}
     before: dict[str, Counter[str]] = {}
@@ -149,7 +152,7 @@ def clean_shard(shard: Shard, params: CleanParams, outputs: Path) -> dict[str, A
             if params.url_blocklist and (entry := blocked(row["url"] or "", params.url_blocklist)):
                 raise Removal("url_blocked", entry)
             prose, is_conversation = clean_row(row, unescape, params.mask, counters)
-            text, lang = judge(prose, params, is_conversation, lines)
+            text, lang = judge(prose, params, is_conversation, lines, bad_words)
         except Removal as removal:
             reason, detail, *known = removal.args
             row["lang"] = known[0] if known and known[0] else row["lang"]

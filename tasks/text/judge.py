@@ -1,13 +1,17 @@
 """Whether a clean text stays: measures with thresholds, its language, and the rule sets that are named."""
 
+from typing import Annotated
+
 from pydantic import Field
 
 from tasks.core.params import StageParams
 from tasks.text import filters
 from tasks.text.dropped import Dropped
 from tasks.text.language import detect
+from tasks.text.rules.bad_words import BadWords
 from tasks.text.rules.names import RuleSet
 
+Language = Annotated[str, Field(pattern="^[a-z]{2,3}$", description="ISO 639 code.")]
 STABLE_CHARACTERS = 1000  # from here on compression says something about the text and not about zlib's start
 
 
@@ -26,14 +30,21 @@ class FilterParams(StageParams):
     min_language_score: float = Field(0.65, ge=0, le=1, description="Below it the language is unknown (and kept).")
     min_language_letters: int = Field(60, ge=1, description="With fewer letters the language is unknown (and kept).")
     rules: tuple[RuleSet, ...] = Field((), description="Published rule sets, with their thresholds, made for English.")
+    bad_words: dict[Language, str] = Field(
+        {}, description="C4's bad words: language: file of them, one a line, declared in dvc.yaml."
+    )
 
 
 class Removal(Exception):
     """A document does not pass: reason and detail."""
 
 
-def judge(text: str, params: FilterParams, is_conversation: bool, dropped: Dropped) -> tuple[str, str | None]:
+def judge(
+    text: str, params: FilterParams, is_conversation: bool, dropped: Dropped, bad_words: BadWords | None = None
+) -> tuple[str, str | None]:
     """The text, less the lines that a rule drops (counted in `dropped`), and its language, if it can be told.
+
+    `bad_words` are those of the files that `params.bad_words` names; as in C4 they are looked for in the lines left.
 
     Raises:
         Removal: it does not pass.
@@ -42,13 +53,16 @@ def judge(text: str, params: FilterParams, is_conversation: bool, dropped: Dropp
     lang, score = detect(text, params.min_language_score, params.min_language_letters)
     if lang and params.languages is not None and lang not in params.languages:
         raise Removal("language", f"{lang} with score {score}", lang)
+    lines, verdict = Dropped(), None
     if params.rules:
         from tasks.text.rules.apply import apply_rules
 
         text, lines, verdict = apply_rules(text, params.rules, is_conversation)
-        if verdict:
-            raise Removal(*verdict, lang)
-        dropped.update(lines.counts, lines.samples)
+    if bad_words and not verdict:
+        verdict = bad_words.judge(text, lang)
+    if verdict:
+        raise Removal(*verdict, lang)
+    dropped.update(lines.counts, lines.samples)
     return text, lang
 
 

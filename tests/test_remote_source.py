@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_scrape import pages, rows, scrape
-from test_warc_source import members, page, response, url
+from scraping import members, page, pages, response, rows, scrape, url
 
 from tasks.core.errors import UserError
 from tasks.web.remote import Network, RemoteFile
@@ -69,12 +68,7 @@ def served(files: dict[str, bytes], ranges: bool = True, trouble: Any = lambda r
         server.server_close()
 
 
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "execution.yaml").write_text("workers: 1\n")
-
-
+pytestmark = pytest.mark.usefixtures("one_worker")
 NOISE = [random.Random(n).randbytes(40_000).hex().encode() for n in range(40)]
 ARCHIVE = members(*(response(url(n), b"<p>" + noise) for n, noise in enumerate(NOISE)))
 FAST = {"retries": 3, "retry_delay": 0.01, "timeout": 5}

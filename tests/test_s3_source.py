@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 from s3_server import Store, serve
+from scraping import members, page, pages, record, response, rows, scrape, url
 from test_remote_source import ARCHIVE, NOISE, source
-from test_scrape import pages, rows, scrape
-from test_warc_source import members, page, record, response, url
 
 from tasks.core.errors import UserError
 from tasks.web import file_systems

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tasks.core.engine import map_shards
+from tasks.web.file_systems import without_secrets
 from tasks.web.intake import Counts, Intake, metrics
 from tasks.web.remote import expand
 from tasks.web.sources import WarcSource
@@ -25,7 +26,7 @@ class Unit:
     known: frozenset[bytes] = frozenset()
 
     def __str__(self) -> str:
-        return self.path
+        return without_secrets(self.path)
 
     @property
     def part(self) -> str:

@@ -227,15 +227,15 @@ def test_a_shard_that_loses_its_worker_and_then_its_result_s_node_is_made_again(
 
 
 @pytest.mark.slow
-def test_a_stage_on_ray_writes_the_same_bytes(cluster: str, tmp_path: Path) -> None:
-    """clean, run as DVC runs it, where what is pickled belongs to `__main__`."""
+def test_stages_on_ray_write_the_same_bytes(cluster: str, tmp_path: Path) -> None:
+    """The data stages, run as DVC runs them, where what is pickled belongs to `__main__`."""
     from test_pipeline import small_project
 
     outputs = []
     for engine in ("local", "ray"):
         project = small_project(tmp_path / engine)
         (project / "execution.yaml").write_text(f"engine: {engine}\ncluster: {cluster}\nworkers: 2\n")
-        run = [sys.executable, "-m", "dvc", "repro", "clean"]
+        run = [sys.executable, "-m", "dvc", "repro", "pack"]
         done = subprocess.run(run, cwd=project, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         outputs.append((project / "dvc.lock").read_text())

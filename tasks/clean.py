@@ -21,18 +21,19 @@ from tasks.core.engine import map_shards
 from tasks.core.errors import UserError
 from tasks.core.paths import Inputs, Metrics, Outputs, write_json
 from tasks.core.stage import stage_main
-from tasks.text import review
+from tasks.text import histogram, review
 from tasks.text.blocklist import blocked
 from tasks.text.cleaning import Row, clean_row
 from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, read_shard, write_shard
 from tasks.text.dropped import Dropped
-from tasks.text.judge import FilterParams, Removal, judge
+from tasks.text.judge import FilterParams, Language, Removal, judge
 from tasks.text.mask import Kind
 from tasks.text.scoring import ScoreParams, second_look
 from tasks.text.sizes import Sizes, funnel
 from tasks.web.pages import ExtractionParams, Problem, read_rows, unreadable
 
 log = logging.getLogger(__name__)
+LANGUAGE = "language_score"
 COUNTS = ("removed", "masked", "messages", "languages", "encodings")
 
 
@@ -104,8 +105,8 @@ def run(params: CleanParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     if lines.counts:
         metrics["lines"] = dict(sorted(lines.counts.items()))
         write_json(outputs / "lines.json", lines.table())
-    if second and second["scores"]:
-        metrics["scores"] = second["scores"]
+    if scores := histogram.add_up(result["histograms"] for result in results) | (second["scores"] if second else {}):
+        metrics["scores"] = scores
     if labels:
         metrics["review"] = review.measured_precision(labels)
     return metrics
@@ -132,7 +133,7 @@ def find_shards(scrape: Path) -> list[Shard]:
 
 
 def clean_shard(shard: Shard, params: CleanParams, outputs: Path) -> dict[str, Any]:
-    """Clean one file; returns sizes in and out by source, and counts of reasons, masks, messages, languages, encodings and lines."""
+    """Clean one file; returns sizes in and out by source, and what COUNTS names, lines and scores."""
     counters: dict[str, Counter[str]] = {name: Counter() for name in COUNTS}
     before: dict[str, Counter[str]] = {}
     after: dict[str, Counter[str]] = {}
@@ -148,14 +149,14 @@ def clean_shard(shard: Shard, params: CleanParams, outputs: Path) -> dict[str, A
             if params.url_blocklist and (entry := blocked(row["url"] or "", params.url_blocklist)):
                 raise Removal("url_blocked", entry)
             prose, is_conversation = clean_row(row, unescape, params.mask, counters)
-            text, lang = judge(prose, params, is_conversation, lines)
+            text, language = judge(prose, params, is_conversation, lines)
         except Removal as removal:
             reason, detail, *known = removal.args
-            row["lang"] = known[0] if known and known[0] else row["lang"]
+            _note(row, *known)
             removed.append({**row, "reason": reason, "detail": detail})
             counters["removed"][reason] += 1
         else:
-            row["lang"] = lang or row["lang"]
+            _note(row, language)
             row["text"] = row["text"] if is_conversation else text
             kept.append(row)
             counters["languages"][row["lang"] or "unknown"] += 1
@@ -163,7 +164,14 @@ def clean_shard(shard: Shard, params: CleanParams, outputs: Path) -> dict[str, A
     write_shard(pa.Table.from_pylist(kept, schema=SCHEMA), outputs / "documents" / f"{shard.name}.parquet")
     write_shard(pa.Table.from_pylist(removed, schema=REMOVED_SCHEMA), outputs / "removed" / f"{shard.name}.parquet")
     sizes: dict[str, Sizes] = {"in": before, "out": after}
-    return {**sizes, **counters, "lines": lines.counts, "samples": lines.samples}
+    scores = [score for row in (*kept, *removed) if (score := row.get(LANGUAGE)) is not None]
+    histograms = {LANGUAGE: histogram.count(LANGUAGE, scores)} if scores else {}
+    return {**sizes, **counters, "lines": lines.counts, "samples": lines.samples, "histograms": histograms}
+
+
+def _note(row: Row, language: Language = (None, None)) -> None:
+    row["lang"] = language[0] or row["lang"]
+    row[LANGUAGE] = language[1]
 
 
 def _count(sizes: dict[str, Counter[str]], row: Row, raw_bytes: int | None) -> None:

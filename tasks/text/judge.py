@@ -28,28 +28,32 @@ class FilterParams(StageParams):
     rules: tuple[RuleSet, ...] = Field((), description="Published rule sets, with their thresholds, made for English.")
 
 
+Language = tuple[str | None, float | None]
+"""Code and score, each where it can be told."""
+
+
 class Removal(Exception):
-    """A document does not pass: reason and detail."""
+    """A document does not pass: reason and detail, and the language where it was looked at."""
 
 
-def judge(text: str, params: FilterParams, is_conversation: bool, dropped: Dropped) -> tuple[str, str | None]:
-    """The text, less the lines that a rule drops (counted in `dropped`), and its language, if it can be told.
+def judge(text: str, params: FilterParams, is_conversation: bool, dropped: Dropped) -> tuple[str, Language]:
+    """The text, less the lines that a rule drops (counted in `dropped`), and its language.
 
     Raises:
         Removal: it does not pass.
     """
     _measure(text, params)
-    lang, score = detect(text, params.min_language_score, params.min_language_letters)
+    found = lang, score = detect(text, params.min_language_score, params.min_language_letters)
     if lang and params.languages is not None and lang not in params.languages:
-        raise Removal("language", f"{lang} with score {score}", lang)
+        raise Removal("language", f"{lang} with score {score}", found)
     if params.rules:
         from tasks.text.rules.apply import apply_rules
 
         text, lines, verdict = apply_rules(text, params.rules, is_conversation)
         if verdict:
-            raise Removal(*verdict, lang)
+            raise Removal(*verdict, found)
         dropped.update(lines.counts, lines.samples)
-    return text, lang
+    return text, found
 
 
 def _measure(text: str, params: FilterParams) -> None:

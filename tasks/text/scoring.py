@@ -1,10 +1,9 @@
 """A second look at the clean documents, with what only the whole corpus tells: repeated lines, trained scores.
 
-Off unless params.yaml asks for it. Documents are read and written shard by shard; each score is kept in `meta.scores`.
+Off unless params.yaml asks for it. Documents are read and written shard by shard; each score is a column of them.
 """
 
 import heapq
-import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +18,7 @@ from pydantic import Field
 from tasks.core.engine import map_shards
 from tasks.core.errors import UserError
 from tasks.core.params import StageParams
-from tasks.text import boilerplate, classifier
+from tasks.text import boilerplate, classifier, histogram
 from tasks.text.conversation import messages_of
 from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, read_shard, shard_paths, write_shard
 from tasks.text.dropped import Dropped
@@ -28,8 +27,6 @@ from tasks.text.review import read_labels
 from tasks.text.sizes import by_source
 
 Row = dict[str, Any]
-BINS = 20
-MAX_LOG2_PERPLEXITY = 20
 
 
 class QualityParams(StageParams):
@@ -91,32 +88,14 @@ def second_look(
     refined.rmdir()
     counts = {name: Counter[str]() for name in ("removed", "languages")}
     lines = Dropped()
-    scores: dict[str, Any] = {}
+    scores = histogram.add_up(result["histograms"] for result in results)
     for result in results:
         lines.update(result["lines"], result["samples"])
         for name, counter in counts.items():
             counter.update(result[name])
-        for name, bins in result["histograms"].items():
-            before = scores.setdefault(name, {"edges": edges(name), "counts": [0] * BINS})["counts"]
-            scores[name]["counts"] = [a + b for a, b in zip(before, bins, strict=True)]
     for name, measured in trained.items():
         scores.setdefault(name, {}).update(measured)
     return {"out": [result["out"] for result in results], **counts, "lines": lines, "scores": scores}
-
-
-def edges(name: str) -> list[float]:
-    """Borders of a histogram's bins: perplexity by powers of two, probabilities evenly."""
-    return (
-        [float(2**k) for k in range(BINS + 1)]
-        if name == "perplexity"
-        else [round(k / BINS, 2) for k in range(BINS + 1)]
-    )
-
-
-def _histogram(name: str, values: Sequence[float]) -> list[int]:
-    borders = edges(name)
-    counts, _ = np.histogram(np.clip(values, borders[0], borders[-1]), borders)
-    return [int(count) for count in counts]
 
 
 def _common_lines(paths: Sequence[Path], share: float, work: Path) -> dict[str, Path]:
@@ -234,19 +213,14 @@ def _refine(
     histograms = {}
     texts = [row["text"] for row in rows]
     failed: dict[int, tuple[str, str]] = {}
-    scores: list[dict[str, float]] = [{} for _ in rows]
     for name, scorer, least, most in _scorers(params, root / "models") if rows else ():
         values = [round(float(value), 4) for value in scorer(texts)]
-        histograms[name] = _histogram(name, values)
+        histograms[name] = histogram.count(name, values)
         for index, value in enumerate(values):
-            scores[index][name] = value
+            rows[index][name] = value
             if not least <= value <= most:
                 limit = f"< {least:g}" if value < least else f"> {most:g}"
                 failed.setdefault(index, (name, f"{value:g} {limit}"))
-    for row, given in zip(rows, scores, strict=True):
-        if given:
-            meta = {**json.loads(row["meta"] or "{}"), "scores": given}
-            row["meta"] = json.dumps(meta, ensure_ascii=False, sort_keys=True)
     removed += [{**rows[index], "reason": reason, "detail": detail} for index, (reason, detail) in failed.items()]
     table = pa.Table.from_pylist([row for index, row in enumerate(rows) if index not in failed], schema=SCHEMA)
     write_shard(table, target / "documents" / path.name)

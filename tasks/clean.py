@@ -21,7 +21,7 @@ from tasks.core.engine import map_shards
 from tasks.core.errors import UserError
 from tasks.core.paths import Inputs, Metrics, Outputs, write_json
 from tasks.core.stage import stage_main
-from tasks.text import histogram, review
+from tasks.text import histogram, labels, review
 from tasks.text.blocklist import blocked
 from tasks.text.cleaning import Row, clean_row
 from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, read_shard, write_shard
@@ -67,6 +67,9 @@ class Shard:
 def run(params: CleanParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     """Read `scrape` (web/<source>/*.warc.gz, documents/*.parquet); write `documents` and `removed`.
 
+    Beside them `examples.json` (a few removed documents of each reason) and, where params ask for them, `lines.json`,
+    `models` and `review`.
+
     Raises:
         UserError: a selector is no CSS, there is no input, labels are no dependency of the stage in dvc.yaml (it would not
             run again when they change), or the filters leave nothing.
@@ -74,7 +77,7 @@ def run(params: CleanParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     from tasks.web.extract import check_selectors
 
     check_selectors(params.skip_elements, "params.yaml: clean.skip_elements")
-    labels = [inputs[Path(name).name] for name in params.quality.labels] if params.quality else []
+    labelled = [inputs[Path(name).name] for name in params.quality.labels] if params.quality else []
     shards = find_shards(inputs["scrape"])
     results = list(map_shards(partial(clean_shard, params=params, outputs=outputs.root), shards, "clean"))
     totals: dict[str, Counter[str]] = {name: Counter() for name in COUNTS}
@@ -85,7 +88,7 @@ def run(params: CleanParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     for result in results:
         lines.update(result["lines"], result["samples"])
     after = [result["out"] for result in results]
-    second = second_look(params, params.min_characters, labels, outputs.root, outputs.work) if any(after) else None
+    second = second_look(params, params.min_characters, labelled, outputs.root, outputs.work) if any(after) else None
     if second:
         after = second["out"]
         totals["removed"].update(second["removed"])
@@ -99,16 +102,19 @@ def run(params: CleanParams, inputs: Inputs, outputs: Outputs) -> Metrics:
             f"{reasons or 'none'}. Loosen the filters in params.yaml: clean, or add sources to scrape.sources."
         )
     log.info("clean: %d documents in, %d out; removed: %s", sizes["documents_in"], sizes["documents_out"], reasons)
+    removed, documents = outputs / "removed", outputs / "documents"
+    write_json(outputs / "examples.json", review.examples(review.draw("clean", [removed], review.EXAMPLES)))
     if params.review:
-        review.write(review.draw(outputs.root, params.review), params.review, outputs / "review")
+        drawn = review.draw("clean", [removed, documents], params.review)
+        review.write(drawn, params.review, outputs / "review")
     metrics: Metrics = {**sizes, **{name: dict(sorted(totals[name].items())) for name in COUNTS[1:]}}
     if lines.counts:
         metrics["lines"] = dict(sorted(lines.counts.items()))
         write_json(outputs / "lines.json", lines.table())
     if scores := histogram.add_up(result["histograms"] for result in results) | (second["scores"] if second else {}):
         metrics["scores"] = scores
-    if labels:
-        metrics["review"] = review.measured_precision(labels)
+    if labelled:
+        metrics["review"] = labels.measured_precision(labelled)
     return metrics
 
 

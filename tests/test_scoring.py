@@ -19,8 +19,8 @@ from tasks.text import boilerplate, scoring
 from tasks.text.blocklist import blocked
 from tasks.text.classifier import Classifier, train
 from tasks.text.documents import document_id, read_documents, write_documents
+from tasks.text.labels import measured_precision, read_labels
 from tasks.text.perplexity import Trigrams
-from tasks.text.review import measured_precision, read_labels
 
 GOOD = [
     "river",

@@ -28,6 +28,7 @@ EXAMPLE_CHARACTERS = 200
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Review</title>
 <style>body{{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}}
 pre{{white-space:pre-wrap;background:#f4f4f4;color:#111;padding:.7rem;max-height:20rem;overflow:auto}}small{{color:#666}}
+article{{border-top:1px solid #bbb;margin-top:1rem}}
 article[data-label=keep] pre{{background:#dfd}}article[data-label=remove] pre{{background:#fdd}}
 header{{position:sticky;top:0;background:#fff;color:#111;padding:.3rem 0}}</style>
 <h1>Review</h1><p>{count} documents: at most {each} of each reason and source, drawn by id. Say of each whether you would
@@ -149,7 +150,9 @@ def _article(row: Row) -> str:
     about = " · ".join(filter(None, (row["detail"], row["url"], row["id"])))
     other = ""
     if row.get("for_text"):
-        other = f"<p><small>{html.escape(row['for_id'])} has</small></p><pre>\n{html.escape(row['for_text'])}</pre>"
+        other = (
+            f"<p><small>It repeats {html.escape(row['for_id'])}</small></p><pre>\n{html.escape(row['for_text'])}</pre>"
+        )
     return (
         f'<article data-row="{html.escape(json.dumps(row, ensure_ascii=False))}"><p><small>{html.escape(about)}</small> '
         '<button value="keep">keep</button> <button value="remove">remove</button></p>'

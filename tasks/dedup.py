@@ -21,7 +21,7 @@ from tasks.core.errors import UserError
 from tasks.core.params import StageParams
 from tasks.core.paths import Inputs, Metrics, Outputs, write_json
 from tasks.core.stage import stage_main
-from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, read_shard, shard_paths, write_shard
+from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, as_documents, read_shard, shard_paths, write_shard
 from tasks.text.sizes import by_source, funnel
 
 log = logging.getLogger(__name__)
@@ -175,13 +175,13 @@ def _nothing_to_keep_by(params: DedupParams) -> str:
         return f"params.yaml: dedup.source_order: no document is of a source named there ({named}). See scrape.sources."
     return (
         f"params.yaml: dedup.quality: no document has a number {params.quality!r}, neither as a column nor in meta. "
-        "Name the score that clean writes, or set dedup.keep to longest."
+        "Have clean score the documents (params.yaml: clean.quality), name another score, or set dedup.keep to longest."
     )
 
 
 def _divide(shard: Path, verdicts: Path, outputs: Path) -> dict[str, Any]:
     """Write a shard's documents that are kept, and those that are removed; returns counts by source and reason."""
-    table, verdict = read_shard(shard), read_shard(verdicts / f"{shard.stem}.parquet")
+    table, verdict = as_documents(read_shard(shard)), read_shard(verdicts / f"{shard.stem}.parquet")
     removed_rows = verdict.column("row")
     mask = pc.is_in(pa.array(range(len(table)), pa.int64()), value_set=removed_rows.combine_chunks())
     removed = table.filter(mask)

@@ -332,6 +332,27 @@ def test_bad_words_are_a_reason_with_the_word(tmp_path: Path) -> None:
         validate(CleanParams, {"bad_words": {"english": "en.txt"}}, "params.yaml: clean")
 
 
+def test_the_language_score_is_kept(tmp_path: Path) -> None:
+    """Of documents that stay and that go; null where there are too few letters to tell or nobody looked."""
+    german = "Der schnelle braune Fuchs springt über den faulen Hund, während sieben Zauberer zusehen und schweigen."
+    texts = {
+        "en": PROSE,
+        "de": german,
+        "few": "Twenty characters, 1 2 3 4.",
+        "short": "x",
+        "mixed": f"{german[:50]} {PROSE[:50]}",
+    }
+    params = CleanParams(min_language_score=0.8)
+    metrics, kept, removed = clean(tmp_path, rows=[row(*each) for each in texts.items()], params=params)
+    scores = {url: each["language_score"] for url, each in (kept | removed).items()}
+    assert scores["few"] is scores["short"] is None
+    assert scores["en"] >= 0.8
+    assert 0 < scores["mixed"] < 0.8
+    assert removed["de"]["detail"] == f"de with score {scores['de']}"
+    assert kept["mixed"]["lang"] is None
+    assert sum(metrics["scores"]["language_score"]["counts"]) == 3
+
+
 def test_conversations_are_cleaned_by_message(tmp_path: Path) -> None:
     def turns(*contents: str) -> list[dict[str, str]]:
         return [{"role": ("user", "assistant")[n % 2], "content": content} for n, content in enumerate(contents)]

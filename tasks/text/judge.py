@@ -11,7 +11,7 @@ from tasks.text.language import detect
 from tasks.text.rules.bad_words import BadWords
 from tasks.text.rules.names import RuleSet
 
-Language = Annotated[str, Field(pattern="^[a-z]{2,3}$", description="ISO 639 code.")]
+Code = Annotated[str, Field(pattern="^[a-z]{2,3}$", description="ISO 639 code.")]
 STABLE_CHARACTERS = 1000  # from here on compression says something about the text and not about zlib's start
 
 
@@ -30,19 +30,23 @@ class FilterParams(StageParams):
     min_language_score: float = Field(0.65, ge=0, le=1, description="Below it the language is unknown (and kept).")
     min_language_letters: int = Field(60, ge=1, description="With fewer letters the language is unknown (and kept).")
     rules: tuple[RuleSet, ...] = Field((), description="Published rule sets, with their thresholds, made for English.")
-    bad_words: dict[Language, str] = Field(
+    bad_words: dict[Code, str] = Field(
         {}, description="C4's bad words: language: file of them, one a line, declared in dvc.yaml."
     )
 
 
+Language = tuple[str | None, float | None]
+"""Code and score, each where it can be told."""
+
+
 class Removal(Exception):
-    """A document does not pass: reason and detail."""
+    """A document does not pass: reason and detail, and the language where it was looked at."""
 
 
 def judge(
     text: str, params: FilterParams, is_conversation: bool, dropped: Dropped, bad_words: BadWords | None = None
-) -> tuple[str, str | None]:
-    """The text, less the lines that a rule drops (counted in `dropped`), and its language, if it can be told.
+) -> tuple[str, Language]:
+    """The text, less the lines that a rule drops (counted in `dropped`), and its language.
 
     `bad_words` are those of the files that `params.bad_words` names; as in C4 they are looked for in the lines left.
 
@@ -50,9 +54,9 @@ def judge(
         Removal: it does not pass.
     """
     _measure(text, params)
-    lang, score = detect(text, params.min_language_score, params.min_language_letters)
+    found = lang, score = detect(text, params.min_language_score, params.min_language_letters)
     if lang and params.languages is not None and lang not in params.languages:
-        raise Removal("language", f"{lang} with score {score}", lang)
+        raise Removal("language", f"{lang} with score {score}", found)
     lines, verdict = Dropped(), None
     if params.rules:
         from tasks.text.rules.apply import apply_rules
@@ -61,9 +65,9 @@ def judge(
     if bad_words and not verdict:
         verdict = bad_words.judge(text, lang)
     if verdict:
-        raise Removal(*verdict, lang)
+        raise Removal(*verdict, found)
     dropped.update(lines.counts, lines.samples)
-    return text, lang
+    return text, found
 
 
 def _measure(text: str, params: FilterParams) -> None:

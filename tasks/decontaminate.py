@@ -23,7 +23,7 @@ from tasks.core.errors import UserError
 from tasks.core.params import StageParams
 from tasks.core.paths import Inputs, Metrics, Outputs
 from tasks.core.stage import stage_main
-from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, read_shard, shard_paths, write_shard
+from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, as_documents, read_shard, shard_paths, write_shard
 from tasks.text.sizes import by_source, funnel
 from tasks.text.split import TRAIN, VALIDATION
 
@@ -169,7 +169,7 @@ def _divide(shard: Path, index: Path, found: Path, split: Path, rule: "Rule", ta
     hits = ngrams.Hits(arrays[:groups], arrays[groups:], sizes)
     item, share = items.contaminated(hits, _frequencies(index), rule)
     splits = _splits(shard, split)
-    table = read_shard(shard).select(SCHEMA.names).cast(SCHEMA)
+    table = as_documents(read_shard(shard))
     gone = np.array([name == TRAIN for name in splits], bool) & (item >= 0)
     mask = pa.array(gone)
     stay = table.append_column("split", pa.array(splits, pa.string())).filter(pc.invert(mask))

@@ -21,7 +21,7 @@ from tasks.core.errors import UserError
 from tasks.core.params import StageParams
 from tasks.core.paths import Inputs, Metrics, Outputs, write_json
 from tasks.core.stage import stage_main
-from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, read_shard, shard_paths, write_shard
+from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, as_documents, read_shard, shard_paths, write_shard
 from tasks.text.sizes import by_source, funnel
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ class DedupParams(StageParams):
 
 
 def run(params: DedupParams, inputs: Inputs, outputs: Outputs) -> Metrics:
-    """Read `documents`; write `documents`, `removed` (with `kept_id` and `similarity`), `minhash.json`, `clusters`.
+    """Read `documents`; write `documents`, `removed` (with `kept_id` and `similarity`), `minhash.json`, `clusters`, `largest`.
 
     A cluster's survivor is the best by `keep`, then its longest text, then the one of the smallest id; nothing depends
     on the documents' order, their shards or the number of workers. `kept_id` always names a document that was kept.
@@ -101,7 +101,7 @@ def run(params: DedupParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     be less similar to the one kept in its place than the threshold; what is recorded is measured between these two.
     """
     from tasks.text import duplicates, kernels, paragraphs, sketches
-    from tasks.text.findings import summarise, write_clusters
+    from tasks.text.findings import summarise, write_clusters, write_largest
 
     recall = _candidate_probability(params)
     sketched, verdicts, work = outputs.work / "sketches", outputs.work / "verdicts", outputs.work / "search"
@@ -140,6 +140,7 @@ def run(params: DedupParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     kept = list(map_shards(partial(_divide, verdicts=verdicts, outputs=outputs.root), shards, "dedup: writing"))
     write_json(outputs / "minhash.json", duplicates.description(recipe))
     write_clusters(corpus, found, outputs / "clusters.parquet")
+    write_largest(corpus, found, shards, outputs / "largest.jsonl")
     metrics = {**_metrics(params, counts, kept, found.metrics), **summarise(corpus, found)}
     if shortened:
         metrics["paragraphs"] = shortened
@@ -174,13 +175,13 @@ def _nothing_to_keep_by(params: DedupParams) -> str:
         return f"params.yaml: dedup.source_order: no document is of a source named there ({named}). See scrape.sources."
     return (
         f"params.yaml: dedup.quality: no document has a number {params.quality!r}, neither as a column nor in meta. "
-        "Name the score that clean writes, or set dedup.keep to longest."
+        "Have clean score the documents (params.yaml: clean.quality), name another score, or set dedup.keep to longest."
     )
 
 
 def _divide(shard: Path, verdicts: Path, outputs: Path) -> dict[str, Any]:
     """Write a shard's documents that are kept, and those that are removed; returns counts by source and reason."""
-    table, verdict = read_shard(shard), read_shard(verdicts / f"{shard.stem}.parquet")
+    table, verdict = as_documents(read_shard(shard)), read_shard(verdicts / f"{shard.stem}.parquet")
     removed_rows = verdict.column("row")
     mask = pc.is_in(pa.array(range(len(table)), pa.int64()), value_set=removed_rows.combine_chunks())
     removed = table.filter(mask)
@@ -212,7 +213,9 @@ def _metrics(
         for reason, count in shard["removed"].items():
             removed[reason] += count
     sizes = funnel([shard["sources"] for shard in counts], [shard["sources"] for shard in kept], removed)
-    return {**sizes, "clusters": clusters}
+    thresholds = {"near": params.threshold, "contained": params.containment}
+    decided = {REASON_OF[level]: value for level, value in thresholds.items() if level in params.levels}
+    return {**sizes, "clusters": clusters, "thresholds": decided}
 
 
 if __name__ == "__main__":

@@ -25,22 +25,33 @@ class ReportParams(StageParams):
 
 
 def run(params: ReportParams, inputs: Inputs, outputs: Outputs) -> Metrics:
-    """Write index.html from the metrics of all stages, the training curves and the samples."""
+    """Write index.html from the metrics of all stages, the largest clusters, the training curves and the samples."""
     metrics = {name.removesuffix(".json"): read_json(path) for name, path in inputs.items() if name.endswith(".json")}
     curves = {name.partition("/")[0]: read_curves(path) for name, path in inputs.items() if name.endswith(".csv")}
-    page = build(params, metrics, curves, read_lines(inputs["evaluate"] / "samples.jsonl"), timings={})
+    samples, largest = read_lines(inputs["evaluate"] / "samples.jsonl"), read_lines(inputs["largest.jsonl"])
+    page = build(params, metrics, curves, samples, largest, timings={})
     (outputs / "index.html").write_text(page, encoding="utf-8")
     return {"stages": len(metrics), "bytes": len(page.encode())}
 
 
-def build(params: ReportParams, metrics: Any, curves: Any, samples: list[dict[str, Any]], timings: Any) -> str:
-    """The page of these results; with `timings` (by stage) it tells this machine's speeds too."""
+def build(
+    params: ReportParams,
+    metrics: Any,
+    curves: Any,
+    samples: list[dict[str, Any]],
+    largest: list[dict[str, Any]],
+    timings: Any,
+) -> str:
+    """The page of these results; `largest` tells what dedup's largest clusters kept.
+
+    With `timings` (by stage) it tells this machine's speeds too.
+    """
     from tasks.score.page import render
 
     lock = Path("requirements.lock")
     facts = {"requirements.lock (SHA-256)": hashlib.sha256(lock.read_bytes()).hexdigest()} if lock.exists() else {}
     facts |= {"processor": processor(), "python": platform.python_version()} | package_versions()
-    return render(params.title, metrics, curves, samples[: params.samples], params.reasons, timings, facts)
+    return render(params.title, metrics, curves, samples[: params.samples], largest, params.reasons, timings, facts)
 
 
 def read_json(path: Path) -> Any:
@@ -57,7 +68,7 @@ def read_json(path: Path) -> Any:
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Read a JSONL file."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 def read_curves(path: Path) -> dict[str, list[float | None]]:

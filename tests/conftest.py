@@ -36,3 +36,10 @@ def toy_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def toy(tmp_path: Path, toy_template: Path) -> Path:
     """A fresh toy project: words → left, right → join."""
     return Path(shutil.copytree(toy_template, tmp_path / "toy", symlinks=True))
+
+
+@pytest.fixture
+def one_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs a test in a folder of its own, where execution.yaml asks for one worker."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "execution.yaml").write_text("workers: 1\n")

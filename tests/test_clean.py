@@ -7,7 +7,7 @@ import random
 import string
 import unicodedata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -17,6 +17,7 @@ from warcio.warcwriter import WARCWriter
 
 from tasks.clean import CleanParams, run
 from tasks.core.errors import UserError
+from tasks.core.params import validate
 from tasks.core.paths import Inputs, Outputs
 from tasks.text import filters
 from tasks.text.conversation import render
@@ -55,6 +56,7 @@ def clean(
     warc: bytes | None = None,
     rows: list[dict[str, Any]] | None = None,
     params: CleanParams | None = None,
+    declared: dict[str, Path] | None = None,
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
     """Run the stage; returns metrics, documents by URL, removed by URL."""
     folder = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
@@ -66,7 +68,11 @@ def clean(
         (scrape / "web/site/00000.warc.gz").write_bytes(warc)
     if rows is not None:
         write_documents(rows, scrape / "documents")
-    metrics = run(params or CleanParams(), Inputs({"scrape": scrape}), Outputs(folder / "out", folder / "work"))
+    metrics = run(
+        params or CleanParams(),
+        Inputs({"scrape": scrape, **(declared or {})}),
+        Outputs(folder / "out", folder / "work"),
+    )
     kept, removed = (read_documents(folder / "out" / name) for name in ("documents", "removed"))
     assert removed.schema.names == REMOVED_SCHEMA.names
     assert metrics["documents_in"] == len(kept) + len(removed)
@@ -153,6 +159,24 @@ def test_pages_that_are_refused(tmp_path: Path) -> None:
     }
     assert sorted(url[9:] for url in kept) == ["line", "plain", "untyped"]
     assert kept["http://a/plain"]["text"] == kept["http://a/untyped"]["text"] == PROSE
+
+
+@pytest.mark.parametrize("extraction", ["fast", "precise"])
+def test_pathological_pages_are_lost_alone(tmp_path: Path, extraction: Literal["fast", "precise"]) -> None:
+    pages = {
+        "deep": b"<div>" * 10_000 + PROSE.encode(),
+        "line": b"<html><body><table>" + b"<tr><td>a <code>b</code><td>c" * 180_000,  # 5 MB
+        "good": page(PROSE),
+    }
+    params = CleanParams(extraction=extraction, format="markdown", max_page_seconds=1.0)
+    warc = b"".join(member(f"http://a/{name}", body) for name, body in pages.items())
+    metrics, kept, removed = clean(tmp_path, warc, params=params)
+    assert {url[9:]: row["reason"] for url, row in removed.items()} == {
+        "deep": "page_too_complex",
+        "line": "extraction_timeout",
+    }
+    assert metrics["removed"] == {"extraction_timeout": 1, "page_too_complex": 1}
+    assert kept["http://a/good"]["text"] == PROSE
 
 
 @pytest.mark.parametrize(
@@ -284,6 +308,49 @@ def test_each_filter_names_its_reason(tmp_path: Path) -> None:
     assert removed["language"]["text"] == texts["language"]
     _, kept, _ = clean(tmp_path, rows=[row("de", texts["language"])], params=CleanParams(languages=None))
     assert kept["de"]["lang"] == "de"
+
+
+def test_bad_words_are_a_reason_with_the_word(tmp_path: Path) -> None:
+    chinese = "他们在城市里工作和学习，每天都有很多事情要做，晚上回家听音乐，跟朋友聊天，生活非常愉快。"
+    chinese += "第二天早上他们又坐车去学校上课，老师讲历史和科学。"
+    rows = [row("en", PROSE), row("en bad", f"{PROSE} Damn."), row("zh", chinese), row("zh bad", f"{chinese}有坏词。")]
+    files = {"en": tmp_path / "en.txt", "zh": tmp_path / "zh.txt"}
+    files["en"].write_text("damn\nquic\n")
+    files["zh"].write_text("坏词\nfox\n")
+    params = CleanParams(languages=None, bad_words={"en": "lists/en.txt", "zh": "lists/zh.txt"})
+    declared = {path.name: path for path in files.values()}
+    metrics, kept, removed = clean(tmp_path, rows=rows, params=params, declared=declared)
+    assert sorted(kept) == ["en", "zh"]
+    assert {url: (row["reason"], row["detail"], row["lang"]) for url, row in removed.items()} == {
+        "en bad": ("c4_bad_word", "damn", "en"),
+        "zh bad": ("c4_bad_word", "坏词", "zh"),
+    }
+    assert metrics["removed"] == {"c4_bad_word": 2}
+    with pytest.raises(UserError, match=r"dvc\.yaml: .* needs a dependency named 'en\.txt'"):
+        clean(tmp_path, rows=rows, params=params)
+    with pytest.raises(UserError, match=r"params\.yaml: clean\.bad_words"):
+        validate(CleanParams, {"bad_words": {"english": "en.txt"}}, "params.yaml: clean")
+
+
+def test_the_language_score_is_kept(tmp_path: Path) -> None:
+    """Of documents that stay and that go; null where there are too few letters to tell or nobody looked."""
+    german = "Der schnelle braune Fuchs springt über den faulen Hund, während sieben Zauberer zusehen und schweigen."
+    texts = {
+        "en": PROSE,
+        "de": german,
+        "few": "Twenty characters, 1 2 3 4.",
+        "short": "x",
+        "mixed": f"{german[:50]} {PROSE[:50]}",
+    }
+    params = CleanParams(min_language_score=0.8)
+    metrics, kept, removed = clean(tmp_path, rows=[row(*each) for each in texts.items()], params=params)
+    scores = {url: each["language_score"] for url, each in (kept | removed).items()}
+    assert scores["few"] is scores["short"] is None
+    assert scores["en"] >= 0.8
+    assert 0 < scores["mixed"] < 0.8
+    assert removed["de"]["detail"] == f"de with score {scores['de']}"
+    assert kept["mixed"]["lang"] is None
+    assert sum(metrics["scores"]["language_score"]["counts"]) == 3
 
 
 def test_conversations_are_cleaned_by_message(tmp_path: Path) -> None:

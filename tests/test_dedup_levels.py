@@ -12,14 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_dedup import words
+from test_scoring import GOOD, POOR, clean, document, sentence
 
 from tasks.core.errors import UserError
 from tasks.core.paths import Inputs, Outputs
+from tasks.decontaminate import DecontaminateParams
+from tasks.decontaminate import run as decontaminate
 from tasks.dedup import DedupParams, run
 from tasks.text import lsh, sketches
 from tasks.text.comparable import comparable
 from tasks.text.comparable_columns import comparable_column, digests
-from tasks.text.documents import SCHEMA, read_documents, write_shard
+from tasks.text.conversation import SCHEMA as CONVERSATIONS
+from tasks.text.documents import SCHEMA, SCORES, as_documents, read_documents, shard_paths, write_shard
 from tasks.text.urls import canonical_url
 
 Rows = list[dict[str, Any]]
@@ -237,6 +241,58 @@ def test_the_survivor_is_the_one_that_the_rule_names(tmp_path: Path) -> None:
             DedupParams(**wrong)
 
 
+def test_the_score_that_clean_writes_decides_and_reaches_the_end(tmp_path: Path) -> None:
+    rng = random.Random(1)
+    rows = [document("good", n, sentence(GOOD, rng)) for n in range(30)]
+    rows += [document("spam", n, sentence(POOR, rng)) for n in range(30)]
+    same = [sentence(GOOD, rng, 700) for _ in range(4)]
+    rows += [document("fine", n, text) for n, text in enumerate(same)]
+    rows += [document("longer", n, f"{text} {sentence(POOR, rng)}") for n, text in enumerate(same)]
+    quality = {"positive": ["good"], "negative": ["spam"], "min_score": 0.0}
+    clean(tmp_path, rows, quality=quality, languages=None, max_top_ngram_ratio=1.0)
+    stages = {name: Outputs(tmp_path / name, tmp_path / f"{name}.work") for name in ("longest", "quality", "end")}
+    for each in stages.values():
+        each.root.mkdir()
+        each.work.mkdir()
+    documents = tmp_path / "out/documents"
+    for keep, stays in (("longest", "longer"), ("quality", "fine")):
+        run(DedupParams(keep=keep), Inputs({"documents": documents}), stages[keep])
+        kept = read_documents(stages[keep].root / "documents").to_pylist()
+        assert {row["source"] for row in kept} - {"good", "spam"} == {stays}
+    deduplicated = stages["quality"].root / "documents"
+    for shard in shard_paths(deduplicated):
+        ids = pa.parquet.read_table(shard)["id"]
+        split = pa.table({"id": ids, "split": ["train"] * len(ids)})
+        write_shard(split, tmp_path / "split" / shard.name)
+    write_shard(CONVERSATIONS.empty_table(), tmp_path / "held_out/0.parquet")
+    inputs = {"documents": deduplicated, "split": tmp_path / "split", "held_out": tmp_path / "held_out"}
+    decontaminate(DecontaminateParams(), Inputs(inputs), stages["end"])
+    scores = {row["id"]: row["quality"] for row in read_documents(documents).to_pylist()}
+    assert None not in scores.values()
+    for folder in (stages["quality"].root / "removed", stages["end"].root / "documents"):
+        found = read_documents(folder).to_pylist()
+        assert found
+        assert all(row["quality"] == scores[row["id"]] for row in found)
+
+
+def test_shards_without_scores_are_documents_too(tmp_path: Path) -> None:
+    """And a score in `meta` counts where the column says nothing."""
+    base = [{"id": i, "text": text(1), "source": "s", "meta": json.dumps({"quality": n})} for n, i in enumerate("ab")]
+    old = pa.Table.from_pylist(base, schema=SCHEMA).drop_columns(list(SCORES))
+    assert as_documents(old).schema == SCHEMA
+    assert as_documents(old).select(old.column_names) == old
+    with pytest.raises(KeyError):
+        as_documents(old.drop_columns(["text"]))
+    for number, table in enumerate((old, as_documents(old))):
+        folder = tmp_path / str(number)
+        for name in ("out", "work"):
+            (folder / name).mkdir(parents=True)
+        write_shard(table, folder / "documents/0.parquet")
+        outputs = Outputs(folder / "out", folder / "work")
+        run(DedupParams(keep="quality"), Inputs({"documents": folder / "documents"}), outputs)
+        assert read_documents(folder / "out/documents")["id"].to_pylist() == ["b"]
+
+
 @settings(max_examples=12, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_no_level_depends_on_the_order(tmp_path_factory: pytest.TempPathFactory, rng: random.Random) -> None:
@@ -361,3 +417,31 @@ def test_clusters_are_listed_for_the_report(tmp_path: Path) -> None:
     assert [row["cluster_size"] for row in listed] == [3, 3, 3, 3]
     assert sum(metrics["similarity_histogram"].values()) == 4
     assert json.dumps(metrics)
+
+
+def test_the_largest_clusters_say_what_they_are_about(tmp_path: Path) -> None:
+    """By the address, and by the title or else the first words, in one line of what can be seen; in data, not in metrics."""
+    rows = [
+        {"id": f"a{n}", "text": f"first\n words {text(1)}" + "." * (9 - n), "url": "http://e.org/a"} for n in range(4)
+    ]
+    titled = {"url": "http://e.org/b", "meta": json.dumps({"title": " A <b>\u202e\ntitle\ud800 \x00"})}
+    rows += [{"id": f"b{n}", "text": text(2) + "." * (9 - n), **titled} for n in range(3)]
+    rows += [{"id": f"c{n}", "text": text(3) + "." * (9 - n), "meta": '["title"]'} for n in range(2)]
+    rows += [{"id": "d", "text": text(4)}]
+    _, _, metrics = dedup(tmp_path, [rows[::2], rows[1::2]])
+    written = (tmp_path / "run0/out/largest.jsonl").read_text(encoding="utf-8")
+    largest = [json.loads(line) for line in written.split("\n") if line]
+    assert [(row["id"], row["url"]) for row in largest] == [
+        ("a0", "http://e.org/a"),
+        ("b0", "http://e.org/b"),
+        ("c0", None),
+    ]
+    assert {row["id"] for row in largest} == metrics["largest_clusters"].keys()
+    assert largest[0]["title"].startswith("first words ")
+    assert largest[1]["title"] == "A <b> title"
+    assert text(3).startswith(largest[2]["title"])
+    assert all(0 < len(row["title"]) <= 100 for row in largest)
+    assert "title" not in json.dumps(metrics)
+    assert metrics["thresholds"] == {"near_duplicate": 0.8}
+    dedup(tmp_path, [rows[::-1], []])
+    assert (tmp_path / "run1/out/largest.jsonl").read_text(encoding="utf-8") == written

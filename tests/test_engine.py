@@ -1,6 +1,7 @@
 """map_shards: order, equality over worker counts, and workers that fail or are killed."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -118,16 +120,22 @@ def test_kept_workers_serve_again() -> None:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Ray cluster of two nodes on this machine; its address."""
+def nodes() -> Iterator[Any]:
+    """A Ray cluster of two nodes on this machine."""
     pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     nodes.add_node(num_cpus=1)
-    yield nodes.address
+    yield nodes
     nodes.shutdown()
+
+
+@pytest.fixture
+def cluster(nodes: Any) -> str:
+    """Its address."""
+    return str(nodes.address)
 
 
 @pytest.fixture
@@ -153,16 +161,81 @@ def test_ray_gives_what_local_processes_give(on_ray: Path) -> None:
         list(map_shards(die_on_two, range(5), "numbers"))
 
 
+def large_result(n: int, folder: Path) -> bytes:
+    """200 kB, which Ray leaves on the node that made them; which node that is, and how often, stands in `folder`."""
+    if folder.name == "ray":
+        import ray
+
+        with (folder / str(n)).open("a") as file:
+            file.write(ray.get_runtime_context().get_node_id() + "\n")
+        time.sleep(0.5)
+    return random.Random(n).randbytes(200_000)
+
+
 @pytest.mark.slow
-def test_a_stage_on_ray_writes_the_same_bytes(cluster: str, tmp_path: Path) -> None:
-    """clean, run as DVC runs it, where what is pickled belongs to `__main__`."""
+def test_a_lost_node_s_shards_are_made_again(on_ray: Path, nodes: Any) -> None:
+    """Both the one under way there and those whose results nobody has fetched yet."""
+    folder = on_ray / "ray"
+    folder.mkdir()
+    [node] = nodes.worker_nodes
+    made_there = lambda: [p for p in folder.iterdir() if node.node_id in p.read_text()]  # noqa: E731
+    results = map_shards(partial(large_result, folder=folder), range(12), "numbers", 8)
+    found = [next(results)]
+    deadline = time.monotonic() + 60
+    while len(made_there()) < 3 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    before = {path.name for path in made_there()}
+    assert len(before) == 3
+    try:
+        nodes.remove_node(node, allow_graceful=False)
+        found += results
+    finally:
+        nodes.add_node(num_cpus=1)
+    assert found == [large_result(n, on_ray) for n in range(12)]
+    runs = {path.name: path.read_text().split() for path in folder.iterdir()}
+    again = {name for name, hosts in runs.items() if len(hosts) > 1}
+    assert again
+    assert again <= before, "only what was lost is made again"
+    assert all(len(hosts) <= 2 and hosts[-1] != node.node_id for name, hosts in runs.items() if name in again)
+
+
+def killed_once(n: int, folder: Path) -> bytes:
+    if not (folder / f"{n} killed").exists():
+        (folder / f"{n} killed").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return large_result(n, folder)
+
+
+@pytest.mark.slow
+def test_a_shard_that_loses_its_worker_and_then_its_result_s_node_is_made_again(on_ray: Path, nodes: Any) -> None:
+    folder = on_ray / "ray"
+    folder.mkdir()
+    [node] = nodes.worker_nodes
+    results = map_shards(partial(killed_once, folder=folder), range(6), "numbers", 6)
+    found = [next(results)]
+    deadline = time.monotonic() + 60
+    while len([*folder.iterdir()]) < 12 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1)
+    assert any(node.node_id in path.read_text() for path in folder.iterdir())
+    try:
+        nodes.remove_node(node, allow_graceful=False)
+        found += results
+    finally:
+        nodes.add_node(num_cpus=1)
+    assert found == [large_result(n, on_ray) for n in range(6)]
+
+
+@pytest.mark.slow
+def test_stages_on_ray_write_the_same_bytes(cluster: str, tmp_path: Path) -> None:
+    """The data stages, run as DVC runs them, where what is pickled belongs to `__main__`."""
     from test_pipeline import small_project
 
     outputs = []
     for engine in ("local", "ray"):
         project = small_project(tmp_path / engine)
         (project / "execution.yaml").write_text(f"engine: {engine}\ncluster: {cluster}\nworkers: 2\n")
-        run = [sys.executable, "-m", "dvc", "repro", "clean"]
+        run = [sys.executable, "-m", "dvc", "repro", "pack"]
         done = subprocess.run(run, cwd=project, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         outputs.append((project / "dvc.lock").read_text())

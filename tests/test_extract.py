@@ -1,10 +1,13 @@
 """Extraction: what each tier and format keeps, and pages that hang or kill the parser."""
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tasks.clean import CleanParams
 from tasks.core.errors import UserError
@@ -29,8 +32,13 @@ def extractor() -> Iterator[Extractor]:
     one.close()
 
 
-def test_markdown_keeps_headings_lists_tables_and_code(extractor: Extractor) -> None:
-    text, title = extractor.extract(PAGE, How("precise", "markdown", True, ("div.ad",)), 30)
+TIERS = pytest.mark.parametrize("tier", ["fast", "precise"])
+
+
+@TIERS
+def test_markdown_keeps_headings_lists_tables_and_code(extractor: Extractor, tier: str) -> None:
+    page = PAGE.replace("<article>", "<div><div><article>")  # resiliparse takes a list near the top for navigation
+    text, title = extractor.extract(page, How(tier, "markdown", True, ("div.ad",)), 30)
     assert title == "A page"
     for kept in (
         "# Top\n",
@@ -44,6 +52,71 @@ def test_markdown_keeps_headings_lists_tables_and_code(extractor: Extractor) -> 
         assert gone not in text
 
 
+MARKDOWN = {  # HTML: the Markdown of the fast tier
+    "<h3>On <code>len</code> and <a href=/x>links</a></h3><p>so": "### On `len` and links\n\nso",
+    "<ul><li>a<ul><li>b<p>more of b</p><li>c</ul><li>d</ul>e": "- a\n  - b\n\n    more of b\n\n  - c\n- d\n\ne",
+    f"<ol>{'<li>a' * 9}<li>b<ol><li>in</ol>out</ol>": "\n".join(f"{n}. a" for n in range(1, 10))
+    + "\n10. b\n    1. in\n\n    out",
+    "<ul><ul><li>deep<li>again</ul></ul>": "- deep\n- again",
+    "<ol><li>run<pre>if a &lt; b:\n    go</pre>then</ol>": "1. run\n\n   ```\n   if a < b:\n       go\n   ```\n\n   then",
+    "<pre><code>\n\n  a = &lt;b&gt;\n\n\tc # no *mark*</code></pre>": "```\n  a = <b>\n\n\tc # no *mark*\n```",
+    "<pre>say ``` or</pre><p>and <code>`x`</code>, <code>&lt;p&gt;</code>": "````\nsay ``` or\n````\n\nand `` `x` ``, `<p>`",
+    "<table><tr><th>a<th>b|c<tr><td colspan=2><p>1</p><p>2</p><tr><td><td>3</table>": (
+        "| a | b\\|c |\n| --- | --- |\n| 1 2 |  |\n|  | 3 |"
+    ),
+    "<table><tr><td>menu<td><table><tr><td>a<td>b<tr><td>c<td>d</table></table>": (
+        "menu\n\n| a | b |\n| --- | --- |\n| c | d |"
+    ),
+    "<table><tr><td>only<tr><td>one column</table>": "only\none column",
+    "<p># no heading &amp; no `code`\U0001fffe\U0003fffe<h2> </h2>": "# no heading & no `code`",
+}
+
+
+@pytest.mark.parametrize("html", MARKDOWN)
+def test_markdown_of_the_fast_tier(html: str) -> None:
+    assert extract_page(html, How("fast", "markdown", False))[0] == MARKDOWN[html]
+
+
+TAGS = re.findall(r"\w+", "p h1 h4 ul ol li pre code table tr td th div dl dt dd a b span blockquote nav")
+trees = st.recursive(
+    st.sampled_from(["word", "two words", "&lt;b&gt;", "x<br>y", " ", "<hr>"]),
+    lambda inner: st.builds(
+        lambda tag, parts: f"<{tag}>{' '.join(parts)}</{tag}>",
+        st.sampled_from(TAGS),
+        st.lists(inner, max_size=4),
+    ),
+    max_leaves=25,
+)
+
+
+def test_main_content_has_every_mark() -> None:
+    body = "".join(f"<h{n}>Of level {n}</h{n}><p>{PARAGRAPH} It is <code>{'`' * n} x</code>.</p>" for n in range(1, 7))
+    table = "<table><tr><td>a<td>b<tr><td><b>c</b><td>d</table>"
+    html = (
+        f"<html><body><nav>{PARAGRAPH}</nav><main>{body}<pre>x\n  y</pre>{table}<p>{PARAGRAPH}</p></main></body></html>"
+    )
+    main, whole = (extract_page(html, How("fast", "markdown", main_content))[0] for main_content in (True, False))
+    assert main == whole.removeprefix(f"{PARAGRAPH}\n\n") != whole
+    assert all(f"{'#' * n} Of level {n}\n" in main for n in range(1, 7))
+    assert "```\nx\n  y\n```\n\n| a | b |\n| --- | --- |\n| c | d |" in main
+
+
+@settings(max_examples=300, deadline=None)
+@given(trees, st.booleans())
+def test_both_formats_say_the_same_letters(html: str, main_content: bool) -> None:
+    text, markdown = (extract_page(html, How("fast", format, main_content))[0] for format in ("text", "markdown"))
+    assert re.findall(r"\w", markdown) == re.findall(r"\w", text)
+
+
+@settings(max_examples=100, deadline=None)
+@given(trees)
+def test_text_is_what_resiliparse_gives(html: str) -> None:
+    from resiliparse.extract.html2text import extract_plain_text
+
+    html += "<pre></pre>"  # with one, tabs are left as they are
+    assert extract_page(html, How(main_content=False))[0] == extract_plain_text(html, preserve_formatting=True)
+
+
 def test_the_precise_tier_has_no_memory_of_other_pages(extractor: Extractor) -> None:
     texts = {extractor.extract(PAGE, How("precise"), 30) for _ in range(5)}
     assert len(texts) == 1
@@ -51,16 +124,18 @@ def test_the_precise_tier_has_no_memory_of_other_pages(extractor: Extractor) -> 
 
 
 def test_the_process_gives_what_the_function_gives(extractor: Extractor) -> None:
-    for how in (How(), How(main_content=False), How(skip_elements=("footer",)), How("precise")):
+    hows = (How(), How(main_content=False), How(skip_elements=("footer",)), How(format="markdown"), How("precise"))
+    for how in hows:
         assert extractor.extract(PAGE, how, 30) == extract_page(PAGE, how)
 
 
-def test_a_page_that_hangs_is_all_that_is_lost(extractor: Extractor) -> None:
+@pytest.mark.parametrize("format", ["text", "markdown"])
+def test_a_page_that_hangs_is_all_that_is_lost(extractor: Extractor, format: str) -> None:
     for _ in range(2):
         with pytest.raises(ExtractionFailed) as failed:
-            extractor.extract(SLOW, How(), 0.5)
+            extractor.extract(SLOW, How(format=format), 0.5)
         assert failed.value.args == ("extraction_timeout", "more than 0.5 s of processor time")
-        assert "fox" in extractor.extract(PAGE, How(), 30)[0]
+        assert "fox" in extractor.extract(PAGE, How(format=format), 30)[0]
 
 
 def test_a_parser_that_dies_is_started_again(extractor: Extractor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +154,6 @@ def test_a_parser_that_dies_is_started_again(extractor: Extractor, monkeypatch: 
     assert "fox" in extractor.extract(PAGE, How(), 30)[0]
 
 
-@pytest.mark.parametrize("block", [{"format": "markdown"}, {"extraction": "precise", "main_content": False}])
-def test_what_a_tier_cannot_do_is_said(block: dict[str, object]) -> None:
+def test_what_a_tier_cannot_do_is_said() -> None:
     with pytest.raises(UserError, match=r"params\.yaml: clean.*precise"):
-        validate(CleanParams, block, "params.yaml: clean")
+        validate(CleanParams, {"extraction": "precise", "main_content": False}, "params.yaml: clean")

@@ -18,7 +18,7 @@ import pytest
 from conftest import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_scrape import files, pages, rows, scrape
+from scraping import files, pages, rows, scrape
 
 from tasks.core.errors import UserError
 from tasks.text.compressed import Damaged, Stream, lines
@@ -368,7 +368,7 @@ def test_a_data_set_of_a_hub(tmp_path: Path, dataset: str, message: str) -> None
     with hub_server.serve() as address:
         source = {**hub(dataset), "max_documents": 20}
         script = (
-            "import sys, json; from pathlib import Path; sys.path[:0] = ['.', 'tests']; from test_scrape import scrape, rows;"
+            "import sys, json; from pathlib import Path; sys.path[:0] = ['.', 'tests']; from scraping import scrape, rows;"
             "from tasks.core.errors import UserError\n"
             "try: metrics, outputs = scrape(Path(sys.argv[1]), json.loads(sys.argv[2]))\n"
             "except UserError as error: print(json.dumps(str(error)))\n"

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 from chain import training_text
-from test_scrape import files
-from test_warc_source import members, page, record, response, url
+from scraping import files, members, page, record, response, url
 from tiny import conversation
 
 

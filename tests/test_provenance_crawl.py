@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from chain import training_text
+from scraping import files, web
 from site_server import serve
-from test_scrape import files, web
 from tiny import conversation
 
 

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_scrape import pages, rows, scrape
-from test_warc_source import members, page, response, url
+from scraping import members, page, pages, response, rows, scrape, url
 
 from tasks.core.errors import UserError
 from tasks.web.remote import Network, RemoteFile
@@ -69,12 +68,7 @@ def served(files: dict[str, bytes], ranges: bool = True, trouble: Any = lambda r
         server.server_close()
 
 
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "execution.yaml").write_text("workers: 1\n")
-
-
+pytestmark = pytest.mark.usefixtures("one_worker")
 NOISE = [random.Random(n).randbytes(40_000).hex().encode() for n in range(40)]
 ARCHIVE = members(*(response(url(n), b"<p>" + noise) for n, noise in enumerate(NOISE)))
 FAST = {"retries": 3, "retry_delay": 0.01, "timeout": 5}
@@ -109,7 +103,7 @@ def test_archives_over_http(tmp_path: Path, ranges: bool, times: int) -> None:
 
 def breaks_off_at_a_million(request: Handler) -> int | None:
     start = int((request.headers.get("Range") or "bytes=0-")[6:].partition("-")[0])
-    return max(0, 1_000_000 - start) if request.path == "/x.warc.gz" else None
+    return max(0, 1_000_000 - start) if request.path.startswith("/x.warc.gz") else None
 
 
 def test_what_came_before_the_connection_was_lost_for_good_is_kept(tmp_path: Path) -> None:
@@ -121,6 +115,22 @@ def test_what_came_before_the_connection_was_lost_for_good_is_kept(tmp_path: Pat
     assert url("y") in pages(outputs, "a")
     assert found["unreachable"] == 2
     assert sum(found.values()) - found["saved"] == len(rows(outputs, "removed"))
+
+
+def test_signatures_and_passwords_of_urls_are_told_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with served({"/x.warc.gz": ARCHIVE}) as (base, shared):
+        shared["trouble"] = breaks_off_at_a_million
+        address = base.replace("://", "://me:passw0rd@")
+        paths = (f"{base}/x.warc.gz?Signature=s1gned", f"{address}/gone.warc.gz")
+        metrics, outputs = scrape(tmp_path, source(*paths))
+        assert any("s1gned" in path for _, path, _, _ in shared["asked"])
+    assert metrics["sources"]["a"]["outcomes"]["unreachable"] == 2
+    written = b"".join(path.read_bytes() for path in outputs.root.rglob("*") if path.is_file())
+    said = caplog.text + str(metrics) + str(rows(outputs, "removed"))
+    assert "trying again" in said
+    for secret in ("s1gned", "passw0rd"):
+        assert secret not in said
+        assert secret.encode() not in written
 
 
 def test_reading_stops_with_the_last_page_wanted(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scraping import crawl_log, pages, scrape, web
 from site_server import serve
-from test_scrape import crawl_log, pages, scrape, web
 
 from tasks.core.errors import UserError
 from tasks.web.archive import read_pages

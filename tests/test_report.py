@@ -5,10 +5,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tasks.core.errors import UserError
-from tasks.report import read_curves, read_json
-from tasks.score.charts import bar_chart, line_chart, ticks
+from tasks.report import read_curves, read_json, read_lines
+from tasks.score.charts import LEFT, RIGHT, WIDTH, bar_chart, histogram, line_chart, ticks
 from tasks.score.page import size
 
 
@@ -27,8 +29,32 @@ def test_charts_escape_text_and_survive_emptiness() -> None:
     assert "nan" not in chart
     assert "no points" in line_chart([("loss", [], [])], "step", "nats")
     assert "&lt;b&gt;" in bar_chart([("<b>", 1, "x")])
-    assert bar_chart([]).startswith("<svg")
+    assert bar_chart([]) == '<div class="bars"></div>'
     assert not re.search(r"https?://", chart)
+
+
+@given(st.lists(st.integers(0, 10**9), min_size=1, max_size=30).filter(any), st.floats(-1, 2))
+def test_histograms_draw_every_bin_in_proportion(counts: list[int], threshold: float) -> None:
+    edges = [n / len(counts) for n in range(len(counts) + 1)]
+    chart = histogram(edges, counts, [(threshold, "<limit>")], "score", None, threshold)
+    bars = re.findall(r'<rect class="bar( away)?" x="([\d.]+)" y="([\d.]+)" width="[\d.]+" height="([\d.]+)"', chart)
+    heights = [float(height) for _, _, _, height in bars]
+    assert heights == pytest.approx([max(heights) * count / max(counts) for count in counts], abs=0.11)
+    assert [bool(away) for away, *_ in bars] == [start >= threshold for start in edges[:-1]]
+    (at,) = re.findall(r'class="mark" x1="([\d.]+)"', chart)
+    left, right = (LEFT, WIDTH - RIGHT)
+    assert float(at) == pytest.approx(left + (right - left) * min(1, max(0, threshold)), abs=0.06)
+    label = re.search('aria-label="([^"]*)"', chart)
+    assert label is not None
+    assert all(f": {count:,}" in label[1] for count in counts if count)
+    assert "<limit>" not in chart
+    axis = re.findall(r'text-anchor="end">([\d.,]+)[kM]?</text>', chart)
+    assert all("." not in tick for tick in axis) or max(counts) >= 10_000
+
+
+def test_lines_end_at_line_feeds_alone(tmp_path: Path) -> None:
+    (tmp_path / "samples.jsonl").write_text('{"reply": "a\u2028b\x85c"}\n{"reply": "d"}\n', encoding="utf-8")
+    assert [row["reply"] for row in read_lines(tmp_path / "samples.jsonl")] == ["a\u2028b\x85c", "d"]
 
 
 def test_sizes() -> None:

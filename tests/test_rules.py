@@ -1,13 +1,17 @@
 """Rule sets: each published threshold from both sides, kernels against plain Python, words as spaCy finds them."""
 
+import re
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.core.errors import UserError
 from tasks.text.rules.apply import JUDGES, apply_rules
+from tasks.text.rules.bad_words import BadWords
 from tasks.text.rules.c4 import drop_lines
 from tasks.text.rules.repetition import Grams
 from tasks.text.rules.words import Page, count_sentences
@@ -212,3 +216,54 @@ def test_a_conversation_keeps_its_lines() -> None:
     assert (text, dropped.table(), verdict) == (said, {}, None)
     assert apply_rules("hi\ndef f() {\nwhat", ("c4",), True)[2][0] == "c4_curly_bracket"  # type: ignore[index]
     assert apply_rules("", ("c4", "fineweb"), False)[2][0] == "c4_too_few_sentences"  # type: ignore[index]
+
+
+BAD = BadWords({"en": ("cunt", "two words", "a$$"), "zh": ("坏词",)})
+
+
+@pytest.mark.parametrize(
+    ("text", "lang", "word"),
+    [
+        ("People of Scunthorpe, and two wordsmiths", "en", None),
+        ("Such a CUNT!", "en", "cunt"),
+        ("cunt", "en", "cunt"),
+        ("cunt_1 and cunt2 and écunt", "en", None),
+        ("say (two words), not two  words", "en", "two words"),
+        ("two\nwords", "en", None),
+        ("what an a$$", "en", "a$$"),
+        ("aa$$ a$$a", "en", None),
+        ("这里有坏词在中间", "zh", "坏词"),
+        ("这里有 cunt", "zh", None),
+        ("a cunt 坏词", "de", None),
+        ("too short to tell: 有坏词", None, "坏词"),
+        ("", None, None),
+    ],
+)
+def test_bad_words(text: str, lang: str | None, word: str | None) -> None:
+    assert BAD.judge(text, lang) == (word and ("c4_bad_word", word))
+
+
+lists = st.lists(st.text("ab $ßé中_", min_size=1, max_size=4).map(str.strip).filter(bool), min_size=1, max_size=4)
+
+
+@settings(max_examples=300, deadline=None)
+@given(lists, st.text("aAbB $ßÉé中_.\n", max_size=30))
+def test_bad_words_are_those_of_c4s_pattern(words: list[str], text: str) -> None:
+    pattern = rf"(?:\W|^)({'|'.join(map(re.escape, words))})(?:\W|$)"  # TensorFlow Datasets' c4_utils.py
+    assert (BadWords({"en": tuple(words)}).judge(text, "en") is None) == (re.search(pattern, text.lower()) is None)
+    unspaced = re.search("|".join(map(re.escape, words)), text.lower())
+    assert (BadWords({"th": tuple(words)}).judge(text, "th") is None) == (unspaced is None)
+
+
+def test_files_of_bad_words(tmp_path: Path) -> None:
+    path = tmp_path / "en.txt"
+    path.write_bytes("\ufeffCunt\r\n\n  two words \n".encode())
+    read = BadWords.read({"en": path})
+    assert [read.judge(text, "en") for text in ("A cunt", "Two words")] == [
+        ("c4_bad_word", "cunt"),
+        ("c4_bad_word", "two words"),
+    ]
+    for content, said in ((b" \n\n", "has no word"), (b"\xff", "not UTF-8"), (None, "No such file")):
+        path.unlink() if content is None else path.write_bytes(content)
+        with pytest.raises(UserError, match=rf"params\.yaml: clean\.bad_words: .*en\.txt: {said}"):
+            BadWords.read({"en": path})

@@ -1,7 +1,10 @@
 """The second look: repeated lines, trained scores, the sample for people, blocked addresses; nothing is lost on the way."""
 
 import json
+import os
 import random
+import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +15,13 @@ from tasks.clean import CleanParams, run
 from tasks.core.errors import UserError
 from tasks.core.params import validate
 from tasks.core.paths import Inputs, Outputs
-from tasks.text import boilerplate
+from tasks.text import boilerplate, scoring
 from tasks.text.blocklist import blocked
 from tasks.text.classifier import Classifier, train
 from tasks.text.documents import document_id, read_documents, write_documents
+from tasks.text.labels import measured_precision, read_labels
 from tasks.text.perplexity import Trigrams
-from tasks.text.review import measured_precision, read_labels
+from tasks.text.score_params import PerplexityParams, ScoreParams
 
 GOOD = [
     "river",
@@ -107,6 +111,70 @@ def test_lines_of_a_whole_site_go(tmp_path: Path) -> None:
     assert not (tmp_path / "out/models").exists()
 
 
+def test_only_conversations_pass_for_conversations(tmp_path: Path) -> None:
+    """A page may be titled with the word, and not even the whole key makes a conversation of it."""
+    menu = "Home | About | Contact us"
+    titles = ["Error messages", "messages", "The other page"] * 6
+    rng = random.Random(0)
+    rows = [document("site", n, f"{menu}\n{sentence(GOOD, rng)}", title=title) for n, title in enumerate(titles)]
+    metrics, kept, _ = clean(tmp_path, rows, max_line_page_share=0.5)
+    assert metrics["lines"] == {"boilerplate": len(rows)}
+    assert not any(menu in row["text"] for row in kept)
+
+
+REFINE = scoring._refine
+
+
+def refine_and_die_once(path: Path, root: Path, **arguments: Any) -> dict[str, Any]:
+    """The second look at a shard, whose worker is killed once after as many files as the name of `root` says."""
+    left = int(root.name)
+    write = scoring.write_shard
+
+    def write_and_die(*table_and_path: Any) -> None:
+        nonlocal left
+        write(*table_and_path)
+        left -= 1
+        if not left and not (died := root.parent / f"died-{root.name}").exists():
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    scoring.write_shard = write_and_die  # type: ignore[assignment]
+    try:
+        return REFINE(path, root=root, **arguments)
+    finally:
+        scoring.write_shard = write
+
+
+def test_a_lost_worker_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One worker, two, and two of which one is killed after a shard's first or second file: the same bytes and counts."""
+    rng = random.Random(5)
+    rows = [
+        document(name, n, sentence(POOR if name == "web" and n % 2 else GOOD, rng))
+        for n in range(16)
+        for name in ("good", "web")
+    ]
+    folder = tmp_path / "documents"
+    rows.append(document("web", 99, "!"))
+    clean(tmp_path / "first", rows, languages=None, max_top_ngram_ratio=1.0)
+    for name in ("documents", "removed"):
+        shutil.copytree(tmp_path / "first/out" / name, folder / name)
+    params = ScoreParams(perplexity=PerplexityParams(reference=("good",), max_perplexity=16))
+    results = {}
+    for name, workers in (("0", 1), ("00", 2), ("1", 2), ("2", 2)):
+        (tmp_path / "execution.yaml").write_text(f"workers: {workers}\n")
+        monkeypatch.setattr(scoring, "_refine", refine_and_die_once if int(name) else REFINE)
+        shutil.copytree(folder, tmp_path / name)
+        result = scoring.second_look(params, 1, [], tmp_path / name, tmp_path / "work")
+        assert result is not None
+        assert (tmp_path / f"died-{name}").exists() == bool(int(name))
+        lines = result.pop("lines").table()
+        files = {path.relative_to(tmp_path / name): path for path in (tmp_path / name).rglob("*") if path.is_file()}
+        results[name] = result, lines, {str(path): file.read_bytes() for path, file in files.items()}
+    assert sum(results["0"][0]["removed"].values()) > 0
+    for name in ("00", "1", "2"):
+        assert results[name] == results["0"], name
+
+
 def test_a_line_is_common_above_the_share_only(tmp_path: Path) -> None:
     pages = [boilerplate.page_lines(f"page {n}\n" + ("common\n" if n < 12 else "") + "12\n") for n in range(40)]
     np.savez(tmp_path / "x.npz", hashes=np.concatenate(pages), pages=len(pages))
@@ -132,9 +200,16 @@ def test_scores_are_trained_kept_and_counted(tmp_path: Path) -> None:
     assert {row["source"] for row in kept} == {"good", "web"}
     assert len(kept) == 80
     for row in kept:
-        assert set(json.loads(row["meta"])["scores"]) == {"profanity", "quality", "perplexity"}
+        assert None not in (row["profanity"], row["quality"], row["perplexity"])
+        assert "scores" not in json.loads(row["meta"])
+    assert all(row["quality"] < 0.5 for row in removed)
     scores = metrics["scores"]
     assert scores["quality"]["roc_auc"] == 1.0
+    assert {name: score["threshold"] for name, score in scores.items() if name != "language_score"} == {
+        "profanity": {"max": 1.0},
+        "quality": {"min": 0.5},
+        "perplexity": {"max": 1e6},
+    }
     for name in ("profanity", "quality", "perplexity"):
         assert sum(scores[name]["counts"]) == 160
         assert len(scores[name]["edges"]) == len(scores[name]["counts"]) + 1

@@ -7,8 +7,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from test_scrape import files, pages, rows, scrape
-from test_warc_source import members, record, url
+from scraping import files, members, pages, record, rows, scrape, url
 
 from tasks.clean import find_shards
 from tasks.core.errors import UserError

@@ -81,14 +81,15 @@ def _in_processes(
         futures = dict(zip(todo, started, strict=False))  # fewer where the pool broke while it was filled
         try:
             while at in finished or at in futures:
-                if at in finished:
-                    yield _outcome(finished.pop(at), shards[at])
-                else:
+                if at in futures:
                     yield futures[at].result()
+                else:
+                    future = finished.pop(at)
+                    yield WorkerLost(shards[at]) if _lost(future) else future.result()
                 at += 1
         except BrokenProcessPool:
             # Whose worker died is not told: what was under way goes once more, each by itself.
-            broken = [n for n, future in futures.items() if isinstance(future.exception(), BrokenProcessPool)]
+            broken = [n for n, future in futures.items() if _lost(future)]
             finished |= {n: future for n, future in futures.items() if n >= at and n not in broken}
             finished |= {n: _alone(function, shards[n]) for n in broken[: workers + 1]}  # one waits at the pool's door
             _end(pool)
@@ -99,11 +100,8 @@ def _in_processes(
             _put_back(pool, workers)
 
 
-def _outcome(future: Future[Result], shard: Shard) -> Result | WorkerLost:
-    try:
-        return future.result()
-    except BrokenProcessPool:
-        return WorkerLost(shard)
+def _lost(future: Future[Result]) -> bool:
+    return isinstance(future.exception(), BrokenProcessPool)
 
 
 @contextmanager

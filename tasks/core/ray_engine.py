@@ -35,13 +35,17 @@ def on_ray(
         call = ray.remote(num_cpus=1, max_retries=1, retry_exceptions=False)(_call)
         window = limit or max(2, 2 * int(ray.cluster_resources().get("CPU", 1)))
         main, payload = _main_name(), pickle.dumps(function)
-        pending: deque[Any] = deque()
+
+        def start(shard: Any) -> Any:
+            return call.remote(main, payload, pickle.dumps(shard))
+
+        pending: deque[tuple[Any, Any]] = deque()
         for shard in shards:
             if len(pending) >= window:
-                yield _result(ray, pending.popleft(), WorkerLost)
-            pending.append(call.remote(main, payload, pickle.dumps(shard)))
+                yield _outcome(ray, start, *pending.popleft(), WorkerLost)
+            pending.append((shard, start(shard)))
         while pending:
-            yield _result(ray, pending.popleft(), WorkerLost)
+            yield _outcome(ray, start, *pending.popleft(), WorkerLost)
     finally:
         ray.shutdown()
 
@@ -87,13 +91,17 @@ def _unreachable(address: str | None, error: Exception) -> str:
     return f"execution.yaml: cluster: no Ray cluster at {address!r} ({first}). Start it: ray start --head"
 
 
-def _result(ray: Any, reference: Any, lost: type[Exception]) -> Any:
-    try:
-        return ray.get(reference)
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause from None
-    except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.OutOfMemoryError):
-        return lost(reference)
+def _outcome(ray: Any, start: Callable[[Any], Any], shard: Any, reference: Any, lost: type[Exception]) -> Any:
+    for _ in range(2):
+        try:
+            return ray.get(reference)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+        except ray.exceptions.ObjectLostError:  # it was done, but the node that held the result is gone
+            reference = start(shard)
+        except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.OutOfMemoryError):
+            break
+    return lost(shard)
 
 
 def _main_name() -> str:

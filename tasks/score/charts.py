@@ -1,13 +1,14 @@
-"""Charts as inline SVG, drawn from numbers alone: no script, no font, no network, the same bytes every time.
+"""Charts as inline SVG and HTML, drawn from numbers alone: no script, no font, no network, the same bytes every time.
 
 Colours and type are CSS classes of the page that holds the chart.
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from html import escape
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 640, 260, 56, 34, 12, 14
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 440, 230, 56, 34, 12, 14
 
 Series = tuple[str, Sequence[float], Sequence[float]]
 """Name, x values, y values."""
@@ -54,18 +55,75 @@ def line_chart(series: Sequence[Series], x_label: str, y_label: str) -> str:
 
 
 def bar_chart(bars: Sequence[tuple[str, float, str]]) -> str:
-    """Horizontal bars: name, length, and the text written at the bar's end."""
-    row, name_width = 24, 150
+    """Horizontal bars as HTML, whose text stays legible at any width: name, length, and the text beside the bar."""
     longest = max((value for _, value, _ in bars), default=0) or 1
-    text_width = 20 + 8 * max((len(text) for _, _, text in bars), default=0)  # a generous width of a letter
-    height = row * len(bars) + 4
-    parts = [f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img">']
-    for number, (name, value, text) in enumerate(bars):
-        y, width = number * row + 3, (WIDTH - name_width - text_width) * value / longest
-        parts.append(f'<text class="name" x="{name_width - 8}" y="{y + 13}" text-anchor="end">{escape(name)}</text>')
-        parts.append(f'<rect class="bar" x="{name_width}" y="{y}" width="{max(width, 1):.1f}" height="16" rx="2"/>')
-        parts.append(f'<text class="tick" x="{name_width + width + 6:.1f}" y="{y + 13}">{escape(text)}</text>')
+    rows = [
+        f'<span class="name">{escape(name)}</span>'
+        f'<span><span class="bar" style="width: {100 * value / longest:.1f}%"></span></span>'
+        f'<span class="tick">{escape(text)}</span>'
+        for name, value, text in bars
+    ]
+    return f'<div class="bars">{"".join(rows)}</div>'
+
+
+def histogram(
+    edges: Sequence[float],
+    counts: Sequence[int],
+    marks: Sequence[tuple[float, str]],
+    label: str,
+    low: float | None = None,
+    high: float | None = None,
+) -> str:
+    """Bins of one width, whatever lies between their `edges` (one more than `counts`); `marks` are lines across them.
+
+    What lies wholly below `low` or above `high` is drawn as taken away. The label tells the numbers to those who hear it.
+    """
+    top = 18 * len(marks) + 8
+    y_ticks = ticks(0, max(counts), min(5, max(1, max(counts))))  # no more steps than documents: whole numbers
+    step = (WIDTH - LEFT - RIGHT) / len(counts)
+
+    def across(value: float) -> float:
+        number = max(0, min(bisect_right(edges, value) - 1, len(counts) - 1))
+        start, end = edges[number], edges[number + 1]
+        return LEFT + step * (number + min(1.0, max(0.0, (value - start) / (end - start))))
+
+    def up(count: float) -> float:
+        return HEIGHT - BOTTOM - count / y_ticks[-1] * (HEIGHT - BOTTOM - top)
+
+    bins = [(edges[n], edges[n + 1], count) for n, count in enumerate(counts)]
+    said = ", ".join(f"{start:g} to {end:g}: {count:,}" for start, end, count in bins if count)
+    said = "; ".join([f"{label}: {said}", *(text for _, text in marks)])
+    parts = [f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(said)}">']
+    for y in y_ticks:
+        at = up(y)
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
+        parts.append(f'<text class="tick" x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{_short(y)}</text>')
+    for number, (start, end, count) in enumerate(bins):
+        away = (low is not None and end <= low) or (high is not None and start >= high)
+        parts.append(
+            f'<rect class="bar{" away" if away else ""}" x="{LEFT + step * number + 1:.1f}" y="{up(count):.1f}" '
+            f'width="{step - 2:.1f}" height="{HEIGHT - BOTTOM - up(count):.1f}">'
+            f"<title>{start:g} to {end:g}: {count:,}</title></rect>"
+        )
+    for number in range(0, len(edges), -(-len(counts) // 5)):
+        x = LEFT + step * number
+        parts.append(
+            f'<text class="tick" x="{x:.1f}" y="{HEIGHT - 18}" text-anchor="middle">{_short(edges[number])}</text>'
+        )
+    for number, (value, text) in enumerate(marks):
+        x, y = across(value), 18 * number + 14
+        side, anchor = (5, "start") if x < WIDTH / 2 else (-5, "end")
+        parts.append(f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{y - 10}" y2="{HEIGHT - BOTTOM}"/>')
+        parts.append(f'<text class="name" x="{x + side:.1f}" y="{y}" text-anchor="{anchor}">{escape(text)}</text>')
+    parts.append(f'<text class="axis" x="{WIDTH - RIGHT}" y="{HEIGHT - 2}" text-anchor="end">{escape(label)}</text>')
     return "".join(parts) + "</svg>"
+
+
+def _short(value: float) -> str:
+    """A number for an axis: 0.25, 8,192, 65.5k, 1.05M."""
+    if value < 10_000:
+        return f"{value:,.0f}" if value >= 1000 else f"{value:g}"
+    return f"{value / 1e3:.3g}k" if value < 999_500 else f"{value / 1e6:.3g}M"
 
 
 def ticks(low: float, high: float, wanted: int = 5) -> list[float]:

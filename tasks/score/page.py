@@ -6,6 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from tasks.score import curation
 from tasks.score.charts import bar_chart, line_chart
 
 TEMPLATE = Path(__file__).parent / "report.html.j2"
@@ -18,11 +19,14 @@ def render(
     metrics: Mapping[str, Any],
     curves: Mapping[str, Curves],
     samples: Sequence[Mapping[str, Any]],
+    largest: Sequence[Mapping[str, Any]],
     most_reasons: int,
     timings: Mapping[str, Mapping[str, float]],
     provenance: Mapping[str, str],
 ) -> str:
-    """The page. `timings` (seconds, tokens per second, by stage) differ from run to run; without them it is repeatable."""
+    """The page. `largest` tells of the documents that dedup's largest clusters kept; `timings` (seconds, tokens per second,
+    by stage) differ from run to run; without them it is repeatable.
+    """
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -33,7 +37,15 @@ def render(
         tiles=_tiles(metrics),
         funnel=_funnel(metrics),
         funnel_chart=Markup(bar_chart([(s, n, _number(n)) for s, n in documents_by_stage(metrics)])),  # noqa: S704
-        reasons=[(stage, Markup(_reasons(metrics[stage], most_reasons))) for stage in _with_reasons(metrics)],  # noqa: S704
+        reasons=[(stage, _counted(metrics[stage]["removed"], most_reasons)) for stage in _with_reasons(metrics)],
+        dropped=_counted(metrics["clean"].get("lines", {}), most_reasons),
+        duplicates=metrics["dedup"].get("clusters"),
+        clusters=curation.clusters(metrics["dedup"], largest),
+        similarities=curation.similarities(metrics["dedup"]),
+        overlap=curation.overlap(metrics["dedup"]),
+        scores=curation.scores(metrics["clean"]),
+        precision=curation.precision(metrics["clean"]),
+        mixture=curation.mixture(metrics["pack"]),
         packed=[{"split": s, **metrics["pack"][s]} for s in ("train", "validation")],
         tokenizer=_tokenizer(metrics["tokenizer"]),
         comparison=(comparison := metrics["tokenizer"].get("comparison")),
@@ -105,9 +117,13 @@ def _with_reasons(metrics: Mapping[str, Any]) -> list[str]:
     return [stage for stage in (*FILTERING, "instruct") if metrics[stage].get("removed")]
 
 
-def _reasons(metrics: Mapping[str, Any], most: int) -> str:
-    ordered = sorted(metrics["removed"].items(), key=lambda item: (-item[1], item[0]))[:most]
-    return bar_chart([(reason, count, _number(count)) for reason, count in ordered])
+def _counted(counts: Mapping[str, int], most: int) -> Markup:
+    """A bar for each of the `most` frequent reasons, and one for all others."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    if rest := ordered[most:]:
+        ordered = [*ordered[:most], (f"{len(rest)} more", sum(count for _, count in rest))]
+    bars = [(reason, count, _number(count)) for reason, count in ordered]
+    return Markup(bar_chart(bars) if bars else "")  # noqa: S704
 
 
 def _tokenizer(metrics: Mapping[str, Any]) -> list[tuple[str, Any, Any, Any]]:

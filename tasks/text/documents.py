@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 
 from tasks.core.errors import UserError
 
+SCORES = ("language_score", "profanity", "quality", "perplexity")
+"""What clean measures of a document, each a column; null where it was not asked for or could not be told."""
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),  # 32 hex digits: BLAKE2b-128 of source, url and raw content
@@ -24,6 +26,7 @@ SCHEMA = pa.schema(
         ("fetched_at", pa.timestamp("ms", tz="UTC")),  # when it came over the network; null for local files
         ("licence", pa.string()),
         ("meta", pa.string()),  # a JSON object; conversations carry {"messages": [{"role", "content"}, ...]}
+        *((name, pa.float64()) for name in SCORES),
     ]
 )
 REMOVED_SCHEMA = pa.schema(
@@ -73,6 +76,18 @@ def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         raise UserError(
             f"{path}: cannot be read as Parquet ({error}). Restore it: dvc checkout --force {path}"
         ) from None
+
+
+def as_documents(table: pa.Table) -> pa.Table:
+    """The columns of SCHEMA, in its order and of its types. Scores that the table lacks are null.
+
+    Raises:
+        KeyError: another column is missing.
+    """
+    for name in SCORES:
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(len(table), pa.float64()))
+    return table.select(SCHEMA.names).cast(SCHEMA)
 
 
 def read_documents(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:

@@ -1,13 +1,17 @@
 """Whether a clean text stays: measures with thresholds, its language, and the rule sets that are named."""
 
+from typing import Annotated
+
 from pydantic import Field
 
 from tasks.core.params import StageParams
 from tasks.text import filters
 from tasks.text.dropped import Dropped
 from tasks.text.language import detect
+from tasks.text.rules.bad_words import BadWords
 from tasks.text.rules.names import RuleSet
 
+Code = Annotated[str, Field(pattern="^[a-z]{2,3}$", description="ISO 639 code.")]
 STABLE_CHARACTERS = 1000  # from here on compression says something about the text and not about zlib's start
 
 
@@ -26,30 +30,44 @@ class FilterParams(StageParams):
     min_language_score: float = Field(0.65, ge=0, le=1, description="Below it the language is unknown (and kept).")
     min_language_letters: int = Field(60, ge=1, description="With fewer letters the language is unknown (and kept).")
     rules: tuple[RuleSet, ...] = Field((), description="Published rule sets, with their thresholds, made for English.")
+    bad_words: dict[Code, str] = Field(
+        {}, description="C4's bad words: language: file of them, one a line, declared in dvc.yaml."
+    )
+
+
+Language = tuple[str | None, float | None]
+"""Code and score, each where it can be told."""
 
 
 class Removal(Exception):
-    """A document does not pass: reason and detail."""
+    """A document does not pass: reason and detail, and the language where it was looked at."""
 
 
-def judge(text: str, params: FilterParams, is_conversation: bool, dropped: Dropped) -> tuple[str, str | None]:
-    """The text, less the lines that a rule drops (counted in `dropped`), and its language, if it can be told.
+def judge(
+    text: str, params: FilterParams, is_conversation: bool, dropped: Dropped, bad_words: BadWords | None = None
+) -> tuple[str, Language]:
+    """The text, less the lines that a rule drops (counted in `dropped`), and its language.
+
+    `bad_words` are those of the files that `params.bad_words` names; as in C4 they are looked for in the lines left.
 
     Raises:
         Removal: it does not pass.
     """
     _measure(text, params)
-    lang, score = detect(text, params.min_language_score, params.min_language_letters)
+    found = lang, score = detect(text, params.min_language_score, params.min_language_letters)
     if lang and params.languages is not None and lang not in params.languages:
-        raise Removal("language", f"{lang} with score {score}", lang)
+        raise Removal("language", f"{lang} with score {score}", found)
+    lines, verdict = Dropped(), None
     if params.rules:
         from tasks.text.rules.apply import apply_rules
 
         text, lines, verdict = apply_rules(text, params.rules, is_conversation)
-        if verdict:
-            raise Removal(*verdict, lang)
-        dropped.update(lines.counts, lines.samples)
-    return text, lang
+    if bad_words and not verdict:
+        verdict = bad_words.judge(text, lang)
+    if verdict:
+        raise Removal(*verdict, found)
+    dropped.update(lines.counts, lines.samples)
+    return text, found
 
 
 def _measure(text: str, params: FilterParams) -> None:

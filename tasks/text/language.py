@@ -18,11 +18,11 @@ def _detector() -> Any:
     return LangDetector(LangDetectConfig(model="lite", max_input_length=SAMPLE_CHARACTERS))
 
 
-def detect(text: str, min_score: float, min_letters: int) -> tuple[str | None, float]:
-    """ISO 639 code and score of the beginning of `text`; no code where it has too few letters to tell or a low score."""
+def detect(text: str, min_score: float, min_letters: int) -> tuple[str | None, float | None]:
+    """ISO 639 code and score of the beginning of `text`; no code where the score is low, neither with too few letters."""
     sample = NO_LETTERS.sub(" ", text[:SAMPLE_CHARACTERS]).strip()
     if len(sample.replace(" ", "")) < min_letters:
-        return None, 0.0
+        return None, None
     best = _detector().detect(sample, model="lite")[0]
     score = round(float(best["score"]), 4)
     return (best["lang"] if score >= min_score else None), score

@@ -1,10 +1,10 @@
 """A second look at the clean documents, with what only the whole corpus tells: repeated lines, trained scores.
 
-Off unless params.yaml asks for it. Documents are read and written shard by shard; each score is kept in `meta.scores`.
+Off unless params.yaml asks for it. Documents are read and written shard by shard; each score is a column of them.
 """
 
 import heapq
-import json
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -13,52 +13,19 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
 
 from tasks.core.engine import map_shards
 from tasks.core.errors import UserError
-from tasks.core.params import StageParams
-from tasks.text import boilerplate, classifier
+from tasks.text import boilerplate, classifier, histogram
+from tasks.text.conversation import messages_of
 from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, read_shard, shard_paths, write_shard
 from tasks.text.dropped import Dropped
+from tasks.text.labels import read_labels
 from tasks.text.perplexity import Trigrams
-from tasks.text.review import read_labels
+from tasks.text.score_params import ScoreParams, thresholds
 from tasks.text.sizes import by_source
 
 Row = dict[str, Any]
-BINS = 20
-MAX_LOG2_PERPLEXITY = 20
-
-
-class QualityParams(StageParams):
-    """A classifier that is trained on examples of good and poor text."""
-
-    positive: tuple[str, ...] = Field((), description="Sources (names of scrape.sources) whose documents are good.")
-    negative: tuple[str, ...] = Field((), description="Sources whose documents are poor.")
-    labels: tuple[str, ...] = Field((), description="Files as review/sample.jsonl, labelled, declared in dvc.yaml.")
-    max_examples: int = Field(5000, ge=1, description="Documents of each side that are trained on, at most.")
-    min_score: float = Field(0.5, ge=0, le=1, description="Probability of being good, at least.")
-
-
-class PerplexityParams(StageParams):
-    """A trigram model that is trained on a reference part of the corpus."""
-
-    reference: tuple[str, ...] = Field(min_length=1, description="Sources that the model is trained on.")
-    max_documents: int = Field(20_000, ge=1, description="Documents that it is trained on, at most.")
-    max_perplexity: float = Field(ge=1, description="Perplexity by word, at most.")
-
-
-class ScoreParams(StageParams):
-    """Filters that need the whole corpus or a model."""
-
-    max_line_page_share: float | None = Field(
-        None, gt=0, le=1, description="A line on a larger share of a source's pages (and on 10) is dropped; null: none."
-    )
-    max_profanity: float | None = Field(
-        None, ge=0, le=1, description="Probability of profanity, at most; null: unscored."
-    )
-    quality: QualityParams | None = Field(None, description="Trained quality classifier; null: none.")
-    perplexity: PerplexityParams | None = Field(None, description="Trigram model of reference sources; null: none.")
 
 
 def second_look(
@@ -66,9 +33,10 @@ def second_look(
 ) -> dict[str, Any] | None:
     """Filter `root`/documents in place, adding to `root`/removed; None where `params` ask for nothing.
 
-    `labels` are the files that `quality.labels` names.
+    Shards are read there and written beside them, and both folders change place when all are through: one whose worker is
+    lost is read again as it was. `labels` are the files that `quality.labels` names.
     Returns `out` (sizes by source, a shard each), `removed` (by reason), `lines` (dropped), `languages` and `scores`: for each score
-    a histogram over all that were scored, and what training measured.
+    a histogram over all that were scored, its `threshold`, and what training measured.
 
     Raises:
         UserError: a source that is named has no documents, or there are too few examples.
@@ -79,36 +47,23 @@ def second_look(
     paths = shard_paths(root / "documents")
     common = _common_lines(paths, params.max_line_page_share, work) if params.max_line_page_share else {}
     trained = _train(params, paths, labels, root / "models")
-    refine = partial(_refine, params=params, min_characters=min_characters, root=root, common=common)
+    refined = root / "refined"
+    refine = partial(_refine, params=params, min_characters=min_characters, root=root, common=common, target=refined)
     results = list(map_shards(refine, paths, "clean: scores"))
+    for name in ("documents", "removed"):
+        shutil.rmtree(root / name)
+        (refined / name).replace(root / name)
+    refined.rmdir()
     counts = {name: Counter[str]() for name in ("removed", "languages")}
     lines = Dropped()
-    scores: dict[str, Any] = {}
+    scores = histogram.add_up(result["histograms"] for result in results)
     for result in results:
         lines.update(result["lines"], result["samples"])
         for name, counter in counts.items():
             counter.update(result[name])
-        for name, bins in result["histograms"].items():
-            before = scores.setdefault(name, {"edges": edges(name), "counts": [0] * BINS})["counts"]
-            scores[name]["counts"] = [a + b for a, b in zip(before, bins, strict=True)]
-    for name, measured in trained.items():
-        scores.setdefault(name, {}).update(measured)
+    for name, threshold in thresholds(params).items():
+        scores.setdefault(name, {}).update({"threshold": threshold, **trained.get(name, {})})
     return {"out": [result["out"] for result in results], **counts, "lines": lines, "scores": scores}
-
-
-def edges(name: str) -> list[float]:
-    """Borders of a histogram's bins: perplexity by powers of two, probabilities evenly."""
-    return (
-        [float(2**k) for k in range(BINS + 1)]
-        if name == "perplexity"
-        else [round(k / BINS, 2) for k in range(BINS + 1)]
-    )
-
-
-def _histogram(name: str, values: Sequence[float]) -> list[int]:
-    borders = edges(name)
-    counts, _ = np.histogram(np.clip(values, borders[0], borders[-1]), borders)
-    return [int(count) for count in counts]
 
 
 def _common_lines(paths: Sequence[Path], share: float, work: Path) -> dict[str, Path]:
@@ -129,7 +84,7 @@ def _common_lines(paths: Sequence[Path], share: float, work: Path) -> dict[str, 
 def _count_lines(path: Path, folder: Path) -> dict[str, Path]:
     pages: dict[str, list[Any]] = {}
     for row in read_shard(path, ["text", "source", "meta"]).to_pylist():
-        if "messages" not in (row["meta"] or ""):
+        if messages_of(row["meta"]) is None:
             pages.setdefault(row["source"] or "", []).append(boilerplate.page_lines(row["text"]))
     written = {}
     for number, (source, hashes) in enumerate(sorted(pages.items())):
@@ -184,35 +139,30 @@ def _train(
     return measured
 
 
-def _scorers(params: ScoreParams, folder: Path) -> Iterator[tuple[str, Callable[[list[str]], Any], float, float]]:
-    """(name, texts → scores, least, most) of each score that is asked for."""
+def _scorers(params: ScoreParams, folder: Path) -> Iterator[tuple[str, Callable[[list[str]], Any]]]:
+    """(name, texts → scores) of each score that is asked for."""
     if params.max_profanity is not None:
         from profanity_check import predict_prob
 
-        yield "profanity", predict_prob, 0.0, params.max_profanity
+        yield "profanity", predict_prob
     if params.quality:
-        yield "quality", classifier.Classifier(folder).scores, params.quality.min_score, 1.0
+        yield "quality", classifier.Classifier(folder).scores
     if params.perplexity:
         trigrams = Trigrams.load(folder)
-        yield (
-            "perplexity",
-            lambda texts: [trigrams.perplexity(text) for text in texts],
-            0.0,
-            params.perplexity.max_perplexity,
-        )
+        yield "perplexity", lambda texts: [trigrams.perplexity(text) for text in texts]
 
 
 def _refine(
-    path: Path, params: ScoreParams, min_characters: int, root: Path, common: dict[str, Path]
+    path: Path, params: ScoreParams, min_characters: int, root: Path, common: dict[str, Path], target: Path
 ) -> dict[str, Any]:
-    """Drop lines of one shard, score what is left, and move what does not pass."""
+    """Drop lines of one shard, score what is left, and part what does not pass; written to `target`."""
     rows: list[Row] = read_shard(path).to_pylist()
     removed: list[Row] = []
     left: list[Row] = []
     lines = Dropped()
     known = {source: np.load(file) for source, file in common.items()}
     for row in rows:
-        if (row["source"] or "") in known and "messages" not in (row["meta"] or ""):
+        if (row["source"] or "") in known and messages_of(row["meta"]) is None:
             text, dropped = boilerplate.drop_lines(row["text"], known[row["source"] or ""])
             for line in dropped:
                 lines.add("boilerplate", line)
@@ -226,25 +176,21 @@ def _refine(
     histograms = {}
     texts = [row["text"] for row in rows]
     failed: dict[int, tuple[str, str]] = {}
-    scores: list[dict[str, float]] = [{} for _ in rows]
-    for name, scorer, least, most in _scorers(params, root / "models") if rows else ():
+    limits = thresholds(params)
+    for name, scorer in _scorers(params, root / "models") if rows else ():
+        least, most = limits[name].get("min", 0.0), limits[name].get("max", np.inf)
         values = [round(float(value), 4) for value in scorer(texts)]
-        histograms[name] = _histogram(name, values)
+        histograms[name] = histogram.count(name, values)
         for index, value in enumerate(values):
-            scores[index][name] = value
+            rows[index][name] = value
             if not least <= value <= most:
                 limit = f"< {least:g}" if value < least else f"> {most:g}"
                 failed.setdefault(index, (name, f"{value:g} {limit}"))
-    for row, given in zip(rows, scores, strict=True):
-        if given:
-            meta = {**json.loads(row["meta"] or "{}"), "scores": given}
-            row["meta"] = json.dumps(meta, ensure_ascii=False, sort_keys=True)
     removed += [{**rows[index], "reason": reason, "detail": detail} for index, (reason, detail) in failed.items()]
     table = pa.Table.from_pylist([row for index, row in enumerate(rows) if index not in failed], schema=SCHEMA)
-    write_shard(table, path)
-    earlier = root / "removed" / path.name
-    both = [read_shard(earlier), pa.Table.from_pylist(removed, schema=REMOVED_SCHEMA)]
-    write_shard(pa.concat_tables(both), earlier)
+    write_shard(table, target / "documents" / path.name)
+    both = [read_shard(root / "removed" / path.name), pa.Table.from_pylist(removed, schema=REMOVED_SCHEMA)]
+    write_shard(pa.concat_tables(both), target / "removed" / path.name)
     return {
         "out": by_source(table),
         "removed": Counter(row["reason"] for row in removed),

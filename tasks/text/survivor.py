@@ -18,16 +18,17 @@ def priorities(
     """For each document a number, float64; the smallest survives. With it, how many documents had what it takes.
 
     `longest`: all alike, so that the length decides. `source_priority`: the source's place in `source_order`, sources
-    that are not named after all that are. `quality`: the number under `quality`, a column of the shard or a key of
-    the JSON in `meta`, the highest first; documents without one come last.
+    that are not named after all that are. `quality`: the number under `quality`, a column of the shard (clean
+    writes its scores so) or else a key of the JSON in `meta`, the highest first; documents without one come last.
     """
     if keep == "source_priority":
         places = pc.index_in(table.column("source"), value_set=pa.array(source_order, pa.string()))
         found = len(places) - places.null_count
         return pc.fill_null(places, len(source_order)).to_numpy().astype(np.float64), found
     if keep == "quality":
-        column = table.column(quality) if quality in table.column_names else _from_meta(table.column("meta"), quality)
-        scores = column.cast(pa.float64())
+        scores = _from_meta(table.column("meta"), quality)
+        if quality in table.column_names:
+            scores = pc.coalesce(table.column(quality).cast(pa.float64()), scores)
         scores = pc.if_else(pc.is_nan(scores), None, scores)
         return -pc.fill_null(scores, -np.inf).to_numpy(), len(scores) - scores.null_count
     return np.zeros(len(table)), len(table)

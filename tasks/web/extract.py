@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from tasks.core.errors import UserError
 from tasks.text.encoding import decode_page
+from tasks.web import markdown
 
 HTML_TYPES = ("text/html", "application/xhtml+xml")
 PLAIN_TYPES = ("text/plain", "text/markdown", "text/x-rst")
@@ -63,12 +64,13 @@ def complexity(html: str) -> int:
     return deepest
 
 
-def extract_text(html: str, main_content: bool, skip_elements: Sequence[str]) -> tuple[str, str]:
-    """Text and title of a page. Lines, lists and preformatted text keep their shape.
+def extract_text(html: str, main_content: bool, skip_elements: Sequence[str], format: str = "text") -> tuple[str, str]:
+    """Text and title of a page. Lines, lists and preformatted text keep their shape; in Markdown also their marks.
 
-    `main_content` leaves out navigation and the like by resiliparse's heuristics; `skip_elements` are CSS selectors of
-    what else to leave out. Where the heuristics find nothing worth mentioning (less than 1% of the characters) the
-    whole text is taken: inside running text they drop what stands between two links, such as a comma or an article.
+    `main_content` leaves out navigation and the like by resiliparse's heuristics (bulleted lists fewer than four levels
+    below the body, too); `skip_elements` are CSS selectors of what else to leave out. Where the heuristics find nothing
+    worth mentioning (less than 1% of the characters) the whole text is taken: inside running text they drop what stands
+    between two links, such as a comma or an article.
     """
     from resiliparse.extract.html2text import extract_plain_text
     from resiliparse.parse.html import HTMLTree
@@ -77,14 +79,17 @@ def extract_text(html: str, main_content: bool, skip_elements: Sequence[str]) ->
     title = " ".join((tree.title or "").split())
     extract = partial(extract_plain_text, tree, preserve_formatting=True, skip_elements=list(skip_elements) or None)
     text: str = extract(main_content=False)
-    if main_content:
-        main: str = extract(main_content=True)
-        if len(main) < (1 - NEGLIGIBLE) * len(text):
-            text = main
+    main: str = extract(main_content=True) if main_content else text
+    only_main = len(main) < (1 - NEGLIGIBLE) * len(text)
+    if format == "markdown":
+        markdown.put_marks(tree)
+        text = extract(main_content=only_main)
+    elif only_main:
+        text = main
     if "<pre" not in html and "<PRE" not in html:  # here a tab can only be the border of two table cells
         text = re.sub(r"(?<=\S)\t+(?=\S)", "\t", text)
         text = re.sub(r"^[ \xa0]*\t+|(?<=\xa0)\t+", "", text, flags=re.MULTILINE)
-    return text, title
+    return markdown.render(text) if format == "markdown" else text, title
 
 
 class How(NamedTuple):
@@ -100,7 +105,7 @@ def extract_page(html: str, how: How) -> tuple[str, str]:
     """Text and title of a page, as `how` says."""
     if how.extraction == "precise":
         return extract_precisely(html, how.format, how.skip_elements)
-    return extract_text(html, how.main_content, how.skip_elements)
+    return extract_text(html, how.main_content, how.skip_elements, how.format)
 
 
 def extract_precisely(html: str, format: str, skip_elements: Sequence[str]) -> tuple[str, str]:
@@ -115,14 +120,13 @@ def extract_precisely(html: str, format: str, skip_elements: Sequence[str]) -> t
     title = " ".join((tree.title or "").split())
     if skip_elements and tree.document is not None:
         for selector in skip_elements:
-            for element in tree.document.query_selector_all(selector):
+            for element in tree.document.query_selector_all(selector)[:]:  # otherwise quadratic
                 element.decompose()
         html = str(tree)
-    markdown = format == "markdown"
     text = trafilatura.extract(
         html,
-        output_format="markdown" if markdown else "txt",
-        include_formatting=markdown,
+        output_format="markdown" if format == "markdown" else "txt",
+        include_formatting=format == "markdown",
         include_tables=True,
         include_comments=False,
         deduplicate=False,  # its memory of earlier pages would make the result depend on their order

@@ -30,16 +30,12 @@ class ExtractionParams(StageParams):
     extraction: Literal["fast", "precise"] = Field(
         "fast", description="fast: resiliparse; precise: trafilatura, 10 to 15 times slower, with less boilerplate."
     )
-    format: Literal["text", "markdown"] = Field(
-        "text", description="markdown keeps headings, lists, tables and code; needs extraction: precise."
-    )
+    format: Literal["text", "markdown"] = Field("text", description="markdown marks headings, lists, tables and code.")
     main_content: bool = Field(True, description="Leave out navigation, headers and footers of pages.")
     skip_elements: tuple[str, ...] = Field((), description="CSS selectors of further page elements to leave out.")
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        if self.format == "markdown" and self.extraction == "fast":
-            raise ValueError("format: markdown needs extraction: precise")
         if self.extraction == "precise" and not self.main_content:
             raise ValueError("extraction: precise takes the main content; with main_content: false use fast")
         return self

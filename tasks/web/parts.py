@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks.core.engine import map_shards
+from tasks.web.file_systems import without_secrets
 from tasks.web.intake import Counts, Intake
 from tasks.web.sources import FilesSource, WarcSource
 
@@ -23,7 +24,7 @@ class Part:
     known: frozenset[bytes] = frozenset()
 
     def __str__(self) -> str:
-        return self.paths[0] + (f" and {len(self.paths) - 1} more" if self.paths[1:] else "")
+        return without_secrets(self.paths[0]) + (f" and {len(self.paths) - 1} more" if self.paths[1:] else "")
 
 
 Take = Callable[[Part, Intake], None]

@@ -2,7 +2,6 @@
 
 import gzip
 import logging
-import re
 import time
 import zlib
 from collections.abc import Iterator
@@ -10,27 +9,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin
 
 from tasks.core.errors import UserError
 from tasks.text.compressed import Damaged, Stream
-from tasks.web.sources import USER_AGENT
+from tasks.web.file_systems import open_system, scheme_of, told, without_secrets
 from tasks.web.window import Bytes
 
 BLOCK_BYTES = 8 << 20
 LEAST_BLOCK_BYTES = 1 << 16
 LONGEST_WAIT_S = 120.0
 MAX_LIST_BYTES = 64 << 20
-PACKAGES = {
-    "s3": "s3fs",
-    "s3a": "s3fs",
-    "gs": "gcsfs",
-    "gcs": "gcsfs",
-    "az": "adlfs",
-    "abfs": "adlfs",
-    "hdfs": "pyarrow",
-}
-SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+FINAL = (FileNotFoundError, PermissionError)
+"""Errors that no further try mends."""
+
 log = logging.getLogger(__name__)
 
 
@@ -46,12 +37,7 @@ class Network:
 
 def is_url(path: str) -> bool:
     """Whether `path` is for fsspec: it has a scheme (and not the letter of a drive)."""
-    return _scheme(path) != ""
-
-
-def _scheme(path: str) -> str:
-    found = SCHEME.match(path)  # `urlsplit` would refuse http://[, before there is anyone to explain it
-    return found[1].lower() if found else ""
+    return scheme_of(path) != ""
 
 
 def expand(patterns: tuple[str, ...], prefix: str, network: Network, where: str) -> Iterator[str]:
@@ -65,9 +51,7 @@ def expand(patterns: tuple[str, ...], prefix: str, network: Network, where: str)
             name = path.partition("?")[0]
             if name.endswith((".paths", ".paths.gz")):
                 for line in _lines(path, network, where):
-                    with _explained(f"{where}: {path}: {line}"):
-                        listed = line if is_url(line) else urljoin(prefix, line)
-                    yield listed
+                    yield line if is_url(line) or not prefix else f"{prefix.rstrip('/')}/{line.lstrip('/')}"
             else:
                 yield path
 
@@ -75,15 +59,39 @@ def expand(patterns: tuple[str, ...], prefix: str, network: Network, where: str)
 def _matches(pattern: str, network: Network, where: str) -> list[str]:
     if not is_url(pattern):
         found = sorted(str(path) for path in _glob(pattern) if path.is_file())
-    elif any(sign in pattern for sign in "*[") and _scheme(pattern) not in ("http", "https"):
-        with _explained(f"{where}: {pattern}"):
-            system, path = _open_system(pattern, network)
-            found = sorted(system.unstrip_protocol(name) for name in system.glob(path))
+    elif any(sign in pattern for sign in "*[") and scheme_of(pattern) not in ("http", "https"):
+        found = _listed(pattern, network, where)
     else:
         return [pattern]
     if not found:
         raise UserError(f"{where}: paths: {pattern!r} matches no file")
     return found
+
+
+def _listed(pattern: str, network: Network, where: str) -> list[str]:
+    try:
+        system, path = open_system(pattern, network.timeout_s)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    for last in _tries(network):
+        try:
+            return sorted(system.unstrip_protocol(name) for name in system.glob(path))
+        except Exception as error:  # each file system has its own
+            what = f"{without_secrets(pattern)}: cannot be listed: {told(error, system)}"
+            if last or isinstance(error, FINAL):
+                raise UserError(f"{where}: {what}") from None
+            log.warning("%s; trying again", what)
+    raise AssertionError
+
+
+def _tries(network: Network) -> Iterator[bool]:
+    """Whether it is the last one, for each try; time passes between them."""
+    wait_s = network.retry_delay_s
+    for _ in range(network.retries):
+        yield False
+        time.sleep(wait_s)
+        wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+    yield True
 
 
 def _glob(pattern: str) -> Iterator[Path]:
@@ -104,7 +112,7 @@ def _lines(path: str, network: Network, where: str) -> list[str]:
             content = inflate.decompress(content, MAX_LIST_BYTES)
         return [line.strip() for line in content.decode().splitlines() if line.strip()]
     except (Damaged, zlib.error, gzip.BadGzipFile, UnicodeDecodeError) as error:
-        raise UserError(f"{where}: {path}: cannot be read as a list of paths ({error})") from None
+        raise UserError(f"{where}: {without_secrets(path)}: cannot be read as a list of paths ({error})") from None
 
 
 @contextmanager
@@ -129,8 +137,9 @@ class RemoteFile:
     """A file over the network, read forwards. A request that fails is tried again from the byte it had come to."""
 
     def __init__(self, url: str, network: Network) -> None:
-        self.url, self.at = url, 0
-        self._network, self._block_bytes = network, BLOCK_BYTES
+        self.url, self.at = without_secrets(url), 0
+        self._full_url, self._network, self._block_bytes = url, network, BLOCK_BYTES
+        self._system: Any = None
         self._file: Any = None
 
     def read(self, size: int) -> bytes:
@@ -140,28 +149,23 @@ class RemoteFile:
             Damaged: unreachable: what the last of the tries failed of; file_too_large.
             UserError: the package for the URL's scheme is missing.
         """
-        wait_s = self._network.retry_delay_s
-        for attempt in range(self._network.retries + 1):
+        for last in _tries(self._network):
             try:
                 if self._file is None:
                     self._open()
                 block: bytes = self._file.read(size)
             except UserError:
                 raise
-            except (FileNotFoundError, PermissionError) as error:
-                self.close()
-                raise Damaged("unreachable", f"{self.url}: {error!r}") from None
             except Exception as error:  # each file system has its own
                 self.close()
                 if "range requests" in str(error):  # the server knows none: read in one go, without blocks
                     self._block_bytes = 0
                 elif self._block_bytes:
                     self._block_bytes = max(self._block_bytes // 4, LEAST_BLOCK_BYTES)  # to come as far as possible
-                if attempt == self._network.retries:
-                    raise Damaged("unreachable", f"{self.url}: after {self.at} bytes: {error!r}"[:500]) from None
-                log.warning("%s: %r; trying again in %.0f s", self.url, error, wait_s)
-                time.sleep(wait_s)
-                wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+                what = f"{self.url}: after {self.at} bytes: {told(error, self._system)}"
+                if last or isinstance(error, FINAL):
+                    raise Damaged("unreachable", what) from None
+                log.warning("%s; trying again", what)
                 continue
             self.at += len(block)
             if self.at > self._network.max_file_bytes:
@@ -176,11 +180,10 @@ class RemoteFile:
             self._file = None
 
     def _open(self) -> None:
-        with _explained(self.url):
-            system, path = _open_system(self.url, self._network, stream=not self._block_bytes)
+        self._system, path = open_system(self._full_url, self._network.timeout_s, stream=not self._block_bytes)
         blocks = {"block_size": self._block_bytes, "cache_type": "readahead"}
-        options = {} if _scheme(self.url) == "memory" else blocks
-        self._file = system.open(path, "rb", **options)
+        options = {} if self.url.startswith("memory:") else blocks
+        self._file = self._system.open(path, "rb", **options)
         if not self.at:
             return
         try:
@@ -189,47 +192,3 @@ class RemoteFile:
             left = self.at
             while left and (block := self._file.read(min(left, BLOCK_BYTES))):
                 left -= len(block)
-
-
-def _open_system(url: str, network: Network, stream: bool = False) -> tuple[Any, str]:
-    import fsspec
-
-    scheme = _scheme(url)
-    options: dict[str, Any] = {}
-    if scheme in ("http", "https"):
-        import aiohttp
-
-        # Of a file in one go the time that may pass between two packets is bounded, of a block the whole.
-        limits = {"sock_connect": network.timeout_s, "sock_read": network.timeout_s}
-        timeout = (
-            aiohttp.ClientTimeout(total=None, **limits) if stream else aiohttp.ClientTimeout(total=network.timeout_s)
-        )
-        options = {"client_kwargs": {"timeout": timeout, "headers": {"User-Agent": USER_AGENT}}}
-    elif scheme in ("s3", "s3a"):
-        limits = {"connect_timeout": network.timeout_s, "read_timeout": network.timeout_s}
-        options = {"config_kwargs": {**limits, "retries": {"max_attempts": 1}}}
-    system, path = fsspec.core.url_to_fs(url, **options)
-    return system, path
-
-
-def _named(package: str) -> str:
-    """As pip takes it: s3fs and gcsfs want the very version of fsspec that their own number says."""
-    import fsspec
-
-    return f"{package}=={fsspec.__version__}" if package in ("s3fs", "gcsfs") else package
-
-
-@contextmanager
-def _explained(what: str) -> Iterator[None]:
-    """File systems that are not installed or not known are the user's to mend."""
-    try:
-        yield
-    except ImportError as error:
-        scheme = _scheme(what.rpartition(": ")[2])
-        package = PACKAGES.get(scheme)
-        how = f"{scheme} URLs need the package {package}: pip install {_named(package)}" if package else str(error)
-        raise UserError(f"{what}: {how}") from None
-    except ValueError as error:
-        raise UserError(f"{what}: {error}") from None
-    except (OSError, TimeoutError) as error:
-        raise UserError(f"{what}: cannot be listed ({error!r}). Is it there, and the network?") from None

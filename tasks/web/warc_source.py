@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from tasks.text.encoding import decode_page
 from tasks.text.row_items import Item, lost
+from tasks.web.file_systems import without_secrets
 from tasks.web.http_message import Message, Unusable, decoded_body, parse
 from tasks.web.intake import Intake
 from tasks.web.remote import Network, is_url, open_bytes
@@ -39,8 +40,9 @@ def read_file(path: str, source: WarcSource, intake: Intake, limit: int | None) 
         # Beside a body of the greatest size allowed stands its HTTP head.
         for record in read_records(stream, source.max_bytes + HEADER_BYTES):
             if isinstance(record, Lost):
-                detail = f"{path}, byte {record.where}: {record.detail}"
-                intake.add(lost(path, f"{name}#{record.where}", record.reason, detail))
+                shown = without_secrets(path) if is_url(path) else path
+                detail = f"{shown}, byte {record.where}: {record.detail}"
+                intake.add(lost(shown, f"{name}#{record.where}", record.reason, detail))
                 continue
             try:
                 _take(record, name, source, intake)

@@ -12,8 +12,8 @@
 | what a kept line says | lorem ipsum; an opening curly bracket |
 | sentences in its kept lines | fewer than 5 |
 
-Wikipedia's marks of citation ([1], [edit], [citation needed]) go from the lines. The list of bad words of the paper is
-not applied. In a conversation only what a line says can remove it: each line is an answer to the one before, so none
+Wikipedia's marks of citation ([1], [edit], [citation needed]) go from the lines. The bad words of the paper are
+in bad_words.py. In a conversation only what a line says can remove it: each line is an answer to the one before, so none
 is dropped and sentences are not counted.
 """
 

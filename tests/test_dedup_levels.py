@@ -20,7 +20,7 @@ from tasks.text import lsh, sketches
 from tasks.text.comparable import comparable
 from tasks.text.comparable_columns import comparable_column, digests
 from tasks.text.documents import SCHEMA, read_documents, write_shard
-from tasks.text.urls import canonical_url
+from tasks.text.urls import canonical_url, url_keys
 
 Rows = list[dict[str, Any]]
 
@@ -106,17 +106,28 @@ def test_a_column_of_another_type_is_named(tmp_path: Path) -> None:
         ("http://e.com/a?page=1", "http://e.com/a?page=2", False),
         ("http://e.com/A", "http://e.com/a", False),
         ("http://e.com/a%2Fb", "http://e.com/a/b", False),
+        ("http://e.com/s?wd=%C4%E3", "http://e.com/s?wd=%BA%C3", False),  # GBK
+        ("http://e.com/s?wd=%c4%e3", "http://e.com/s?utm_source=x&wd=%C4%E3", True),
+        ("http://e.com/s?%C4=1", "http://e.com/s?%BA=1", False),
+        ("http://e.com/s?q=%C3%A9", "http://e.com/s?q=é", True),
     ],
 )
 def test_canonical_addresses(one: str, other: str, same: bool) -> None:
     assert (canonical_url(one) == canonical_url(other)) is same
 
 
-@given(st.text(st.characters(codec="utf-8"), max_size=30))
+@given(st.text(st.characters(codec="utf-8"), max_size=30) | st.text("?&=;%CE4+/a\udce4", max_size=30))
 def test_canonical_address_is_idempotent(path: str) -> None:
     once = canonical_url("http://example.org/" + path)
     assert once is None or canonical_url("http://" + once) == once
-    assert canonical_url("package:x#1") is canonical_url(None) is canonical_url("http://[::") is None
+
+
+@pytest.mark.parametrize(
+    "url", ["package:x#1", None, "", "http://[::", "http://[bad", "http://[bad]/", "http://h:99999/", "http://h:x/"]
+)
+def test_what_is_no_address_has_no_key(url: str | None) -> None:
+    assert canonical_url(url) is None
+    assert url_keys(pa.chunked_array([[url, "http://e.com/?q=%ff"]], pa.string())).is_null().to_pylist() == [True, False]
 
 
 def test_of_an_address_the_newest_stays(tmp_path: Path) -> None:

@@ -127,7 +127,10 @@ def test_canonical_address_is_idempotent(path: str) -> None:
 )
 def test_what_is_no_address_has_no_key(url: str | None) -> None:
     assert canonical_url(url) is None
-    assert url_keys(pa.chunked_array([[url, "http://e.com/?q=%ff"]], pa.string())).is_null().to_pylist() == [True, False]
+    assert url_keys(pa.chunked_array([[url, "http://e.com/?q=%ff"]], pa.string())).is_null().to_pylist() == [
+        True,
+        False,
+    ]
 
 
 def test_of_an_address_the_newest_stays(tmp_path: Path) -> None:
@@ -333,9 +336,34 @@ def test_a_new_shard_is_compared_with_what_is_there(tmp_path: Path) -> None:
     assert len(list(Path(index).glob("*.json"))) == 4
     assert again == dedup(tmp_path, shards)
     assert dedup(tmp_path, shards, index=index, ngram=4) == dedup(tmp_path, shards, ngram=4)
-    for sketch in Path(index).glob("*.json"):
-        sketch.write_text("{")
-    assert dedup(tmp_path, shards, index=index) == again
+
+
+@pytest.mark.parametrize("part", ["json", "keys.npy", "u64", "parquet"])
+@pytest.mark.parametrize("damage", ["gone", "cut", "empty"])
+def test_a_damaged_sketch_is_made_anew(tmp_path: Path, part: str, damage: str) -> None:
+    shards = [[{"id": f"{shard}-{n}", "text": text(n % 7) + f" {n % 2}"} for n in range(20)] for shard in range(2)]
+    index = tmp_path.parent / f"{tmp_path.name}-index"
+    whole = dedup(tmp_path, shards, index=str(index), levels=["exact", "near", "contained"])
+    before = {path.name: path.read_bytes() for path in index.iterdir()}
+    assert len(before) == 8
+    path = sorted(index.glob(f"*.{part}"))[0]
+    path.unlink() if damage == "gone" else path.write_bytes(before[path.name][:-9] if damage == "cut" else b"")
+    assert dedup(tmp_path, shards, index=str(index), levels=["exact", "near", "contained"]) == whole
+    assert {path.name: path.read_bytes() for path in index.iterdir()} == before
+
+
+def test_another_survivor_needs_no_new_sketch(tmp_path: Path) -> None:
+    base = text(1)
+    rows = [
+        {"id": "a", "text": f"{base} longest of all", "source": "blog", "meta": '{"score": 0.2}'},
+        {"id": "b", "text": base, "source": "manual", "meta": '{"score": 0.9}'},
+    ]
+    index = tmp_path.parent / f"{tmp_path.name}-index"
+    assert set(dedup(tmp_path, [rows], index=str(index))[0]) == {"a"}
+    before = {path: path.stat().st_mtime_ns for path in index.iterdir()}
+    for rule in ({"keep": "quality", "quality": "score"}, {"keep": "source_priority", "source_order": ["manual"]}):
+        assert set(dedup(tmp_path, [rows], index=str(index), **rule)[0]) == {"b"}
+    assert {path: path.stat().st_mtime_ns for path in index.iterdir()} == before
 
 
 def test_a_corpus_that_spills_to_disk_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

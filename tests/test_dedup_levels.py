@@ -16,7 +16,7 @@ from test_dedup import words
 from tasks.core.errors import UserError
 from tasks.core.paths import Inputs, Outputs
 from tasks.dedup import DedupParams, run
-from tasks.text import lsh, sketches
+from tasks.text import containment, lsh, postings, sketches
 from tasks.text.comparable import comparable
 from tasks.text.comparable_columns import comparable_column, digests
 from tasks.text.documents import SCHEMA, read_documents, write_shard
@@ -189,6 +189,65 @@ def test_contained_documents_are_those_of_the_definition(tmp_path: Path) -> None
     _, removed, _ = dedup(tmp_path, [rows], levels=["contained"])
     assert set(removed) == truth
     assert all(row["kept_id"] == row["id"].replace("part", "long") for row in removed.values())
+
+
+@pytest.mark.parametrize("longer", [900, 1100])
+def test_a_page_that_stands_in_very_many_longer_ones_goes(tmp_path: Path, longer: int) -> None:
+    rng, page = random.Random(4), text(1, 60)
+    rows = [{"id": f"long{n:04d}", "text": f"{' '.join(words(rng, 40))} {page}"} for n in range(longer)]
+    kept, removed, _ = dedup(tmp_path, [rows[:500], [*rows[500:], {"id": "page", "text": page}]], levels=["contained"])
+    assert len(kept) == longer
+    assert {i: row["similarity"] for i, row in removed.items()} == {"page": 1.0}
+
+
+def test_boilerplate_does_not_hide_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most of the short page stands in many larger ones, but all of it only in one that is smaller than these."""
+    rng, notice, own = random.Random(4), text(1, 60), text(2, 30)
+    rows = [{"id": f"{n}", "text": f"{' '.join(words(rng, 90))} {notice}"} for n in range(40)]
+    rows += [{"id": "part", "text": f"{notice} {own}"}, {"id": "whole", "text": f"{notice} {own} {text(3, 20)}"}]
+    monkeypatch.setattr(containment, "EVERYWHERE", 10)
+    for shards in ([rows], [rows[::-1]]):
+        _, removed, _ = dedup(tmp_path, shards, levels=["contained"])
+        assert {i: row["kept_id"] for i, row in removed.items()} == {"part": "whole"}
+
+
+def test_what_a_bound_kept_from_being_compared_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rng, parts = random.Random(4), [text(n, 30) for n in range(3)]
+    rows = [{"id": f"{n}", "text": " ".join([parts[n % 3], parts[(n + 1) % 3], *words(rng, 90)])} for n in range(60)]
+    rows += [{"id": "all", "text": " ".join(parts)}, {"id": "whole", "text": " ".join([*parts, *words(rng, 20)])}]
+    assert set(dedup(tmp_path, [rows], levels=["contained"])[1]) == {"all"}
+    assert "larger ones" not in caplog.text
+    monkeypatch.setattr(containment, "CANDIDATES", 2)
+    monkeypatch.setattr(containment, "EVERYWHERE", 5)
+    _, removed, metrics = dedup(tmp_path, [rows], levels=["contained"])
+    assert not removed
+    unsure = metrics["clusters"]["contained_not_fully_compared"]
+    assert unsure > 0
+    assert f"{unsure} documents share half of their sampled n-grams with more than 2 larger ones" in caplog.text
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.sets(st.integers(0, 12), max_size=5), max_size=12), st.integers(1, 6), st.integers(1, 5))
+def test_proposals_are_those_of_counting(samples: list[set[int]], longest: int, most: int) -> None:
+    """In plain Python: documents hold their samples, and are numbered from the largest down."""
+    sizes = np.array([20 - n // 2 for n in range(len(samples))], np.int64)
+    grams = np.array([gram for sample in samples for gram in sorted(sample)], np.int64)
+    borders = np.concatenate([[0], np.cumsum([len(sample) for sample in samples])]).astype(np.int64)
+    where = np.repeat(np.arange(len(samples)), np.diff(borders))
+    pairs, bounded = postings.propose(grams, borders, grams, where, sizes, longest, most)
+    lists = {gram: [n for n, sample in enumerate(samples) if gram in sample] for gram in grams.tolist()}
+    expected = []
+    for own, sample in enumerate(samples):
+        cut = sum(len(lists[gram]) > longest for gram in sample)
+        shared = {
+            n: sum(n in lists[gram][:longest] for gram in sample) for n in range(len(samples)) if sizes[n] > sizes[own]
+        }
+        passed = sorted((-count, n) for n, count in shared.items() if count and 2 * (count + cut) >= len(sample))
+        expected += [[own, n] for _, n in passed[:most]]
+        assert bounded[own] == (len(passed) > most or bool(sample and 2 * cut >= len(sample)))
+    assert pairs.tolist() == expected
 
 
 def test_a_paragraph_stays_once(tmp_path: Path) -> None:

@@ -436,6 +436,31 @@ def test_a_corpus_that_spills_to_disk_gives_the_same(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.slow
+def test_same_bytes_for_any_workers_order_and_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file is the same; of a shuffled corpus, cut elsewhere, so is what the files say."""
+    rng, rows = random.Random(5), []
+    pool = [text(n, 25) for n in range(30)]
+    for number in range(120):
+        body = "\n\n".join(rng.choices(pool, k=rng.randint(1, 6)))
+        rows.append({"id": f"{number:03d}", "text": body, "url": f"http://e.com/{number % 90}", "fetched_at": number})
+    cut, shuffled = [rows[:50], rows[50:]], rng.sample(rows, len(rows))
+    every = ["url", "exact", "near", "contained", "paragraphs"]
+    variants = [(1, sketches.IN_MEMORY, cut), (2, 10, cut), (1, 10, [shuffled[:20], shuffled[20:70], shuffled[70:]])]
+    said, written = [], []
+    for workers, in_memory, shards in variants:
+        Path("execution.yaml").write_text(f"workers: {workers}\n")
+        monkeypatch.setattr(sketches, "IN_MEMORY", in_memory)
+        folder = tmp_path / f"{len(said)}"
+        folder.mkdir()
+        said.append(dedup(folder, shards, levels=every))
+        out = folder / "run0/out"
+        written.append({path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()})
+    assert said[0] == said[1] == said[2]
+    assert written[0] == written[1]
+    assert min(said[0][2]["removed"][reason] for reason in ("same_url", "contained", "repeated_paragraphs")) > 0
+
+
+@pytest.mark.slow
 def test_a_hundred_thousand_copies_of_one_page(tmp_path: Path) -> None:
     """Linear: ten times the copies take at most about ten times as long, exact and near."""
     base = text(3, 60)

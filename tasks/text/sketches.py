@@ -189,14 +189,10 @@ def load(
     total = sum(lengths)
     sources = sorted({source for shard in sketched for source in shard["sources"]})
 
-    def column(name: str, kind: str, *shape: int) -> npt.NDArray[Any]:
-        if total <= IN_MEMORY:
-            return np.empty((total, *shape), kind)
-        return np.lib.format.open_memmap(work / f"{name}.npy", "w+", np.dtype(kind), (total, *shape))
-
-    ids = column("ids", f"S{max((shard['id_bytes'] for shard in sketched), default=1)}")
-    columns = {name: column(name, "i8") for name in ("characters", "shingles", "source", "shard", "row")}
-    priority, digest = column("priority", "f8"), column("digest", "u8", 2)
+    column = partial(catalogue_column, work)
+    ids = column("ids", f"S{max((shard['id_bytes'] for shard in sketched), default=1)}", total)
+    columns = {name: column(name, "i8", total) for name in ("characters", "shingles", "source", "shard", "row")}
+    priority, digest = column("priority", "f8", total), column("digest", "u8", total, 2)
     url = fetched_at = None
     begin = 0
     for number, shard in enumerate(sketched):
@@ -211,21 +207,21 @@ def load(
         ).to_numpy()
         columns["shard"][here], columns["row"][here] = number, np.arange(len(table))
         priority[here] = np.load(priorities[number]) if priorities else 0.0
-        digest[here] = _halves(table.column("digest"))
+        digest[here] = digest_halves(table.column("digest"))
         if "url_key" in table.column_names:
             if url is None or fetched_at is None:
-                url, fetched_at = column("url", "u8", 2), column("fetched_at", "i8")
-            url[here] = _halves(table.column("url_key").fill_null(bytes(16)))
+                url, fetched_at = column("url", "u8", total, 2), column("fetched_at", "i8", total)
+            url[here] = digest_halves(table.column("url_key").fill_null(bytes(16)))
             fetched_at[here] = table.column("fetched_at").to_numpy()
     if url is not None:
-        known, url = (url != 0).any(axis=1), _numbers(url)
+        known, url = (url != 0).any(axis=1), numbered(url)
         url[~known] = -1
     return Corpus(
         folder=folder,
         names=[shard["name"] for shard in sketched],
         ids=ids,
         characters=columns["characters"],
-        digests=_numbers(digest),
+        digests=numbered(digest),
         priority=priority,
         sources=sources,
         source=columns["source"],
@@ -238,14 +234,21 @@ def load(
     )
 
 
-def _halves(digests: pa.ChunkedArray) -> UInt64:
+def catalogue_column(work: Path, name: str, kind: str, *shape: int) -> npt.NDArray[Any]:
+    """An array of what the whole corpus has: in memory up to IN_MEMORY rows, beyond in a file of `work`."""
+    if shape[0] <= IN_MEMORY:
+        return np.empty(shape, kind)
+    return np.lib.format.open_memmap(work / f"{name}.npy", "w+", np.dtype(kind), shape)
+
+
+def digest_halves(digests: pa.ChunkedArray) -> UInt64:
     """16-byte digests as uint64 [digests, 2]."""
     array = digests.combine_chunks()
     halves: UInt64 = np.frombuffer(array.buffers()[1] or b"", np.uint64).reshape(-1, 2)
     return halves[array.offset : array.offset + len(array)]
 
 
-def _numbers(digests: UInt64) -> Int64:
+def numbered(digests: UInt64) -> Int64:
     """For each digest, uint64 [digests, 2], a number that equal ones share, int64."""
     order = np.lexsort((digests[:, 1], digests[:, 0]))
     new = np.zeros(len(order), np.int64)

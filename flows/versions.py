@@ -13,7 +13,7 @@ from tasks.core.errors import UserError
 from tasks.core.store import flat_metrics
 
 WORKSPACE = "workspace"
-REMOVING = ("scrape", "clean", "dedup", "decontaminate")
+REMOVING = ("scrape", "clean", "dedup", "decontaminate", "pack")
 """Stages that write `removed`, in the order in which a document meets them."""
 NOT_SEEN = "not in the sources"
 COLUMNS = ["id", "source", "tokens"]
@@ -24,7 +24,8 @@ class Version:
     """One version of the corpus.
 
     Attributes:
-        documents: id, source, tokens of what training and validation read; one row a document.
+        documents: id, source, tokens of what training and validation read; one row a document, however often a mixture
+            uses it, with the tokens of all its copies.
         removed: id, reason (`<stage>: <reason>`) of what was taken out.
         metrics: `<stage>/<name>` → number.
     """
@@ -70,7 +71,7 @@ def read_version(root: Path, rev: str) -> Version:
             _table(files, f"data/pack/{split}/documents.parquet", COLUMNS) for split in ("train", "validation")
         ]
         removed = [
-            _reasons(_table(files, path, ["id", "reason"]), stage)
+            _reasons(_table(files, path, ["id", "reason", "kept_id"]), stage)
             for stage in REMOVING
             if files.isdir(f"data/{stage}/removed")
             for path in sorted(files.find(f"data/{stage}/removed"))
@@ -89,7 +90,7 @@ def read_version(root: Path, rev: str) -> Version:
             f"`dvc pull`, or make it: check {rev} out and `dvc repro pack`"
         ) from None
     nothing = pa.table({"id": pa.array([], pa.string()), "reason": pa.array([], pa.string())})
-    return Version(rev, pa.concat_tables(documents), pa.concat_tables([nothing, *removed]), metrics)
+    return Version(rev, _once(pa.concat_tables(documents)), pa.concat_tables([nothing, *removed]), metrics)
 
 
 def _table(files: Any, path: str, columns: list[str]) -> pa.Table:
@@ -97,7 +98,14 @@ def _table(files: Any, path: str, columns: list[str]) -> pa.Table:
         return pq.read_table(file, columns=columns)
 
 
+def _once(documents: pa.Table) -> pa.Table:
+    summed = documents.group_by(["id", "source"], use_threads=False).aggregate([("tokens", "sum")])
+    return summed.rename_columns({"tokens_sum": "tokens"}).select(COLUMNS)
+
+
 def _reasons(table: pa.Table, stage: str) -> pa.Table:
+    """Ids with their reasons; not of the rows that say that a document came twice, for it went on to the next stage."""
+    table = table.filter(pc.not_equal(table["id"], pc.fill_null(table["kept_id"], "")))
     reasons = pc.binary_join_element_wise(pa.scalar(f"{stage}:"), table["reason"].cast(pa.string()), " ")
     return pa.table({"id": table["id"], "reason": reasons})
 

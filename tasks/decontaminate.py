@@ -1,8 +1,9 @@
 """Keep what models are measured on out of what they are trained on.
 
-A training document that overlaps too much with a held-out item (question, answer, conversation) or with a validation
-document is removed, with the item's id. The overlap is that of tasks.text.ngrams. Afterwards the documents that were
-written are read again and held against the items once more: one that still breaks the rule fails the pipeline.
+A training document that overlaps too much with a held-out item (question, answer, conversation), a validation document
+or an item of a reference file (a benchmark) is removed, with the item's id. The overlap is that of tasks.text.ngrams.
+Afterwards the documents that were written are read again and held against the items once more: one that still breaks
+the rule fails the pipeline.
 """
 
 import logging
@@ -24,6 +25,7 @@ from tasks.core.params import StageParams
 from tasks.core.paths import Inputs, Metrics, Outputs
 from tasks.core.stage import stage_main
 from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, as_documents, read_shard, shard_paths, write_shard
+from tasks.text.references import Reference, read_references
 from tasks.text.sizes import by_source, funnel
 from tasks.text.split import TRAIN, VALIDATION
 
@@ -49,13 +51,18 @@ class DecontaminateParams(StageParams):
         ge=1,
         description="N-grams in more training documents than this are boilerplate and do not count (GPT-3's limit).",
     )
+    references: tuple[str, ...] = Field(
+        (),
+        description="Files of benchmark items to keep out as well, declared in dvc.yaml: text, question or messages.",
+    )
 
 
 def run(params: DecontaminateParams, inputs: Inputs, outputs: Outputs) -> Metrics:
-    """Read `documents`, `split` and `held_out`; write `documents` (with the column `split`) and `removed`.
+    """Read `documents`, `split`, `held_out` and the references; write `documents` (with the column `split`) and `removed`.
 
     Raises:
-        UserError: the split names other documents than there are, or the gate finds a document that should be gone.
+        UserError: a reference file is no dependency in dvc.yaml, is missing, empty or broken, the split names other
+            documents than there are, or the gate finds a document that should be gone.
     """
     from tasks.text import kernels
     from tasks.text.ngrams import Rule
@@ -66,7 +73,8 @@ def run(params: DecontaminateParams, inputs: Inputs, outputs: Outputs) -> Metric
     for old in (index, found):
         shutil.rmtree(old, ignore_errors=True)
         old.mkdir()
-    items = _index(shards, inputs["split"], inputs["held_out"], params.ngram, index)
+    references = list(read_references(params.references, inputs))
+    items = _index(shards, inputs["split"], inputs["held_out"], references, params.ngram, index)
     look = partial(_look, split=inputs["split"], index=index, found=found)
     frequencies = list(map_shards(look, shards, "decontaminate: n-grams"))
     totals = [np.sum(group, axis=0) for group in zip(*frequencies, strict=True)]
@@ -87,6 +95,8 @@ def run(params: DecontaminateParams, inputs: Inputs, outputs: Outputs) -> Metric
         [shard["after"] for shard in counts],
         {"contaminated": sum(removed.values())},
     )
+    if params.references:
+        metrics["references"] = _by_file(references, _sum(shard["matched"] for shard in counts))
     return metrics | {
         "removed_by_source": removed,
         "removed_for": _sum(shard["kinds"] for shard in counts),
@@ -107,6 +117,23 @@ def _sum(counts: Any) -> dict[str, int]:
     return dict(sorted(total.items()))
 
 
+def _by_file(references: Sequence[Reference], matched: dict[str, int]) -> dict[str, dict[str, int]]:
+    """For each reference file its items, those found, and the training documents removed for them; says so."""
+    files: dict[str, dict[str, int]] = {}
+    for item in references:
+        counts = files.setdefault(item.file, {"items": 0, "items_found": 0, "documents_removed": 0})
+        counts["items"] += 1
+        counts["items_found"] += item.name in matched
+        counts["documents_removed"] += matched.get(item.name, 0)
+    for file, counts in files.items():
+        log.log(
+            logging.WARNING if counts["documents_removed"] else logging.INFO,
+            "decontaminate: %s: %d of its %d items stand in the corpus; %d training documents are removed for them",
+            *(file, counts["items_found"], counts["items"], counts["documents_removed"]),
+        )
+    return files
+
+
 def _splits(shard: Path, split: Path) -> list[str]:
     """The split of each document of a shard, in its order."""
     table = read_shard(split / shard.name, ["id", "split"])
@@ -116,8 +143,10 @@ def _splits(shard: Path, split: Path) -> list[str]:
     return splits
 
 
-def _index(shards: Sequence[Path], split: Path, held_out: Path, ngram: int, folder: Path) -> dict[str, int]:
-    """Write the index of the held-out items and the validation documents; returns how many there are of each kind."""
+def _index(
+    shards: Sequence[Path], split: Path, held_out: Path, references: Sequence[Reference], ngram: int, folder: Path
+) -> dict[str, int]:
+    """Write the index of held-out items, validation documents and references; returns how many there are of each kind."""
     from tasks.text import ngrams
 
     names, kinds, texts = [], [], []
@@ -133,16 +162,21 @@ def _index(shards: Sequence[Path], split: Path, held_out: Path, ngram: int, fold
             names.append(row["id"])
             kinds.append("document")
             texts.append(row["text"] or "")
+    for item in references:
+        for text in item.texts:
+            names.append(item.name)
+            kinds.append("reference")
+            texts.append(text)
     if not names:
         log.warning(
             "decontaminate: nothing is held out, so nothing can be contaminated. Raise instruct.validation_fraction"
         )
-    built = ngrams.Index.of(names, texts, ngram, [kind == "question" for kind in kinds])
+    built = ngrams.Index.of(names, texts, ngram, [kind in ("question", "reference") for kind in kinds])
     built.save(folder)
     np.save(folder / "kinds.npy", np.array(kinds, dtype=np.str_))
     reached = np.unique(np.concatenate([*built.items, np.zeros(0, np.int64)]))
     return {
-        **{f"{kind}s": kinds.count(kind) for kind in ("conversation", "document", "question")},
+        **{f"{kind}s": kinds.count(kind) for kind in ("conversation", "document", "question", "reference")},
         "too_short": len(names) - len(reached),
     }
 
@@ -178,7 +212,8 @@ def _divide(shard: Path, index: Path, found: Path, split: Path, rule: "Rule", ta
     columns = {
         "reason": ["contaminated"] * len(removed),
         "detail": [
-            f"overlap with a held-out {kind}: {value:.3f}" for kind, value in zip(kinds, share[gone], strict=True)
+            f"overlap with a {'' if kind == 'reference' else 'held-out '}{kind}: {value:.3f}"
+            for kind, value in zip(kinds, share[gone], strict=True)
         ],
         "kept_id": [None] * len(removed),
         "similarity": share[gone].round(6),
@@ -194,6 +229,7 @@ def _divide(shard: Path, index: Path, found: Path, split: Path, rule: "Rule", ta
         "after": by_source(stay),
         "removed": {source: size["documents"] for source, size in by_source(removed).items()},
         "kinds": dict(Counter(kinds.tolist())),
+        "matched": dict(Counter(items.names[number] for number in item[gone])),
         **{
             name: {"documents": len(part), "bytes": sum(size["bytes"] for size in by_source(part).values())}
             for name, part in sizes_of.items()

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
 from tasks.core.engine import map_shards
@@ -17,7 +18,7 @@ from tasks.core.params import StageParams
 from tasks.core.paths import Inputs, Metrics, Outputs, write_json
 from tasks.core.stage import stage_main
 from tasks.text.chat_template import START
-from tasks.text.documents import read_shard, shard_paths, write_shard
+from tasks.text.documents import REMOVED_SCHEMA, read_shard, shard_paths, write_shard
 from tasks.text.mixture import Mixture, mix
 from tasks.text.packing import PackedRows, Strategy, document_of, pack_rows
 
@@ -60,6 +61,8 @@ def run(params: PackParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     - `offsets.npy`: int64 [documents + 1], the documents' borders in the stream.
     - `documents.parquet`: id, source, tokens and bytes of each, in the same order: a token's document by its position.
       What a mixture uses more than once stands there as often.
+    - `removed/`: id, source and reason of what has no text (`empty`) or is not used by the mixture (`mixture_left_out`);
+      the texts are those of the documents that were read, and are not copied.
     - `segments.npy`, `rows.npy`: the rows, see `PackedRows`. Each token of each document is in exactly one row, or
       counted as cropped.
 
@@ -77,11 +80,10 @@ def run(params: PackParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     encode = functools.partial(_encode_shard, tokenizer=tokenizer, folder=encoded, start=start, dtype=dtype.name)
     counts = list(map_shards(encode, shards, "encode"))
     documents_in = sum(count["documents"] for count in counts)
-    empty = sum(count["empty"] for count in counts)
 
     splits: dict[str, Any] = {}
     mixed: dict[str, Any] = {}
-    left_out = repeated = 0
+    repeated = 0
     for split in SPLITS:
         parts = [encoded / split / shard.name for shard in shards]
         if split == "train" and params.mixture.wanted:
@@ -91,6 +93,8 @@ def run(params: PackParams, inputs: Inputs, outputs: Outputs) -> Metrics:
             left_out = sum(source["documents_left_out"] for source in mixed["sources"].values())
             repeated = sum(read_shard(part, ["id"]).num_rows for part in parts) - (before - left_out)
         splits[split] = _join(parts, outputs / split, start, dtype, params)
+    lists = {"empty": encoded / "empty", **({"mixture_left_out": encoded / "mixed" / "left_out"} if mixed else {})}
+    removed = _write_removed([shard.name for shard in shards], lists, outputs / "removed")
     shutil.rmtree(encoded)
     if not splits["train"]["documents"]:
         raise UserError(
@@ -99,11 +103,9 @@ def run(params: PackParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         )
     if not splits["validation"]["documents"]:
         log.warning("no validation documents: models will be trained without being measured on held-out text")
-    documents_out = sum(split["documents"] for split in splits.values())
-    if documents_in != documents_out - repeated + empty + left_out:
-        raise AssertionError(
-            f"{documents_in} documents in, but {documents_out} out, {repeated} of them again, {empty + left_out} removed"
-        )
+    documents_out = sum(split["documents"] for split in splits.values()) - repeated
+    if documents_in != documents_out + sum(removed.values()):
+        raise AssertionError(f"{documents_in} documents in, but {documents_out} out; removed: {removed}")
     np.save(outputs / "token_bytes.npy", token_bytes)
     description = {
         "context_length": params.context_length,
@@ -116,8 +118,8 @@ def run(params: PackParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         **description,
         **splits,
         "documents_in": documents_in,
-        "documents_out": documents_out - repeated,
-        "removed": {"empty": empty, **({"mixture": left_out} if mixed else {})},
+        "documents_out": documents_out,
+        "removed": removed,
         **({"mixture": mixed} if mixed else {}),
     }
 
@@ -176,9 +178,27 @@ def _encode_shard(shard: Path, tokenizer: Path, folder: Path, start: int, dtype:
             for number in kept:
                 border.tofile(stream)
                 np.asarray(ids[number], dtype=dtype).tofile(stream)
-    counts = {"documents": table.num_rows, "empty": table.num_rows - len(rows)}
+    write_shard(
+        table.filter(pc.equal(pc.fill_null(table["text"], ""), "")).drop_columns("text"), folder / "empty" / shard.name
+    )
+    counts = {"documents": table.num_rows}
     write_json(done, counts)
     return counts
+
+
+def _write_removed(shards: list[str], lists: dict[str, Path], folder: Path) -> dict[str, int]:
+    """Write what is listed by reason, shards with id and source; returns how many documents each reason removed."""
+    removed = dict.fromkeys(lists, 0)
+    for shard in shards:
+        tables = []
+        for reason, listed in lists.items():
+            table = read_shard(listed / shard, ["id", "source"])
+            removed[reason] += table.num_rows
+            columns = {"id": table["id"], "source": table["source"], "reason": pa.repeat(reason, table.num_rows)}
+            nothing = pa.nulls(table.num_rows)
+            tables.append(pa.table([columns.get(name, nothing) for name in REMOVED_SCHEMA.names], REMOVED_SCHEMA.names))
+        write_shard(pa.concat_tables([table.cast(REMOVED_SCHEMA) for table in tables]), folder / shard)
+    return removed
 
 
 def _join(parts: list[Path], folder: Path, start: int, dtype: "np.dtype[Any]", params: PackParams) -> dict[str, Any]:

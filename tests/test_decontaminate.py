@@ -15,6 +15,7 @@ from tasks.decontaminate import DecontaminateParams, run
 from tasks.text import conversation, ngrams
 from tasks.text.conversation import render
 from tasks.text.documents import read_documents, read_shard, shard_paths, write_documents, write_shard
+from tasks.text.references import read_references
 
 RNG = random.Random(0)
 WORDS = ["".join(RNG.choices("abcdefghijklmnopqrstuvwxyz", k=RNG.randint(2, 9))) for _ in range(3000)]
@@ -58,7 +59,8 @@ def decontaminate(folder: Path, train: list[str], validation=(), items=(), name=
     outputs = Outputs(folder / name, folder / f"{name}.work")
     outputs.root.mkdir()
     outputs.work.mkdir()
-    inputs = Inputs({key: folder / key for key in ("documents", "split", "held_out")})
+    references = {Path(file).name: folder / file for file in params.get("references", ())}
+    inputs = Inputs({key: folder / key for key in ("documents", "split", "held_out")} | references)
     metrics = run(DecontaminateParams(**params), inputs, outputs)
     json.dumps(metrics, allow_nan=False)
     kept, removed = read_documents(outputs.root / "documents"), read_documents(outputs.root / "removed").to_pylist()
@@ -214,3 +216,74 @@ def test_same_bytes_for_any_number_of_workers(tmp_path):
         contents.append((files, removed, metrics))
     assert contents[0] == contents[1]
     assert len(contents[0][1]) == 5
+
+
+def benchmark(folder: Path) -> dict[str, str]:
+    """Reference files of each shape; returns what to look for, by the name that a match has."""
+    texts = [prose(9000 + n, 40) for n in range(7)]
+    said = [[{"role": ("user", "assistant")[n % 2], "content": prose(9100 + n, 20)} for n in range(k)] for k in (2, 4)]
+    (folder / "sets").mkdir()
+    lines = [
+        {"text": texts[0], "label": 1},
+        {"question": texts[1], "answer": texts[2], "choices": ["a", "b"]},
+        {"question": texts[3], "answer": 2},
+        {"messages": said[1]},
+        {"instruction": texts[4], "output": texts[5]},
+        {"question": "Who was it?", "answer": "nobody in particular then"},
+    ]
+    (folder / "sets/mixed.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    pa.parquet.write_table(pa.table({"text": [texts[6]]}), folder / "sets/texts.parquet")
+    names = ["mixed.jsonl#1", *["mixed.jsonl#2"] * 2, "mixed.jsonl#3", *["mixed.jsonl#5"] * 2, "texts.parquet#1"]
+    found = {text: f"sets/{name}" for text, name in zip(texts, names, strict=True)}
+    found["\n".join(turn["content"] for turn in said[1])] = "sets/mixed.jsonl#4"
+    return found | {"nobody in particular then": "sets/mixed.jsonl#6"}
+
+
+def test_a_reference_set_that_is_in_the_corpus_goes_and_is_told(tmp_path, caplog):
+    items = benchmark(tmp_path)
+    train = [*(prose(n) for n in range(20)), *items, *(f"{prose(300)} {text.upper()} {prose(301)}" for text in items)]
+    files = ("sets/mixed.jsonl", "sets/texts.parquet")
+    kept, removed, metrics = decontaminate(tmp_path, train, references=files)
+    assert kept == {f"t{n}" for n in range(20)}
+    assert [removed[f"t{20 + n}"]["matched"] for n in range(2 * len(items))] == [*items.values()] * 2
+    assert removed["t20"]["detail"] == "overlap with a reference: 1.000"
+    assert metrics["removed_for"] == {"reference": len(removed)}
+    assert metrics["references"] == {
+        "sets/mixed.jsonl": {"items": 6, "items_found": 6, "documents_removed": 16},
+        "sets/texts.parquet": {"items": 1, "items_found": 1, "documents_removed": 2},
+    }
+    assert "sets/mixed.jsonl: 6 of its 6 items stand in the corpus; 16 training documents are removed" in caplog.text
+    assert "nothing is held out" not in caplog.text
+    kept, removed, metrics = decontaminate(tmp_path, train, name="without")
+    assert not removed
+    assert "references" not in metrics
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("a.jsonl", None, r"references: .*a\.jsonl: No such file"),
+        ("a.jsonl", "", r"a\.jsonl: holds no item"),
+        ("a.jsonl", '{"text": "x y"}\n{"te', r"a\.jsonl, record 2: no item: not JSON"),
+        ("a.jsonl", '{"title": "x"}\n', r"a\.jsonl, record 1: no item: it needs text"),
+        ("a.jsonl", '{"text": 5}\n', r"a\.jsonl, record 1: no item: it needs text"),
+        ("a.jsonl", "[1]\n", r"a\.jsonl, record 1: no item: a record must be an object"),
+        ("a.jsonl", '{"messages": [{"role": "user"}]}\n', r"a\.jsonl, record 1: no item: its messages have no content"),
+        ("a.parquet", "PAR", r"a\.parquet: cannot be read as Parquet"),
+        ("a.csv", "x", r"a\.csv: cannot read \.csv"),
+    ],
+)
+def test_a_reference_file_that_is_no_use_is_named(tmp_path, file, content, message):
+    if content is not None:
+        (tmp_path / file).write_text(content)
+    with pytest.raises(UserError, match=message):
+        decontaminate(tmp_path, [prose(1)], references=(file,))
+
+
+def test_a_reference_file_must_be_a_dependency(tmp_path):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one/test.jsonl").write_text('{"text": "x"}')
+    inputs = Inputs({"test.jsonl": tmp_path / "one/test.jsonl"})
+    assert [item.name for item in read_references(["one/test.jsonl"], inputs)] == ["one/test.jsonl#1"]
+    with pytest.raises(UserError, match=r"two/test\.jsonl is no dependency of decontaminate in dvc\.yaml"):
+        list(read_references(["two/test.jsonl"], inputs))

@@ -19,12 +19,12 @@ from tasks.core.paths import Inputs, Outputs
 from tasks.decontaminate import DecontaminateParams
 from tasks.decontaminate import run as decontaminate
 from tasks.dedup import DedupParams, run
-from tasks.text import lsh, sketches
+from tasks.text import containment, lsh, postings, sketches
 from tasks.text.comparable import comparable
 from tasks.text.comparable_columns import comparable_column, digests
 from tasks.text.conversation import SCHEMA as CONVERSATIONS
 from tasks.text.documents import SCHEMA, SCORES, as_documents, read_documents, shard_paths, write_shard
-from tasks.text.urls import canonical_url
+from tasks.text.urls import canonical_url, url_keys
 
 Rows = list[dict[str, Any]]
 
@@ -110,17 +110,31 @@ def test_a_column_of_another_type_is_named(tmp_path: Path) -> None:
         ("http://e.com/a?page=1", "http://e.com/a?page=2", False),
         ("http://e.com/A", "http://e.com/a", False),
         ("http://e.com/a%2Fb", "http://e.com/a/b", False),
+        ("http://e.com/s?wd=%C4%E3", "http://e.com/s?wd=%BA%C3", False),  # GBK
+        ("http://e.com/s?wd=%c4%e3", "http://e.com/s?utm_source=x&wd=%C4%E3", True),
+        ("http://e.com/s?%C4=1", "http://e.com/s?%BA=1", False),
+        ("http://e.com/s?q=%C3%A9", "http://e.com/s?q=é", True),
     ],
 )
 def test_canonical_addresses(one: str, other: str, same: bool) -> None:
     assert (canonical_url(one) == canonical_url(other)) is same
 
 
-@given(st.text(st.characters(codec="utf-8"), max_size=30))
+@given(st.text(st.characters(codec="utf-8"), max_size=30) | st.text("?&=;%CE4+/a\udce4", max_size=30))
 def test_canonical_address_is_idempotent(path: str) -> None:
     once = canonical_url("http://example.org/" + path)
     assert once is None or canonical_url("http://" + once) == once
-    assert canonical_url("package:x#1") is canonical_url(None) is canonical_url("http://[::") is None
+
+
+@pytest.mark.parametrize(
+    "url", ["package:x#1", None, "", "http://[::", "http://[bad", "http://[bad]/", "http://h:99999/", "http://h:x/"]
+)
+def test_what_is_no_address_has_no_key(url: str | None) -> None:
+    assert canonical_url(url) is None
+    assert url_keys(pa.chunked_array([[url, "http://e.com/?q=%ff"]], pa.string())).is_null().to_pylist() == [
+        True,
+        False,
+    ]
 
 
 def test_of_an_address_the_newest_stays(tmp_path: Path) -> None:
@@ -179,6 +193,65 @@ def test_contained_documents_are_those_of_the_definition(tmp_path: Path) -> None
     _, removed, _ = dedup(tmp_path, [rows], levels=["contained"])
     assert set(removed) == truth
     assert all(row["kept_id"] == row["id"].replace("part", "long") for row in removed.values())
+
+
+@pytest.mark.parametrize("longer", [900, 1100])
+def test_a_page_that_stands_in_very_many_longer_ones_goes(tmp_path: Path, longer: int) -> None:
+    rng, page = random.Random(4), text(1, 60)
+    rows = [{"id": f"long{n:04d}", "text": f"{' '.join(words(rng, 40))} {page}"} for n in range(longer)]
+    kept, removed, _ = dedup(tmp_path, [rows[:500], [*rows[500:], {"id": "page", "text": page}]], levels=["contained"])
+    assert len(kept) == longer
+    assert {i: row["similarity"] for i, row in removed.items()} == {"page": 1.0}
+
+
+def test_boilerplate_does_not_hide_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most of the short page stands in many larger ones, but all of it only in one that is smaller than these."""
+    rng, notice, own = random.Random(4), text(1, 60), text(2, 30)
+    rows = [{"id": f"{n}", "text": f"{' '.join(words(rng, 90))} {notice}"} for n in range(40)]
+    rows += [{"id": "part", "text": f"{notice} {own}"}, {"id": "whole", "text": f"{notice} {own} {text(3, 20)}"}]
+    monkeypatch.setattr(containment, "EVERYWHERE", 10)
+    for shards in ([rows], [rows[::-1]]):
+        _, removed, _ = dedup(tmp_path, shards, levels=["contained"])
+        assert {i: row["kept_id"] for i, row in removed.items()} == {"part": "whole"}
+
+
+def test_what_a_bound_kept_from_being_compared_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rng, parts = random.Random(4), [text(n, 30) for n in range(3)]
+    rows = [{"id": f"{n}", "text": " ".join([parts[n % 3], parts[(n + 1) % 3], *words(rng, 90)])} for n in range(60)]
+    rows += [{"id": "all", "text": " ".join(parts)}, {"id": "whole", "text": " ".join([*parts, *words(rng, 20)])}]
+    assert set(dedup(tmp_path, [rows], levels=["contained"])[1]) == {"all"}
+    assert "larger ones" not in caplog.text
+    monkeypatch.setattr(containment, "CANDIDATES", 2)
+    monkeypatch.setattr(containment, "EVERYWHERE", 5)
+    _, removed, metrics = dedup(tmp_path, [rows], levels=["contained"])
+    assert not removed
+    unsure = metrics["clusters"]["contained_not_fully_compared"]
+    assert unsure > 0
+    assert f"{unsure} documents share half of their sampled n-grams with more than 2 larger ones" in caplog.text
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.sets(st.integers(0, 12), max_size=5), max_size=12), st.integers(1, 6), st.integers(1, 5))
+def test_proposals_are_those_of_counting(samples: list[set[int]], longest: int, most: int) -> None:
+    """In plain Python: documents hold their samples, and are numbered from the largest down."""
+    sizes = np.array([20 - n // 2 for n in range(len(samples))], np.int64)
+    grams = np.array([gram for sample in samples for gram in sorted(sample)], np.int64)
+    borders = np.concatenate([[0], np.cumsum([len(sample) for sample in samples])]).astype(np.int64)
+    where = np.repeat(np.arange(len(samples)), np.diff(borders))
+    pairs, bounded = postings.propose(grams, borders, grams, where, sizes, longest, most)
+    lists = {gram: [n for n, sample in enumerate(samples) if gram in sample] for gram in grams.tolist()}
+    expected = []
+    for own, sample in enumerate(samples):
+        cut = sum(len(lists[gram]) > longest for gram in sample)
+        shared = {
+            n: sum(n in lists[gram][:longest] for gram in sample) for n in range(len(samples)) if sizes[n] > sizes[own]
+        }
+        passed = sorted((-count, n) for n, count in shared.items() if count and 2 * (count + cut) >= len(sample))
+        expected += [[own, n] for _, n in passed[:most]]
+        assert bounded[own] == (len(passed) > most or bool(sample and 2 * cut >= len(sample)))
+    assert pairs.tolist() == expected
 
 
 def test_a_paragraph_stays_once(tmp_path: Path) -> None:
@@ -378,9 +451,34 @@ def test_a_new_shard_is_compared_with_what_is_there(tmp_path: Path) -> None:
     assert len(list(Path(index).glob("*.json"))) == 4
     assert again == dedup(tmp_path, shards)
     assert dedup(tmp_path, shards, index=index, ngram=4) == dedup(tmp_path, shards, ngram=4)
-    for sketch in Path(index).glob("*.json"):
-        sketch.write_text("{")
-    assert dedup(tmp_path, shards, index=index) == again
+
+
+@pytest.mark.parametrize("part", ["json", "keys.npy", "u64", "parquet"])
+@pytest.mark.parametrize("damage", ["gone", "cut", "empty"])
+def test_a_damaged_sketch_is_made_anew(tmp_path: Path, part: str, damage: str) -> None:
+    shards = [[{"id": f"{shard}-{n}", "text": text(n % 7) + f" {n % 2}"} for n in range(20)] for shard in range(2)]
+    index = tmp_path.parent / f"{tmp_path.name}-index"
+    whole = dedup(tmp_path, shards, index=str(index), levels=["exact", "near", "contained"])
+    before = {path.name: path.read_bytes() for path in index.iterdir()}
+    assert len(before) == 8
+    path = sorted(index.glob(f"*.{part}"))[0]
+    path.unlink() if damage == "gone" else path.write_bytes(before[path.name][:-9] if damage == "cut" else b"")
+    assert dedup(tmp_path, shards, index=str(index), levels=["exact", "near", "contained"]) == whole
+    assert {path.name: path.read_bytes() for path in index.iterdir()} == before
+
+
+def test_another_survivor_needs_no_new_sketch(tmp_path: Path) -> None:
+    base = text(1)
+    rows = [
+        {"id": "a", "text": f"{base} longest of all", "source": "blog", "meta": '{"score": 0.2}'},
+        {"id": "b", "text": base, "source": "manual", "meta": '{"score": 0.9}'},
+    ]
+    index = tmp_path.parent / f"{tmp_path.name}-index"
+    assert set(dedup(tmp_path, [rows], index=str(index))[0]) == {"a"}
+    before = {path: path.stat().st_mtime_ns for path in index.iterdir()}
+    for rule in ({"keep": "quality", "quality": "score"}, {"keep": "source_priority", "source_order": ["manual"]}):
+        assert set(dedup(tmp_path, [rows], index=str(index), **rule)[0]) == {"b"}
+    assert {path: path.stat().st_mtime_ns for path in index.iterdir()} == before
 
 
 def test_a_corpus_that_spills_to_disk_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -391,6 +489,31 @@ def test_a_corpus_that_spills_to_disk_gives_the_same(tmp_path: Path, monkeypatch
     monkeypatch.setattr(sketches, "IN_MEMORY", 10)
     assert dedup(tmp_path, [rows[:100], rows[100:]], levels=every) == whole
     assert list(tmp_path.rglob("search/ids.npy"))
+
+
+@pytest.mark.slow
+def test_same_bytes_for_any_workers_order_and_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file is the same; of a shuffled corpus, cut elsewhere, so is what the files say."""
+    rng, rows = random.Random(5), []
+    pool = [text(n, 25) for n in range(30)]
+    for number in range(120):
+        body = "\n\n".join(rng.choices(pool, k=rng.randint(1, 6)))
+        rows.append({"id": f"{number:03d}", "text": body, "url": f"http://e.com/{number % 90}", "fetched_at": number})
+    cut, shuffled = [rows[:50], rows[50:]], rng.sample(rows, len(rows))
+    every = ["url", "exact", "near", "contained", "paragraphs"]
+    variants = [(1, sketches.IN_MEMORY, cut), (2, 10, cut), (1, 10, [shuffled[:20], shuffled[20:70], shuffled[70:]])]
+    said, written = [], []
+    for workers, in_memory, shards in variants:
+        Path("execution.yaml").write_text(f"workers: {workers}\n")
+        monkeypatch.setattr(sketches, "IN_MEMORY", in_memory)
+        folder = tmp_path / f"{len(said)}"
+        folder.mkdir()
+        said.append(dedup(folder, shards, levels=every))
+        out = folder / "run0/out"
+        written.append({path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()})
+    assert said[0] == said[1] == said[2]
+    assert written[0] == written[1]
+    assert min(said[0][2]["removed"][reason] for reason in ("same_url", "contained", "repeated_paragraphs")) > 0
 
 
 @pytest.mark.slow

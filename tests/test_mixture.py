@@ -17,7 +17,7 @@ from tasks.core.errors import UserError
 from tasks.core.params import validate
 from tasks.core.paths import Inputs, Outputs
 from tasks.pack import PackParams, run
-from tasks.text.documents import SCHEMA, write_documents
+from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, read_documents, write_documents
 from tasks.text.mixture import Mixture, copies, targets
 
 
@@ -92,7 +92,7 @@ def test_a_mixture_in_pack(tmp_path: Path, documents: Path, tokenizer: Path) -> 
     assert abs(of["web"]["given"] - of["books"]["given"]) < 400
     assert mixed["train"]["tokens"] == of["web"]["given"] + of["books"]["given"]
     assert mixed["documents_in"] == mixed["documents_out"] + sum(mixed["removed"].values())
-    assert mixed["removed"]["mixture"] == of["web"]["documents_left_out"] > 0
+    assert mixed["removed"]["mixture_left_out"] == of["web"]["documents_left_out"] > 0
 
     def texts(root: Path) -> dict[str, set[bytes]]:
         tokens, offsets = np.fromfile(root / "train/tokens.bin", np.uint16), np.load(root / "train/offsets.npy")
@@ -103,6 +103,12 @@ def test_a_mixture_in_pack(tmp_path: Path, documents: Path, tokenizer: Path) -> 
         return found
 
     whole = texts(before)
+    gone = read_documents(after / "removed")
+    assert gone.schema.equals(REMOVED_SCHEMA)
+    assert set(gone["id"].to_pylist()) == whole.keys() - texts(after).keys()
+    assert set(gone["source"].to_pylist()) == {"web"}
+    assert set(gone["reason"].to_pylist()) == {"mixture_left_out"}
+    assert len(read_documents(before / "removed")) == 0
     assert all(whole[name] == stream for name, stream in texts(after).items())
     again = pack(tmp_path / "c", documents, tokenizer, {"weights": {"books": 1, "web": 1}, "max_epochs": 3})[1]
     for path in sorted(after.rglob("*.*")):

@@ -12,7 +12,7 @@ from tasks.core.errors import UserError
 from tasks.core.paths import Inputs, Outputs
 from tasks.pack import PackParams, run
 from tasks.text.chat_template import SPECIAL_TOKENS
-from tasks.text.documents import SCHEMA, write_documents
+from tasks.text.documents import SCHEMA, read_documents, write_documents
 from tasks.text.packing import best_fit_decreasing, chunk, pack_rows
 from tests.tiny import tiny_tokenizer
 
@@ -127,6 +127,8 @@ def test_single_document_and_empty_validation(tmp_path, tokenizer):
     folder, metrics = pack(tmp_path, documents(tmp_path / "documents", {"train": ["one", ""]}), tokenizer)
     assert metrics["train"]["documents"] == 1
     assert metrics["removed"] == {"empty": 1}
+    listed = read_documents(folder / "removed").to_pylist()
+    assert [(row["id"], row["source"], row["reason"]) for row in listed] == [("train1", "s", "empty")]
     assert metrics["validation"]["rows"] == 0
     assert np.load(folder / "validation" / "segments.npy").shape == (0, 2)
 

@@ -4,6 +4,7 @@ The `SAMPLE` smallest shingle hashes of a document are a random sample of its sh
 Where at least half of them occur in a larger document, the share of all its shingles is counted (containment).
 """
 
+import logging
 from functools import partial
 from pathlib import Path
 
@@ -11,120 +12,117 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.core.engine import map_shards
-from tasks.text import lsh
+from tasks.text import lsh, postings
 from tasks.text.shingles import Int64, UInt64
 from tasks.text.sketches import Corpus
 
+log = logging.getLogger(__name__)
 SAMPLE = 16
 """A document of containment 0.9 has at least half of its sample in the other with probability 0.99999 (binomial)."""
 EVERYWHERE = 1000
-"""A sampled shingle that stands in more documents is boilerplate and proposes nothing."""
+"""Of a sampled shingle that stands in more documents, the largest so many are looked at."""
 CANDIDATES = 64
-"""Longer documents that are measured for each short one: those with most of its sample."""
+"""Larger documents that are measured for each short one: those with most of its sample, of equals the largest."""
 
 
 def contained(
     corpus: Corpus, documents: Int64, by_rank: Int64, least: float, least_shingles: int, work: Path
-) -> tuple[Int64, Int64, npt.NDArray[np.float64]]:
+) -> tuple[Int64, Int64, npt.NDArray[np.float64], int]:
     """Which of `documents` have at least the share `least` of their shingles in a larger one that is kept.
 
     Decided from the largest set down (then by rank): a document that is itself removed keeps no other out, so the
-    container named always stays. Returns the documents to remove and their containers, int64, and the shares, float64.
+    container named always stays. Returns the documents to remove and their containers, int64, the shares, float64, and
+    how many documents stay that a bound kept from being compared with every larger one.
     """
-    nothing = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
-    alive = np.zeros(len(corpus.ids), np.bool_)
-    alive[documents] = True
     short = documents[corpus.sizes[documents] >= least_shingles]
     if not len(short):
-        return nothing
-    grams, owners = _sample(corpus, short)
-    np.save(work / "sampled.npy", np.unique(grams))
-    shards = [(corpus.folder / f"{name}.u64", np.flatnonzero(corpus.shard == i)) for i, name in enumerate(corpus.names)]
-    for number, (_, here) in enumerate(shards):
-        np.save(work / f"sizes{number}.npy", corpus.sizes[here] * alive[here])
-        np.save(work / f"all{number}.npy", corpus.sizes[here])
-    jobs = [(path, work / f"sizes{n}.npy", work / f"all{n}.npy") for n, (path, _) in enumerate(shards)]
-    found = list(map_shards(partial(occurrences, sampled=work / "sampled.npy"), jobs, "dedup: contained"))
-    sampled = np.load(work / "sampled.npy")
-    hits = [np.load(path) for path in found]
-    where = np.concatenate([shards[n][1][hit[1]] for n, hit in enumerate(hits)])
-    which = np.concatenate([hit[0] for hit in hits])
-    pairs = _candidates(np.searchsorted(sampled, grams), owners, which, where, corpus.sizes, len(sampled))
-    if not len(pairs):
-        return nothing
-    shingles, starts = corpus.gather(np.unique(pairs), work / "contained.u64")
-    share = lsh.containments(shingles, starts, corpus.sizes, pairs)
-    pairs, share = pairs[share >= least], share[share >= least]
+        return short, short, np.zeros(0), 0
+    # From here on documents are numbers from the largest set down, of equals the best: an order that no shard decides.
     place = np.empty(len(by_rank), np.int64)
     place[by_rank] = np.arange(len(by_rank))
-    order = np.lexsort((place[pairs[:, 1]], -share, place[pairs[:, 0]], -corpus.sizes[pairs[:, 0]]))
+    ordered = short[np.lexsort((place[short], -corpus.sizes[short]))]
+    sizes = corpus.sizes[ordered]
+    pairs, bounded = _pairs(corpus, ordered, sizes, work)
+    shingles, starts = corpus.gather(np.unique(ordered[pairs]), work / "contained.u64")
+    share = lsh.containments(shingles, starts[ordered], sizes, pairs)
+    pairs, share = pairs[share >= least], share[share >= least]
+    order = np.lexsort((place[ordered[pairs[:, 1]]], -share, pairs[:, 0]))
     gone: dict[int, tuple[int, float]] = {}
     for k in order.tolist():
         inner, outer = pairs[k].tolist()
         if inner not in gone and outer not in gone:
             gone[inner] = (outer, float(share[k]))
-    removed = np.array(sorted(gone), np.int64)
-    return removed, np.array([gone[i][0] for i in removed], np.int64), np.array([gone[i][1] for i in removed])
+    removed = np.fromiter(gone, np.int64)
+    bounded[removed] = False
+    if unsure := int(bounded.sum()):
+        log.warning(
+            "dedup: %d documents share half of their sampled n-grams with more than %d larger ones. They were held "
+            "against the %d with most of them, and stay; if the texts share much boilerplate, use the level paragraphs.",
+            *(unsure, CANDIDATES, CANDIDATES),
+        )
+    containers = np.array([outer for outer, _ in gone.values()], np.int64)
+    shares = np.array([each for _, each in gone.values()])
+    ascending = np.argsort(ordered[removed])
+    return ordered[removed][ascending], ordered[containers][ascending], shares[ascending], unsure
 
 
-def _sample(corpus: Corpus, documents: Int64) -> tuple[UInt64, Int64]:
-    """The SAMPLE smallest hashes of each document, and whose they are."""
-    hashes, owners = [], []
-    for number, name in enumerate(corpus.names):
-        here = np.flatnonzero(corpus.shard == number)
-        sizes = corpus.sizes[here]
-        starts = np.cumsum(sizes) - sizes
-        wanted = np.isin(here, documents)
-        if not wanted.any():
-            continue
-        everything = np.memmap(corpus.folder / f"{name}.u64", np.uint64, "r")
-        counts = np.minimum(sizes[wanted], SAMPLE)
-        at = np.repeat(starts[wanted] - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
-        hashes.append(np.asarray(everything[at]))
-        owners.append(np.repeat(here[wanted], counts))
-    return np.concatenate(hashes), np.concatenate(owners)
+def _pairs(corpus: Corpus, ordered: Int64, sizes: Int64, work: Path) -> tuple[Int64, npt.NDArray[np.bool_]]:
+    """Which larger documents to measure for each, as `postings.propose` returns them."""
+    number = np.full(len(corpus.ids), -1, np.int64)
+    number[ordered] = np.arange(len(ordered))
+    jobs = []
+    first = np.searchsorted(corpus.shard, np.arange(len(corpus.names) + 1))
+    for k, name in enumerate(corpus.names):
+        here = slice(first[k], first[k + 1])
+        np.save(work / f"sizes{k}.npy", np.stack([corpus.sizes[here], number[here]]))
+        jobs.append((corpus.folder / f"{name}.u64", work / f"sizes{k}.npy"))
+    borders = np.concatenate([[0], np.cumsum(np.minimum(sizes, SAMPLE))])
+    grams = np.empty(borders[-1], np.uint64)
+    for path, about in jobs:
+        _take_samples(path, about, borders, grams)
+    sampled, times = np.unique(grams, return_counts=True)
+    np.save(work / "sampled.npy", sampled)
+    np.save(work / "several.npy", times > 1)
+    found = list(map_shards(partial(occurrences, work=work), jobs, "dedup: contained"))
+    which, where = np.concatenate([np.load(path) for path in found], axis=1)
+    numbers = np.searchsorted(sampled, grams)
+    return postings.propose(numbers, borders, which, where, sizes, EVERYWHERE, CANDIDATES)
 
 
-def occurrences(job: tuple[Path, Path, Path], sampled: Path) -> Path:
-    """Where the sampled hashes occur in a shard; writes int64 [2, hits]: number of the hash, row of the document."""
-    path, sizes, all_sizes = job
-    wanted, lengths, grams = np.load(sizes), np.load(all_sizes), np.load(sampled, mmap_mode="r")
-    out = sizes.with_suffix(".hits.npy")
-    if not lengths.sum():
+def _rows(about: Path) -> tuple[Int64, Int64, Int64]:
+    """Of a shard's documents: where their shingles begin, how many they are, the documents' numbers (-1: left out)."""
+    sizes, numbers = np.load(about)
+    return np.cumsum(sizes) - sizes, sizes, numbers
+
+
+def _take_samples(path: Path, about: Path, borders: Int64, grams: UInt64) -> None:
+    """Put the smallest hashes of a shard's documents where `borders` say."""
+    starts, _, numbers = _rows(about)
+    starts, numbers = starts[numbers >= 0], numbers[numbers >= 0]
+    if not len(numbers):
+        return
+    counts = borders[numbers + 1] - borders[numbers]
+    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    hashes = np.memmap(path, np.uint64, "r")
+    grams[np.repeat(borders[numbers], counts) + within] = hashes[np.repeat(starts, counts) + within]
+
+
+def occurrences(job: tuple[Path, Path], work: Path) -> Path:
+    """Where the sampled hashes occur in a shard; writes int64 [2, hits]: number of the hash, number of the document.
+
+    That a hash is where it was sampled says nothing, unless it was sampled of several documents.
+    """
+    path, about = job
+    starts, sizes, numbers = _rows(about)
+    out = about.with_suffix(".hits.npy")
+    if not sizes[numbers >= 0].sum():
         np.save(out, np.zeros((2, 0), np.int64))
         return out
+    sampled, several = (np.load(work / f"{name}.npy", mmap_mode="r") for name in ("sampled", "several"))
     hashes = np.memmap(path, np.uint64, "r")
-    rows = np.repeat(np.arange(len(lengths)), lengths)
-    at = np.minimum(np.searchsorted(grams, hashes), len(grams) - 1)
-    hit = (grams[at] == hashes) & (wanted[rows] > 0)
-    np.save(out, np.stack([at[hit], rows[hit]]))
+    rows = np.repeat(np.arange(len(sizes)), sizes)
+    at = np.minimum(np.searchsorted(sampled, hashes), len(sampled) - 1)
+    own = np.arange(len(hashes)) - starts[rows] < SAMPLE
+    hit = (sampled[at] == hashes) & (numbers[rows] >= 0) & (several[at] | ~own)
+    np.save(out, np.stack([at[hit], numbers[rows[hit]]]))
     return out
-
-
-def _candidates(grams: Int64, owners: Int64, which: Int64, where: Int64, sizes: Int64, distinct: int) -> Int64:
-    """Pairs (short, long), int64 [pairs, 2], that share at least half of the short one's sample."""
-    order = np.argsort(which, kind="stable")
-    which, where = which[order], where[order]
-    counts = np.bincount(which, minlength=distinct)
-    first = np.cumsum(counts) - counts
-    useful = counts[grams] <= EVERYWHERE
-    needed = np.bincount(owners, minlength=len(sizes))
-    grams, owners = grams[useful], owners[useful]
-    found = []
-    for at in range(0, len(grams), 1 << 16):  # at most 65 million pairs at a time
-        some, owner = grams[at : at + (1 << 16)], owners[at : at + (1 << 16)]
-        repeats = counts[some]
-        index = np.repeat(first[some] - np.cumsum(repeats) + repeats, repeats) + np.arange(repeats.sum())
-        pairs = np.stack([np.repeat(owner, repeats), where[index]], axis=1)
-        found.append(pairs[sizes[pairs[:, 0]] < sizes[pairs[:, 1]]])
-    if not found:
-        return np.zeros((0, 2), np.int64)
-    pairs, shared = np.unique(np.concatenate(found), axis=0, return_counts=True)
-    enough = 2 * shared >= needed[pairs[:, 0]]
-    pairs, shared = pairs[enough], shared[enough]
-    order = np.lexsort((pairs[:, 1], -shared, pairs[:, 0]))
-    pairs = pairs[order]
-    begins = np.flatnonzero(np.r_[True, pairs[1:, 0] != pairs[:-1, 0]]) if len(pairs) else np.zeros(0, np.int64)
-    rank = np.arange(len(pairs)) - np.repeat(begins, np.diff(np.r_[begins, len(pairs)]))
-    best: Int64 = pairs[rank < CANDIDATES]
-    return best

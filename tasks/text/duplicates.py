@@ -122,7 +122,9 @@ def find(corpus: Corpus, rules: Rules, work: Path) -> Found:
     shares = np.zeros(documents)
     if "contained" in rules.levels:
         left = np.flatnonzero(reason == KEPT)
-        gone, stays, share = contained(corpus, left, ranked, rules.containment, rules.containment_shingles, work)
+        gone, stays, share, work_done["unsure"] = contained(
+            corpus, left, ranked, rules.containment, rules.containment_shingles, work
+        )
         remove(gone, stays, CONTAINED)
         shares[gone] = share
     found = _resolve(corpus, via, reason, shares, work)
@@ -134,6 +136,8 @@ def find(corpus: Corpus, rules: Rules, work: Path) -> Found:
         "too_short_for_shingles": int((corpus.sizes == 0).sum()),
         "pairs_compared": work_done["compared"],
     }
+    if "contained" in rules.levels:
+        metrics["contained_not_fully_compared"] = work_done["unsure"]
     return replace(found, metrics=metrics)
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from tasks.text import comparable_columns, lsh, shingles
+from tasks.text import comparable_columns, lsh, postings, shingles
 
 log = logging.getLogger(__name__)
-MODULES = (comparable_columns, shingles, lsh)
+MODULES = (comparable_columns, shingles, lsh, postings)
 
 
 def prepare() -> None:
@@ -39,3 +39,5 @@ def _try_kernels() -> None:
     lsh.clusters(keys, hashes, starts, sizes, 1.0)
     lsh.similarities(hashes, starts, sizes, np.zeros((1, 2), np.int64))
     lsh.containments(hashes, starts, sizes, np.zeros((1, 2), np.int64))
+    nought = np.zeros(1, np.int64)
+    postings.propose(nought, np.array([0, 1]), nought, nought, sizes[:1], 1, 1)

@@ -102,8 +102,9 @@ def mix(parts: list[Path], mixture: Mixture, folder: Path, dtype: "np.dtype[Any]
     """Write the training split anew, each document as often as the mixture wants.
 
     `parts` are shards of documents (id, source, tokens, bytes) with their tokens (`dtype`) beside them, `x.tokens`. The
-    copies of a document stand a whole pass apart. Returns the new parts and the metrics: by source what there was, was
-    wanted and came, in the mixture's unit, documents, those left out, and epochs.
+    copies of a document stand a whole pass apart. What no copy is made of is listed under `left_out`, a shard a part.
+    Returns the new parts and the metrics: by source what there was, was wanted and came, in the mixture's unit, documents,
+    those left out, and epochs.
 
     Raises:
         UserError: a source is named that has no training text, weights leave one out, or nothing is left.
@@ -132,6 +133,10 @@ def mix(parts: list[Path], mixture: Mixture, folder: Path, dtype: "np.dtype[Any]
     if not times.any():
         raise UserError("params.yaml: pack.mixture: leaves no training document. Raise the weights, budgets or total.")
     mixed: list[Path] = []
+    at = 0
+    for part, table in zip(parts, tables, strict=True):
+        write_shard(table.filter(pa.array(times[at : at + len(table)] == 0)), folder / "left_out" / part.name)
+        at += len(table)
     for number in range(int(times.max())):
         at = 0
         for part, table in zip(parts, tables, strict=True):

@@ -4,7 +4,6 @@ Lee et al. 2022 (arXiv:2107.06499) and CCNet (Wenzek et al. 2020, arXiv:1911.003
 documents, and so boilerplate that whole-document comparison leaves.
 """
 
-import hashlib
 import re
 from dataclasses import dataclass
 from functools import partial
@@ -13,13 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from tasks.core.engine import map_shards
+from tasks.text import lsh
 from tasks.text.comparable import comparable, digest
 from tasks.text.conversation import messages_of
 from tasks.text.documents import read_shard, write_shard
 from tasks.text.shingles import Int64
-from tasks.text.sketches import Corpus
+from tasks.text.sketches import Corpus, catalogue_column, digest_halves, numbered
 from tasks.text.survivor import by_rank
 
 SEPARATORS = {"line": re.compile(r"(\n+)"), "blank_line": re.compile(r"(\n(?:[^\S\n]*\n)+)")}
@@ -67,38 +68,31 @@ def find(shards: list[Path], corpus: Corpus, removed: Int64, cut: Cut, verdicts:
         skip = work / f"{shard.stem}.skip.npy"
         np.save(skip, gone[first[number] : first[number + 1]])
         jobs.append((shard, skip))
-    files = list(map_shards(partial(list_paragraphs, cut=cut), jobs, "dedup: paragraphs"))
-    tables = [read_shard(path) for path in files]
-    everything = pa.concat_tables(tables).combine_chunks()
-    encoded = everything.column("digest").combine_chunks().dictionary_encode()
-    numbers: Int64 = encoded.indices.to_numpy().astype(np.int64)
-    owners = everything.column("row").to_numpy() + np.repeat(first[:-1], [len(table) for table in tables])
-    characters, positions = (everything.column(name).to_numpy() for name in ("characters", "position"))
-    repeated = np.flatnonzero(np.bincount(numbers, minlength=1)[numbers] > 1)
+    listed = list(map_shards(partial(list_paragraphs, cut=cut), jobs, "dedup: paragraphs"))
+    owners, positions, characters, numbers = _repeated([path for path, _ in listed], first, work)
     rank = np.empty(len(corpus.ids), np.int64)
     rank[by_rank(corpus.priority, corpus.characters, corpus.ids)] = np.arange(len(corpus.ids))
-    repeated = repeated[np.lexsort((repeated, rank[owners[repeated]]))]
-    borders = np.flatnonzero(np.diff(owners[repeated], prepend=-1, append=-1))
-    said: dict[int, int] = {}  # paragraph → the document that keeps it
+    order = np.lexsort((positions, rank[owners]))
+    owners, positions, characters, numbers = (each[order] for each in (owners, positions, characters, numbers))
+    borders = np.flatnonzero(np.diff(owners, prepend=-1, append=-1))
+    said = np.full(int(numbers.max(initial=-1)) + 1, -1)  # paragraph → the document that keeps it
     cut_out = np.zeros(len(numbers), np.bool_)
     whole: dict[int, tuple[int, float, int]] = {}
-    total = np.bincount(owners, characters, minlength=len(corpus.ids)).astype(np.int64)
+    total = np.concatenate([np.load(path.with_suffix(".total.npy")) for path, _ in listed])
     for begin, end in pairwise(borders.tolist()):
-        entries = repeated[begin:end].tolist()
-        owner = int(owners[entries[0]])
+        owner = int(owners[begin])
         own: set[int] = set()
         out = []
-        for entry in entries:
-            number = int(numbers[entry])
-            if number in said or number in own:
+        for entry, number in enumerate(numbers[begin:end].tolist(), begin):
+            if said[number] >= 0 or number in own:
                 out.append(entry)
             own.add(number)
         lost = int(characters[out].sum()) if out else 0
         if out and total[owner] - lost < cut.left:
             by: dict[int, int] = {}
             for entry in out:
-                keeper = said.get(int(numbers[entry]))
-                if keeper is not None:
+                keeper = int(said[numbers[entry]])
+                if keeper >= 0:
                     by[keeper] = by.get(keeper, 0) + int(characters[entry])
             if by:  # a document that only repeats itself is shortened, not removed
                 keeper = min(by, key=lambda each: (-by[each], rank[each]))
@@ -106,16 +100,18 @@ def find(shards: list[Path], corpus: Corpus, removed: Int64, cut: Cut, verdicts:
                 continue
         cut_out[out] = True
         for number in own:
-            said.setdefault(number, owner)
+            said[number] = owner if said[number] < 0 else said[number]
+    chosen = np.flatnonzero(cut_out)
+    chosen = chosen[np.lexsort((positions[chosen], owners[chosen]))]
     for number, shard in enumerate(shards):
         here = slice(first[number], first[number + 1])
-        mine = np.flatnonzero(cut_out & (owners >= here.start) & (owners < here.stop))
+        mine = chosen[np.searchsorted(owners[chosen], here.start) : np.searchsorted(owners[chosen], here.stop)]
         np.save(work / f"{shard.stem}.cut.npy", np.stack([owners[mine] - here.start, positions[mine]]))
     edits = [(shard, work / f"{shard.stem}.cut.npy") for shard in shards]
     for _ in map_shards(partial(shorten, cut=cut, verdicts=verdicts), edits, "dedup: shortening"):
         pass
     metrics = {
-        "paragraphs": len(numbers),
+        "paragraphs": sum(paragraphs for _, paragraphs in listed),
         "removed_paragraphs": int(cut_out.sum()),
         "removed_characters": int(characters[cut_out].sum()),
         "shortened_documents": len(np.unique(owners[cut_out])),
@@ -123,11 +119,40 @@ def find(shards: list[Path], corpus: Corpus, removed: Int64, cut: Cut, verdicts:
     return Decided(whole, metrics)
 
 
-def list_paragraphs(job: tuple[Path, Path], cut: Cut) -> Path:
-    """Write the paragraphs of a shard: row, position among the parts, characters, digest of the comparable text."""
+def _repeated(files: list[Path], first: Int64, work: Path) -> tuple[Int64, Int64, Int64, Int64]:
+    """The long paragraphs that stand in the corpus more than once: document, position, characters, number of the text.
+
+    Half of each digest finds those that may, the whole ones decide. Beside the repeated ones a paragraph costs 8 bytes and
+    the place in the order; of a corpus of more than IN_MEMORY paragraphs the halves lie in a file of `work`.
+    """
+    lengths = [pq.read_metadata(path).num_rows for path in files]
+    ends = np.cumsum(lengths, dtype=np.int64)
+    halves = catalogue_column(work, "paragraphs", "u8", int(ends[-1]))
+    for path, end, length in zip(files, ends, lengths, strict=True):
+        halves[end - length : end] = digest_halves(read_shard(path, ["digest"]).column("digest"))[:, 0]
+    may = np.zeros(len(halves), np.bool_)
+    may[lsh.candidates([halves], np.arange(len(halves)))] = True
+    parts = []
+    for number, (path, end, length) in enumerate(zip(files, ends, lengths, strict=True)):
+        table = read_shard(path).filter(pa.array(may[end - length : end]))
+        owner = table.column("row").to_numpy() + first[number]
+        numbers = (table.column(name).to_numpy() for name in ("position", "characters"))
+        parts.append((owner, *numbers, digest_halves(table.column("digest"))))
+    owners, positions, characters, digests = (np.concatenate(part) for part in zip(*parts, strict=True))
+    texts = numbered(digests)
+    again = np.bincount(texts, minlength=1)[texts] > 1
+    return owners[again], positions[again], characters[again], texts[again]
+
+
+def list_paragraphs(job: tuple[Path, Path], cut: Cut) -> tuple[Path, int]:
+    """Write the long paragraphs of a shard: row, position among the parts, characters, digest of the comparable text.
+
+    Beside them, int64 [documents], the visible characters of all paragraphs. Returns the file and how many these are.
+    """
     shard, skip = job
     table, gone = read_shard(shard, ["text", "meta"]), np.load(skip)
     found: dict[str, list[object]] = {"row": [], "position": [], "characters": [], "digest": []}
+    total, count = np.zeros(len(table), np.int64), 0
     for row, (text, meta) in enumerate(zip(*(column.to_pylist() for column in table.columns), strict=True)):
         if gone[row] or not text or messages_of(meta) is not None:
             continue
@@ -135,17 +160,18 @@ def list_paragraphs(job: tuple[Path, Path], cut: Cut) -> Path:
             visible = part.strip()
             if position % 2 or not visible:
                 continue
-            long_enough = len(visible) >= cut.characters
-            # One that may repeat gets a digest of its own, from its place, so that it only counts as text that is left.
-            own = hashlib.blake2b(f"{shard.stem} {row} {position}".encode(), digest_size=16, key=b"place").digest()
-            found["row"].append(row)
-            found["position"].append(position)
-            found["characters"].append(len(visible))
-            found["digest"].append(digest(comparable(part)) if long_enough else own)
+            count += 1
+            total[row] += len(visible)
+            if len(visible) >= cut.characters:
+                found["row"].append(row)
+                found["position"].append(position)
+                found["characters"].append(len(visible))
+                found["digest"].append(digest(comparable(part)))
     kinds = [pa.int64(), pa.int64(), pa.int64(), pa.binary(16)]
     out = skip.with_suffix(".paragraphs.parquet")
     write_shard(pa.table({key: pa.array(found[key], kind) for key, kind in zip(found, kinds, strict=True)}), out)
-    return out
+    np.save(out.with_suffix(".total.npy"), total)
+    return out, count
 
 
 def shorten(job: tuple[Path, Path], cut: Cut, verdicts: Path) -> None:

@@ -37,8 +37,7 @@ def read_records(path: Path) -> Iterator[tuple[int, Any]]:
             yield from _parquet(path)
         case other:
             raise UserError(
-                f"instruct.files: {path}: cannot read {other or 'a file without an ending'}; "
-                "allowed: .jsonl, .ndjson, .json, .parquet"
+                f"{path}: cannot read {other or 'a file without an ending'}; allowed: .jsonl, .ndjson, .json, .parquet"
             )
 
 

@@ -8,8 +8,16 @@ from tasks.core.params import StageParams
 class QualityParams(StageParams):
     """A classifier that is trained on examples of good and poor text."""
 
-    positive: tuple[str, ...] = Field((), description="Sources (names of scrape.sources) whose documents are good.")
-    negative: tuple[str, ...] = Field((), description="Sources whose documents are poor.")
+    positive: tuple[str, ...] = Field(
+        (),
+        description="Sources (names of scrape.sources) whose documents are good. They stay in the corpus, and are scored "
+        "by the classifier that saw them, so that they do better than others.",
+    )
+    negative: tuple[str, ...] = Field(
+        (),
+        description="Sources whose documents are poor. They too are scored by the classifier that saw them, and go for "
+        "that score alone.",
+    )
     labels: tuple[str, ...] = Field((), description="Files of labels (README.md), named in dvc.yaml too.")
     max_examples: int = Field(5000, ge=1, description="Documents of each side that are trained on, at most.")
     min_score: float = Field(0.5, ge=0, le=1, description="Probability of being good, at least.")
@@ -18,7 +26,11 @@ class QualityParams(StageParams):
 class PerplexityParams(StageParams):
     """A trigram model that is trained on a reference part of the corpus."""
 
-    reference: tuple[str, ...] = Field(min_length=1, description="Sources that the model is trained on.")
+    reference: tuple[str, ...] = Field(
+        min_length=1,
+        description="Sources that the model is trained on. Their documents stay in the corpus, and are scored by the model "
+        "that saw them, so that their perplexity is lower than that of others.",
+    )
     max_documents: int = Field(20_000, ge=1, description="Documents that it is trained on, at most.")
     max_perplexity: float = Field(ge=1, description="Perplexity by word, at most.")
 

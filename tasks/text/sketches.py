@@ -2,15 +2,17 @@
 
 Texts stay in the workers. A sketch holds a catalogue (ids, lengths, digests; Parquet), one 64-bit key a band and
 document, and the sorted shingle hashes, which the search reads through a memory map. The name is a hash of the shard's
-bytes and of the recipe: in a folder that outlives the run, a shard that was there before is not sketched again.
+bytes and of the recipe: in a folder that outlives the run, a shard that was there before is not sketched again. Which
+duplicate survives is not part of it, so that another rule needs no new sketches.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,13 +28,14 @@ from tasks.text.comparable_columns import comparable_column, digests
 from tasks.text.documents import SCHEMA, read_shard
 from tasks.text.shingles import Int64, UInt64
 from tasks.text.sizes import by_source
-from tasks.text.survivor import priorities
 from tasks.text.urls import url_keys
 
 IN_MEMORY = 20_000_000
 """Documents up to which the catalogue is held in memory, about 120 bytes each; beyond, in files."""
-FORMAT = 3
+FORMAT = 4
 """Raised when a sketch's layout or meaning changes: older ones are then not found."""
+PARTS = ("keys.npy", "u64", "parquet")
+"""Files of a sketch, beside the JSON that says how large they are."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +49,10 @@ class Recipe:
     method: Literal["minhash", "simhash"] = "minhash"
     simhash_bits: int = 11
     urls: bool = False
-    keep: str = "longest"
-    source_order: tuple[str, ...] = ()
-    quality: str = "quality"
 
 
 def sketch(shard: Path, folder: Path, recipe: Recipe) -> dict[str, Any]:
-    """Sketch a shard into `folder` unless it is there; returns its `name` there and what `load` needs.
+    """Sketch a shard into `folder` unless it is there whole; returns its `name` there and what `load` needs.
 
     Raises:
         UserError: a text is no valid UTF-8.
@@ -60,11 +60,10 @@ def sketch(shard: Path, folder: Path, recipe: Recipe) -> dict[str, Any]:
     digest = hashlib.blake2b(shard.read_bytes(), digest_size=16)
     digest.update(json.dumps([FORMAT, asdict(recipe)], sort_keys=True).encode())
     name = digest.hexdigest()
-    done = folder / f"{name}.json"
-    with suppress(OSError, ValueError):  # absent or, after a power cut, torn: made anew
-        return {"name": name, **json.loads(done.read_text()), "known": True}
+    if (before := _known(folder, name)) is not None:
+        return {"name": name, **before, "known": True}
     columns = ["id", "text", "source", *(["url", "fetched_at"] if recipe.urls else [])]
-    table = read_shard(shard, None if recipe.keep == "quality" else columns)
+    table = read_shard(shard, columns)
     for column in columns:
         wanted, found = SCHEMA.field(column).type, table.schema.field(column).type
         if found not in (wanted, pa.large_string() if wanted == pa.string() else wanted):
@@ -81,31 +80,43 @@ def sketch(shard: Path, folder: Path, recipe: Recipe) -> dict[str, Any]:
     else:
         hashes, offsets = shingles.to_sets(hashes, offsets)
         keys = lsh.band_keys(lsh.simhash(hashes, offsets, recipe.bands, recipe.simhash_bits), recipe.bands, 1)
-    priority, scored = priorities(table, recipe.keep, recipe.source_order, recipe.quality)
     catalogue = {
         "id": table.column("id"),
         "source": table.column("source").fill_null(""),
         "characters": pc.utf8_length(table.column("text")).fill_null(0).cast(pa.int64()),
         "digest": digests(data, borders),
         "shingles": pa.array(np.diff(offsets)),
-        "priority": pa.array(priority),
     }
     if recipe.urls:
         catalogue["url_key"] = url_keys(table.column("url"))
         catalogue["fetched_at"] = table.column("fetched_at").cast(pa.int64()).fill_null(-1)
     longest = pc.max(pc.binary_length(table.column("id"))).as_py() or 1
-    counts = {"sources": by_source(table), "scored": scored, "documents": len(table), "id_bytes": longest}
-    beside = folder / f".{name}.{os.getpid()}"
-    with beside.open("wb") as file:
-        np.save(file, keys)
-    beside.replace(folder / f"{name}.keys.npy")
-    hashes.tofile(beside)
-    beside.replace(folder / f"{name}.u64")
-    pq.write_table(pa.table(catalogue), beside, compression="none", use_dictionary=["source"], write_statistics=False)
-    beside.replace(folder / f"{name}.parquet")
+    parts: dict[str, Callable[[Any], object]] = {
+        "keys.npy": lambda file: np.save(file, keys),
+        "u64": hashes.tofile,
+        "parquet": partial(
+            pq.write_table, pa.table(catalogue), compression="none", use_dictionary=["source"], write_statistics=False
+        ),
+    }
+    beside, sizes = folder / f".{name}.{os.getpid()}", {}
+    for part, write in parts.items():
+        with beside.open("wb") as file:
+            write(file)
+        sizes[part] = beside.stat().st_size
+        beside.replace(folder / f"{name}.{part}")
+    counts = {"sources": by_source(table), "documents": len(table), "id_bytes": longest, "bytes": sizes}
     beside.write_text(json.dumps(counts, sort_keys=True))
-    beside.replace(done)  # last: a sketch that was cut short has none
+    beside.replace(folder / f"{name}.json")  # last: a sketch that was cut short has none
     return {"name": name, **counts, "known": False}
+
+
+def _known(folder: Path, name: str) -> dict[str, Any] | None:
+    """What was noted of a sketch; None where there is none, or a part of it is gone or cut (a full disk, a power cut)."""
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        counts: dict[str, Any] = json.loads((folder / f"{name}.json").read_text())
+        if all((folder / f"{name}.{part}").stat().st_size == counts["bytes"][part] for part in PARTS):
+            return counts
+    return None
 
 
 @dataclass(frozen=True)
@@ -165,9 +176,12 @@ class Corpus:
         return (np.memmap(target, np.uint64, "r") if end else np.zeros(0, np.uint64)), starts
 
 
-def load(folder: Path, sketched: Sequence[Mapping[str, Any]], work: Path) -> Corpus:
+def load(
+    folder: Path, sketched: Sequence[Mapping[str, Any]], work: Path, priorities: Sequence[Path] | None = None
+) -> Corpus:
     """What `sketch` returned for each shard, brought together without the shingles.
 
+    `priorities` are the files that `survivor.write_priorities` wrote, one a shard; None: all documents are alike.
     Up to IN_MEMORY documents the catalogue is in memory; that of a larger corpus lies in files of `work`, from which
     the system keeps in memory what there is room for.
     """
@@ -175,14 +189,10 @@ def load(folder: Path, sketched: Sequence[Mapping[str, Any]], work: Path) -> Cor
     total = sum(lengths)
     sources = sorted({source for shard in sketched for source in shard["sources"]})
 
-    def column(name: str, kind: str, *shape: int) -> npt.NDArray[Any]:
-        if total <= IN_MEMORY:
-            return np.empty((total, *shape), kind)
-        return np.lib.format.open_memmap(work / f"{name}.npy", "w+", np.dtype(kind), (total, *shape))
-
-    ids = column("ids", f"S{max((shard['id_bytes'] for shard in sketched), default=1)}")
-    columns = {name: column(name, "i8") for name in ("characters", "shingles", "source", "shard", "row")}
-    priority, digest = column("priority", "f8"), column("digest", "u8", 2)
+    column = partial(catalogue_column, work)
+    ids = column("ids", f"S{max((shard['id_bytes'] for shard in sketched), default=1)}", total)
+    columns = {name: column(name, "i8", total) for name in ("characters", "shingles", "source", "shard", "row")}
+    priority, digest = column("priority", "f8", total), column("digest", "u8", total, 2)
     url = fetched_at = None
     begin = 0
     for number, shard in enumerate(sketched):
@@ -196,22 +206,22 @@ def load(folder: Path, sketched: Sequence[Mapping[str, Any]], work: Path) -> Cor
             table.column("source"), value_set=pa.array(sources, pa.string())
         ).to_numpy()
         columns["shard"][here], columns["row"][here] = number, np.arange(len(table))
-        priority[here] = table.column("priority").to_numpy()
-        digest[here] = _halves(table.column("digest"))
+        priority[here] = np.load(priorities[number]) if priorities else 0.0
+        digest[here] = digest_halves(table.column("digest"))
         if "url_key" in table.column_names:
             if url is None or fetched_at is None:
-                url, fetched_at = column("url", "u8", 2), column("fetched_at", "i8")
-            url[here] = _halves(table.column("url_key").fill_null(bytes(16)))
+                url, fetched_at = column("url", "u8", total, 2), column("fetched_at", "i8", total)
+            url[here] = digest_halves(table.column("url_key").fill_null(bytes(16)))
             fetched_at[here] = table.column("fetched_at").to_numpy()
     if url is not None:
-        known, url = (url != 0).any(axis=1), _numbers(url)
+        known, url = (url != 0).any(axis=1), numbered(url)
         url[~known] = -1
     return Corpus(
         folder=folder,
         names=[shard["name"] for shard in sketched],
         ids=ids,
         characters=columns["characters"],
-        digests=_numbers(digest),
+        digests=numbered(digest),
         priority=priority,
         sources=sources,
         source=columns["source"],
@@ -224,14 +234,21 @@ def load(folder: Path, sketched: Sequence[Mapping[str, Any]], work: Path) -> Cor
     )
 
 
-def _halves(digests: pa.ChunkedArray) -> UInt64:
+def catalogue_column(work: Path, name: str, kind: str, *shape: int) -> npt.NDArray[Any]:
+    """An array of what the whole corpus has: in memory up to IN_MEMORY rows, beyond in a file of `work`."""
+    if shape[0] <= IN_MEMORY:
+        return np.empty(shape, kind)
+    return np.lib.format.open_memmap(work / f"{name}.npy", "w+", np.dtype(kind), shape)
+
+
+def digest_halves(digests: pa.ChunkedArray) -> UInt64:
     """16-byte digests as uint64 [digests, 2]."""
     array = digests.combine_chunks()
     halves: UInt64 = np.frombuffer(array.buffers()[1] or b"", np.uint64).reshape(-1, 2)
     return halves[array.offset : array.offset + len(array)]
 
 
-def _numbers(digests: UInt64) -> Int64:
+def numbered(digests: UInt64) -> Int64:
     """For each digest, uint64 [digests, 2], a number that equal ones share, int64."""
     order = np.lexsort((digests[:, 1], digests[:, 0]))
     new = np.zeros(len(order), np.int64)

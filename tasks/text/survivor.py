@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
+from tasks.text.documents import read_shard
 from tasks.text.shingles import Int64
 
 
@@ -41,6 +44,17 @@ def _from_meta(meta: pa.ChunkedArray, key: str) -> pa.Array:
         value = content.get(key) if isinstance(content, dict) else None
         found.append(float(value) if isinstance(value, int | float) else None)
     return pa.array(found, pa.float64())
+
+
+def write_priorities(
+    shard: Path, folder: Path, keep: str, source_order: Sequence[str], quality: str
+) -> tuple[Path, int]:
+    """Write the `priorities` of a shard's documents; returns the file, and how many had what it takes."""
+    columns = [name for name in pq.read_schema(shard).names if name != "text"]
+    numbers, scored = priorities(read_shard(shard, columns), keep, source_order, quality)
+    target = folder / f"{shard.stem}.npy"
+    np.save(target, numbers)
+    return target, scored
 
 
 def by_rank(priority: npt.NDArray[np.float64], characters: Int64, ids: npt.NDArray[Any]) -> Int64:

@@ -41,8 +41,10 @@ def canonical_url(url: str | None) -> str | None:
             segments = segments[:-1]
         elif segment not in (".", ""):
             segments.append(quote(unquote(segment, errors="surrogateescape"), safe=_SAFE, errors="surrogateescape"))
-    pairs = [(k, v) for k, v in parse_qsl(parts.query, keep_blank_values=True) if not TRACKING.fullmatch(k)]
-    query = urlencode(sorted(pairs, key=lambda pair: pair[0]))
+    # Bytes that are no UTF-8 (`%C4%E3` is GBK) stay what they are: read with replacement, they would all be alike.
+    pairs = parse_qsl(parts.query, keep_blank_values=True, errors="surrogateescape")
+    kept = sorted((pair for pair in pairs if not TRACKING.fullmatch(pair[0])), key=lambda pair: pair[0])
+    query = urlencode(kept, errors="surrogateescape")
     return "/".join([host, *segments]) + (f"?{query}" if query else "")
 
 

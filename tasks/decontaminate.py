@@ -73,7 +73,7 @@ def run(params: DecontaminateParams, inputs: Inputs, outputs: Outputs) -> Metric
     for old in (index, found):
         shutil.rmtree(old, ignore_errors=True)
         old.mkdir()
-    references = list(read_references(params.references, inputs))
+    references = list(read_references("decontaminate", params.references, inputs))
     items = _index(shards, inputs["split"], inputs["held_out"], references, params.ngram, index)
     look = partial(_look, split=inputs["split"], index=index, found=found)
     frequencies = list(map_shards(look, shards, "decontaminate: n-grams"))

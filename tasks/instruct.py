@@ -21,6 +21,7 @@ from tasks.core.paths import Inputs, Metrics, Outputs
 from tasks.core.stage import stage_main
 from tasks.text.documents import read_shard, shard_paths, write_shard
 from tasks.text.records import Format
+from tasks.text.references import read_references
 from tasks.text.split import split_of
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,9 @@ class InstructParams(StageParams):
         le=1,
         description="Training items that share this much of their n-grams with a held-out one are removed.",
     )
+    references: tuple[str, ...] = Field(
+        (), description="Files of benchmark items that count as held out, declared in dvc.yaml; see decontaminate."
+    )
 
 
 def run(params: InstructParams, inputs: Inputs, outputs: Outputs) -> Metrics:
@@ -71,10 +75,11 @@ def run(params: InstructParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     validation; records of files are split by their own id.
 
     Raises:
-        UserError: a file of `files` is missing or unreadable, or nothing is left to train on.
+        UserError: a file of `files` or `references` is missing or unreadable, or nothing is left to train on.
     """
     from tasks.text import items, kernels
 
+    references = list(read_references("instruct", params.references, inputs))
     shards = shard_paths(inputs["documents"])
     documents = _sum(_split(shard, outputs / "split", params.validation_fraction) for shard in shards)
     kernels.prepare()
@@ -95,7 +100,7 @@ def run(params: InstructParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     )
     counts = list(map_shards(partial(items.collect, folder=folder, rules=rules), units, "instruct: dialogues"))
     items.find_repeated(folder, stems, params.max_same_answer)
-    items.index_held_out(folder, stems, params.ngram, index)
+    items.index_held_out(folder, stems, references, params.ngram, index)
     divide = partial(items.divide, folder=folder, index=index, max_overlap=params.max_overlap, target=outputs.root)
     metrics = _metrics(counts, list(map_shards(divide, stems, "instruct: writing")))
     metrics["documents"] = documents

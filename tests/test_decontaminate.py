@@ -284,6 +284,6 @@ def test_a_reference_file_must_be_a_dependency(tmp_path):
     (tmp_path / "one").mkdir()
     (tmp_path / "one/test.jsonl").write_text('{"text": "x"}')
     inputs = Inputs({"test.jsonl": tmp_path / "one/test.jsonl"})
-    assert [item.name for item in read_references(["one/test.jsonl"], inputs)] == ["one/test.jsonl#1"]
+    assert [item.name for item in read_references("decontaminate", ["one/test.jsonl"], inputs)] == ["one/test.jsonl#1"]
     with pytest.raises(UserError, match=r"two/test\.jsonl is no dependency of decontaminate in dvc\.yaml"):
-        list(read_references(["two/test.jsonl"], inputs))
+        list(read_references("decontaminate", ["two/test.jsonl"], inputs))

@@ -14,6 +14,7 @@ from tasks.text.conversation import render
 from tasks.text.documents import document_id, read_documents, write_documents
 from tasks.text.messages import Rejected, check, windows
 from tasks.text.questions import questions_of
+from tasks.text.references import read_references
 from tasks.text.split import split_of
 
 TURN = st.fixed_dictionaries({"role": st.sampled_from(["system", "user", "assistant", "tool"]), "content": st.text()})
@@ -103,7 +104,8 @@ def again(folder: Path, documents: Path, name: str = "out", **params):
     outputs = Outputs(folder / name, folder / f"{name}.work")
     outputs.root.mkdir(parents=True)
     outputs.work.mkdir()
-    metrics = run(InstructParams(**params), Inputs({"documents": documents}), outputs)
+    references = {Path(file).name: folder / file for file in params.get("references", ())}
+    metrics = run(InstructParams(**params), Inputs({"documents": documents} | references), outputs)
     json.dumps(metrics, allow_nan=False)
     tables = {
         kind: read_documents(outputs.root / kind).to_pylist() for kind in ("train", "held_out", "removed", "split")
@@ -329,6 +331,19 @@ def test_unreadable_files(tmp_path, name, content, message):
         (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=message):
         instruct(tmp_path, [document(said(1))], files=[{"path": name or "missing/*.jsonl"}])
+
+
+def test_no_training_item_holds_a_reference(tmp_path):
+    talks = [said(number) for number in range(10)]
+    lines = [{"text": talks[3][1]["content"] + " " + talks[3][2]["content"]}, {"messages": talks[7]}]
+    (tmp_path / "bench.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    documents = [document(messages) for messages in talks]
+    tables, metrics = instruct(tmp_path, documents, validation_fraction=0.0, references=("bench.jsonl",))
+    gone = {row["id"]: (row["reason"], row["matched"]) for row in tables["removed"]}
+    assert gone == {documents[n]["id"]: ("in_held_out", f"bench.jsonl#{k}") for n, k in ((3, 1), (7, 2))}
+    assert metrics["removed"] == {"in_held_out": 2}
+    with pytest.raises(UserError, match=r"instruct\.references: none\.jsonl is no dependency of instruct"):
+        list(read_references("instruct", ["none.jsonl"], {}))
 
 
 def test_nothing_to_train_on(tmp_path):

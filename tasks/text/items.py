@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from tasks.text.documents import REMOVED_SCHEMA, document_id, read_shard, write_
 from tasks.text.messages import Rejected, check, windows
 from tasks.text.questions import questions_of
 from tasks.text.records import Format, read_records, to_messages
+from tasks.text.references import Reference
 from tasks.text.split import TRAIN, VALIDATION, split_of
 
 COLLECTED = pa.schema(
@@ -166,8 +167,10 @@ def _verdicts(folder: Path) -> dict[str, dict[str, Any]]:
     return {row["dialogue"]: row for row in read_shard(folder / "verdicts.parquet").to_pylist()}
 
 
-def index_held_out(folder: Path, stems: Sequence[str], ngram: int, index: Path) -> None:
-    """Write the n-gram index of the held-out items that stay."""
+def index_held_out(
+    folder: Path, stems: Sequence[str], references: Iterable[Reference], ngram: int, index: Path
+) -> None:
+    """Write the n-gram index of the held-out items that stay, and of the references, which are held out as well."""
     names, texts, short, verdicts = [], [], [], _verdicts(folder)
     for stem in stems:
         for row in read_shard(folder / f"{stem}.parquet").to_pylist():
@@ -176,6 +179,11 @@ def index_held_out(folder: Path, stems: Sequence[str], ngram: int, index: Path) 
                     names.append(row["id"])
                     texts.append(text)
                     short.append(row["kind"] == "question")
+    for item in references:
+        for text in item.texts:
+            names.append(item.name)
+            texts.append(text)
+            short.append(True)
     ngrams.Index.of(names, texts, ngram, short).save(index)
 
 

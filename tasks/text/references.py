@@ -24,8 +24,8 @@ class Reference:
         return f"{self.file}#{self.number}"
 
 
-def read_references(files: Sequence[str], paths: Mapping[str, Path]) -> Iterator[Reference]:
-    """The items of `files`, which must be among `paths`, the stage's dependencies.
+def read_references(stage: str, files: Sequence[str], paths: Mapping[str, Path]) -> Iterator[Reference]:
+    """The items of `files`, as `<stage>.references` names them; they must be among `paths`, the stage's dependencies.
 
     A question and its answer, and the two turns of one exchange, are looked for each by itself; a longer conversation, and
     a text, as a whole.
@@ -38,7 +38,7 @@ def read_references(files: Sequence[str], paths: Mapping[str, Path]) -> Iterator
         path = next((path for path in paths.values() if path.parts[-len(wanted) :] == wanted), None)
         if path is None:
             raise UserError(
-                f"params.yaml: decontaminate.references: {file} is no dependency of decontaminate in dvc.yaml. Add it to "
+                f"params.yaml: {stage}.references: {file} is no dependency of {stage} in dvc.yaml. Add it to "
                 "the deps there, so that the stage runs again when the file changes"
             )
         try:
@@ -46,9 +46,9 @@ def read_references(files: Sequence[str], paths: Mapping[str, Path]) -> Iterator
                 yield Reference(file, number, _texts(record, f"{path}, record {number}"))
                 items += 1
         except OSError as error:
-            raise UserError(f"params.yaml: decontaminate.references: {path}: {error.strerror}") from None
+            raise UserError(f"params.yaml: {stage}.references: {path}: {error.strerror}") from None
         if not items:
-            raise UserError(f"params.yaml: decontaminate.references: {path}: holds no item")
+            raise UserError(f"params.yaml: {stage}.references: {path}: holds no item")
 
 
 def _texts(record: Any, where: str) -> list[str]:

@@ -9,8 +9,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-import fsspec.registry
 import pytest
+from fsspec.registry import _registry
 from scraping import (
     DATE,
     FORMS,
@@ -160,7 +160,7 @@ def test_archives_that_yield_nothing_say_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, paths: list[str], content: bytes, message: str
 ) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)  # as where it is not installed
-    monkeypatch.delitem(fsspec.registry._registry, "s3", raising=False)  # nor was asked for before
+    monkeypatch.delitem(_registry, "s3", raising=False)  # nor was asked for before
     with pytest.raises(UserError, match=re.escape(message)):
         read(tmp_path, content, paths=paths)
 

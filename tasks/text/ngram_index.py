@@ -6,6 +6,7 @@ written (about 100 bytes an item), and when it is sorted a 256th of the n-grams 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise, starmap
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ ENTRY = np.dtype([("gram", np.uint64), ("item", np.int64)])
 PARTS = 256
 """Parts in which the n-grams are sorted, by the first byte of their hash."""
 AT_ONCE = 1 << 18
-"""N-grams that are gone through at a time."""
+"""N-grams of items that are gone through at a time."""
 
 
 def sets_of(texts: Sequence[str], n: int) -> tuple[UInt64, Int64]:
@@ -51,8 +52,9 @@ class Table:
     items: Int64
 
     def blocks(self) -> Iterator[slice]:
-        """The grams in slices of at most AT_ONCE."""
-        return (slice(at, min(at + AT_ONCE, len(self.grams))) for at in range(0, len(self.grams), AT_ONCE))
+        """The grams in slices with about AT_ONCE entries of `items`."""
+        borders = np.searchsorted(self.starts, np.arange(0, len(self.items), AT_ONCE))
+        return starmap(slice, pairwise(np.unique([*borders.tolist(), len(self.grams)]).tolist()))
 
 
 class Writer:

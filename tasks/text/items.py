@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tasks.core.errors import UserError
 from tasks.text import ngram_index, ngrams
@@ -164,8 +165,9 @@ def index_held_out(folder: Path, stems: Sequence[str], ngram: int, index: Path) 
     writer = ngram_index.Writer(index, ngram)
     for stem in stems:
         verdicts = _verdicts(folder, stem)
-        rows = read_shard(folder / f"{stem}.parquet").to_pylist()
-        held_out = [row for row in rows if row["split"] == VALIDATION and row["dialogue"] not in verdicts]
+        table = read_shard(folder / f"{stem}.parquet")
+        rows = table.filter(pc.equal(table["split"], VALIDATION)).to_pylist()
+        held_out = [row for row in rows if row["dialogue"] not in verdicts]
         parts = [(row, text) for row in held_out for text in ngrams.texts_of(row["kind"], row["messages"])]
         names, texts = [row["id"] for row, _ in parts], [text for _, text in parts]
         writer.add(names, texts, [row["kind"] == "question" for row, _ in parts])

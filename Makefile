@@ -10,7 +10,7 @@ export MLFLOW_DISABLE_TELEMETRY = true
 export DVC_NO_ANALYTICS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check ui chat serve report bench bench-curation clean lock format
+.PHONY: help install run test check ui chat serve report bench bench-curation bench-memory clean lock format
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -53,6 +53,9 @@ bench: install ## overhead of the flow and of tracking against bare stages
 
 bench-curation: install ## curation against its peers: MB a second, recall, precision
 	@python -m benchmarks.curation
+
+bench-memory: install ## peak memory of the data stages at one and ten times the input
+	@python -m benchmarks.memory
 
 format: install ## format the code
 	ruff check --fix .

@@ -4,15 +4,18 @@ A training document that overlaps too much with a held-out item (question, answe
 or an item of a reference file (a benchmark) is removed, with the item's id. The overlap is that of tasks.text.ngrams.
 Afterwards the documents that were written are read again and held against the items once more: one that still breaks
 the rule fails the pipeline.
+
+A worker's memory is that of a shard. The main process holds about 200 bytes for each held-out item (a question and its
+answer are two); the n-grams are in files (tasks.text.ngram_index), with 8 bytes each for their frequencies.
 """
 
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +33,7 @@ from tasks.text.sizes import by_source, funnel
 from tasks.text.split import TRAIN, VALIDATION
 
 if TYPE_CHECKING:
-    from tasks.text.ngrams import Rule
+    from tasks.text.ngrams import Counted, Index
 
 log = logging.getLogger(__name__)
 SPLIT_SCHEMA = SCHEMA.append(pa.field("split", pa.string()))
@@ -65,7 +68,6 @@ def run(params: DecontaminateParams, inputs: Inputs, outputs: Outputs) -> Metric
             documents than there are, or the gate finds a document that should be gone.
     """
     from tasks.text import kernels
-    from tasks.text.ngrams import Rule
 
     kernels.prepare()
     shards = shard_paths(inputs["documents"])
@@ -76,14 +78,11 @@ def run(params: DecontaminateParams, inputs: Inputs, outputs: Outputs) -> Metric
     references = list(read_references("decontaminate", params.references, inputs))
     items = _index(shards, inputs["split"], inputs["held_out"], references, params.ngram, index)
     look = partial(_look, split=inputs["split"], index=index, found=found)
-    frequencies = list(map_shards(look, shards, "decontaminate: n-grams"))
-    totals = [np.sum(group, axis=0) for group in zip(*frequencies, strict=True)]
-    np.savez(index / "frequencies.npz", *totals)
-    rule = Rule(params.max_overlap, params.max_documents)
-    divide = partial(_divide, index=index, found=found, split=inputs["split"], rule=rule, target=outputs.root)
+    ngrams = _count(map_shards(look, shards, "decontaminate: n-grams"), index, params.max_documents)
+    divide = partial(_divide, index=index, found=found, split=inputs["split"], params=params, target=outputs.root)
     counts = list(map_shards(divide, shards, "decontaminate: writing"))
     written = [outputs / "documents" / shard.name for shard in shards]
-    left = [name for names in map_shards(partial(_gate, index=index, rule=rule), written, "gate") for name in names]
+    left = [name for names in map_shards(partial(_gate, index=index, params=params), written, "gate") for name in names]
     if left:
         raise UserError(
             f"decontaminate: {len(left)} training documents still hold held-out items, such as {left[0]}. "
@@ -102,11 +101,7 @@ def run(params: DecontaminateParams, inputs: Inputs, outputs: Outputs) -> Metric
         "removed_for": _sum(shard["kinds"] for shard in counts),
         "train": _sum(shard[TRAIN] for shard in counts),
         "validation": _sum(shard[VALIDATION] for shard in counts),
-        "held_out": items
-        | {
-            "ngrams": sum(len(group) for group in totals),
-            "boilerplate_ngrams": sum(int((group > params.max_documents).sum()) for group in totals),
-        },
+        "held_out": items | ngrams,
     }
 
 
@@ -147,68 +142,107 @@ def _index(
     shards: Sequence[Path], split: Path, held_out: Path, references: Sequence[Reference], ngram: int, folder: Path
 ) -> dict[str, int]:
     """Write the index of held-out items, validation documents and references; returns how many there are of each kind."""
-    from tasks.text import ngrams
+    from tasks.text import ngram_index, ngrams
 
-    names, kinds, texts = [], [], []
+    kinds: list[str] = []
+    writer = ngram_index.Writer(folder, ngram)
+
+    def add(items: list[tuple[str, str, str]]) -> None:
+        kinds.extend(kind for _, kind, _ in items)
+        short = [kind in ("question", "reference") for _, kind, _ in items]
+        writer.add([name for name, _, _ in items], [text for *_, text in items], short)
+
     for path in shard_paths(held_out):
-        for row in read_shard(path).to_pylist():
-            for text in ngrams.texts_of(row["kind"], row["messages"]):
-                names.append(row["id"])
-                kinds.append(row["kind"])
-                texts.append(text)
+        rows = read_shard(path).to_pylist()
+        add([(r["id"], r["kind"], text) for r in rows for text in ngrams.texts_of(r["kind"], r["messages"])])
     for shard in shards:
         held = pa.array([name == VALIDATION for name in _splits(shard, split)], pa.bool_())
-        for row in read_shard(shard, ["id", "text"]).filter(held).to_pylist():
-            names.append(row["id"])
-            kinds.append("document")
-            texts.append(row["text"] or "")
-    for item in references:
-        for text in item.texts:
-            names.append(item.name)
-            kinds.append("reference")
-            texts.append(text)
-    if not names:
+        rows = read_shard(shard, ["id", "text"]).filter(held).to_pylist()
+        add([(row["id"], "document", row["text"] or "") for row in rows])
+    add([(item.name, "reference", text) for item in references for text in item.texts])
+    writer.close()
+    if not kinds:
         log.warning(
             "decontaminate: nothing is held out, so nothing can be contaminated. Raise instruct.validation_fraction"
         )
-    built = ngrams.Index.of(names, texts, ngram, [kind in ("question", "reference") for kind in kinds])
-    built.save(folder)
     np.save(folder / "kinds.npy", np.array(kinds, dtype=np.str_))
-    reached = np.unique(np.concatenate([*built.items, np.zeros(0, np.int64)]))
+    reached = ngrams.Index.load(folder).counted().of_item.any(axis=0)
     return {
         **{f"{kind}s": kinds.count(kind) for kind in ("conversation", "document", "question", "reference")},
-        "too_short": len(names) - len(reached),
+        "too_short": int((~reached).sum()),
     }
 
 
-def _look(shard: Path, split: Path, index: Path, found: Path) -> list[Any]:
-    """Keep the n-grams of the index that a shard's documents have; returns in how many training documents each is."""
+def _look(shard: Path, split: Path, index: Path, found: Path) -> Path:
+    """Keep the n-grams of the index that a shard's documents have, and in how many training documents each is."""
     from tasks.text import ngrams
 
-    items = ngrams.Index.load(index)
-    hits = items.hits([text or "" for text in read_shard(shard, ["text"]).column("text").to_pylist()])
+    hits = ngrams.Index.load(index).hits([text or "" for text in read_shard(shard, ["text"])["text"].to_pylist()])
     np.savez(found / f"{shard.stem}.npz", hits.sizes, *hits.rows, *hits.grams)
     training = np.array([name == TRAIN for name in _splits(shard, split)], bool)
-    return items.frequencies(hits, training)
+    counts = found / f"{shard.stem}.counts.npz"
+    np.savez(counts, *(array for table in hits.frequencies(training) for array in table))
+    return counts
 
 
-def _divide(shard: Path, index: Path, found: Path, split: Path, rule: "Rule", target: Path) -> dict[str, Any]:
+def _count(found: Iterable[Path], folder: Path, max_documents: int) -> dict[str, int]:
+    """Write in how many training documents the n-grams are, and how many of each item's count; returns totals."""
+    from tasks.text.ngrams import EVERYWHERE, Index
+
+    index = Index.load(folder)
+    frequencies = _frequencies(index, folder, "w+")
+    for path in found:
+        with np.load(path) as counts:
+            arrays = list(counts.values())
+        for frequency, grams, count in zip(frequencies, arrays[::2], arrays[1::2], strict=True):
+            frequency[grams] += count
+    for name, most in (("ordinary", max_documents), ("nearly_all", EVERYWHERE * max_documents)):
+        np.save(folder / f"{name}.npy", index.counted(frequencies, most).of_item)
+    boilerplate = 0
+    for table, frequency in zip(index.tables, frequencies, strict=True):
+        boilerplate += sum(int((frequency[block] > max_documents).sum()) for block in table.blocks())
+    return {"ngrams": sum(len(table.grams) for table in index.tables), "boilerplate_ngrams": boilerplate}
+
+
+def _frequencies(index: "Index", folder: Path, mode: Literal["r", "w+"]) -> list[Any]:
+    """In how many training documents each n-gram is, int64 [grams] for each table, mapped into memory."""
+    return [
+        np.lib.format.open_memmap(folder / f"frequencies{number}.npy", mode, np.int64, table.grams.shape)
+        for number, table in enumerate(index.tables)
+    ]
+
+
+def _counted(index: "Index", folder: Path, max_documents: int) -> tuple["Counted", "Counted"]:
+    """The n-grams that are no boilerplate, and nearly all."""
+    from tasks.text.ngrams import EVERYWHERE, Counted
+
+    frequencies = _frequencies(index, folder, "r")
+    ordinary, nearly_all = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("ordinary", "nearly_all"))
+    return (
+        Counted(ordinary, frequencies, max_documents),
+        Counted(nearly_all, frequencies, EVERYWHERE * max_documents),
+    )
+
+
+def _divide(
+    shard: Path, index: Path, found: Path, split: Path, params: DecontaminateParams, target: Path
+) -> dict[str, Any]:
     """Write a shard's documents that stay, and those that go; returns counts."""
     from tasks.text import ngrams
 
     items = ngrams.Index.load(index)
     with np.load(found / f"{shard.stem}.npz") as kept:
         sizes, *arrays = kept.values()
-    groups = len(items.lengths)
-    hits = ngrams.Hits(arrays[:groups], arrays[groups:], sizes)
-    item, share = items.contaminated(hits, _frequencies(index), rule)
+    tables = len(items.tables)
+    hits = ngrams.Hits(arrays[:tables], arrays[tables:], sizes)
+    item, share = items.contaminated(hits, *_counted(items, index, params.max_documents), params.max_overlap)
     splits = _splits(shard, split)
     table = as_documents(read_shard(shard))
     gone = np.array([name == TRAIN for name in splits], bool) & (item >= 0)
     mask = pa.array(gone)
     stay = table.append_column("split", pa.array(splits, pa.string())).filter(pc.invert(mask))
     removed = table.filter(mask)
-    kinds = np.load(index / "kinds.npy")[item[gone]]
+    kinds = np.load(index / "kinds.npy", mmap_mode="r")[item[gone]]
     columns = {
         "reason": ["contaminated"] * len(removed),
         "detail": [
@@ -217,7 +251,7 @@ def _divide(shard: Path, index: Path, found: Path, split: Path, rule: "Rule", ta
         ],
         "kept_id": [None] * len(removed),
         "similarity": share[gone].round(6),
-        "matched": [items.names[number] for number in item[gone]],
+        "matched": [items.name(number) for number in item[gone]],
     }
     for name, values in columns.items():
         removed = removed.append_column(name, pa.array(values, REMOVED_SCHEMA.field(name).type))
@@ -229,7 +263,7 @@ def _divide(shard: Path, index: Path, found: Path, split: Path, rule: "Rule", ta
         "after": by_source(stay),
         "removed": {source: size["documents"] for source, size in by_source(removed).items()},
         "kinds": dict(Counter(kinds.tolist())),
-        "matched": dict(Counter(items.names[number] for number in item[gone])),
+        "matched": dict(Counter(columns["matched"])),
         **{
             name: {"documents": len(part), "bytes": sum(size["bytes"] for size in by_source(part).values())}
             for name, part in sizes_of.items()
@@ -237,12 +271,7 @@ def _divide(shard: Path, index: Path, found: Path, split: Path, rule: "Rule", ta
     }
 
 
-def _frequencies(index: Path) -> list[Any]:
-    with np.load(index / "frequencies.npz") as groups:
-        return list(groups.values())
-
-
-def _gate(shard: Path, index: Path, rule: "Rule") -> list[str]:
+def _gate(shard: Path, index: Path, params: DecontaminateParams) -> list[str]:
     """Ids of the training documents in a written shard that break the rule."""
     from tasks.text import ngrams
 
@@ -250,7 +279,7 @@ def _gate(shard: Path, index: Path, rule: "Rule") -> list[str]:
     table = read_shard(shard, ["id", "text", "split"])
     training = table.filter(pc.not_equal(table.column("split"), VALIDATION))
     hits = items.hits([text or "" for text in training.column("text").to_pylist()])
-    item, _ = items.contaminated(hits, _frequencies(index), rule)
+    item, _ = items.contaminated(hits, *_counted(items, index, params.max_documents), params.max_overlap)
     return list(training.filter(pa.array(item >= 0)).column("id").to_pylist())
 
 

@@ -1,6 +1,7 @@
 """Chat data: conversations and documentation questions as validated messages, and the split that is held out from all training.
 
-Which documents are held out is decided here, by a hash of the document's id, before anything trains.
+Which documents are held out is decided here, by a hash of the document's id, before anything trains. A worker's memory is
+that of a shard; the main process holds about 300 bytes an item (tasks.text.repeated) and 100 a held-out one.
 """
 
 import logging
@@ -77,7 +78,7 @@ def run(params: InstructParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     Raises:
         UserError: a file of `files` or `references` is missing or unreadable, or nothing is left to train on.
     """
-    from tasks.text import items, kernels
+    from tasks.text import items, kernels, repeated
 
     references = list(read_references("instruct", params.references, inputs))
     shards = shard_paths(inputs["documents"])
@@ -87,7 +88,6 @@ def run(params: InstructParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         *shards,
         *items.record_files([(file.path, file.format, file.source) for file in params.files]),
     ]
-    stems = [unit.stem for unit in units]
     folder, index = outputs.work / "items", outputs.work / "index"
     for old in (folder, index):
         shutil.rmtree(old, ignore_errors=True)
@@ -98,10 +98,12 @@ def run(params: InstructParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         max_turn_characters=params.max_turn_characters,
         min_distinct=params.min_distinct,
     )
-    counts = list(map_shards(partial(items.collect, folder=folder, rules=rules), units, "instruct: dialogues"))
-    items.find_repeated(folder, stems, params.max_same_answer)
+    collected = list(map_shards(partial(items.collect, folder=folder, rules=rules), units, "instruct: dialogues"))
+    stems = [stem for stems_of, _ in collected for stem in stems_of]
+    repeated.find_repeated(folder, stems, params.max_same_answer)
     items.index_held_out(folder, stems, references, params.ngram, index)
     divide = partial(items.divide, folder=folder, index=index, max_overlap=params.max_overlap, target=outputs.root)
+    counts = [count for _, count in collected]
     metrics = _metrics(counts, list(map_shards(divide, stems, "instruct: writing")))
     metrics["documents"] = documents
     if not metrics["train"]["items"]:

@@ -1,4 +1,8 @@
-"""Token streams and packed rows: documents become arrays that training reads without copying them."""
+"""Token streams and packed rows: documents become arrays that training reads without copying them.
+
+A worker's memory is that of a shard. The main process holds what is known of documents and rows, not their tokens: about
+150 bytes for each document and each row while they are packed.
+"""
 
 import functools
 import json

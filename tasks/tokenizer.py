@@ -1,6 +1,7 @@
 """A byte-level tokenizer, trained on the corpus: BPE (Sennrich et al. 2016, arXiv:1508.07909; bytes as in GPT-2) or others.
 
-Every text is encodable and comes back byte for byte: the 256 bytes are always in the vocabulary.
+Every text is encodable and comes back byte for byte: the 256 bytes are always in the vocabulary. The main process holds
+the distinct words of the sample, which `max_bytes` bounds, and 17 bytes a document; a worker a shard.
 """
 
 import logging
@@ -8,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -114,15 +115,15 @@ def run(params: TokenizerParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         )
 
     measured = catalogue.sample(TRAIN, MEASURED_BYTES) | catalogue.sample(VALIDATION, MEASURED_BYTES)
-    work = list(zip(shards, catalogue.by_shard(measured), strict=True))
+    work = [(shard, rows) for shard, rows in zip(shards, catalogue.by_shard(measured), strict=True) if rows.any()]
     measure = partial(fertility.measure, tokenizer_folder=outputs.root)
-    report = fertility.summary(list(map_shards(measure, work, "tokenizer: round trip")), outputs.root)
+    report = fertility.summary(map_shards(measure, work, "tokenizer: round trip"), outputs.root)
     write_json(outputs / "report.json", report)
     metrics: Metrics = {
         "vocabulary_size": tokenizer.get_vocab_size(),
         "documents_trained_on": int(chosen.sum()),
         "bytes_trained_on": trained_bytes,
-        "documents_not_sampled": int(((catalogue.splits == TRAIN) & (catalogue.sizes > 0) & ~chosen).sum()),
+        "documents_not_sampled": int((catalogue.training & (catalogue.sizes > 0) & ~chosen).sum()),
         **{name: report[name] for name in (TRAIN, VALIDATION, "sources", "unused_tokens", "longest_token_bytes")},
     }
     if params.compare:
@@ -133,8 +134,8 @@ def run(params: TokenizerParams, inputs: Inputs, outputs: Outputs) -> Metrics:
             folder.mkdir(parents=True, exist_ok=True)
             candidate = largest if size == sizes[-1] else smaller(largest, size) or trained(size, "tokenizer.compare")
             candidate.save(str(folder / "tokenizer.json"))
-        compared = list(map_shards(partial(candidates.measure, tokenizer_folders=folders), work, "tokenizer: compare"))
-        train_bytes = int(catalogue.sizes[catalogue.splits == TRAIN].sum())
+        compared = map_shards(partial(candidates.measure, tokenizer_folders=folders), work, "tokenizer: compare")
+        train_bytes = int(catalogue.sizes[catalogue.training].sum())
         metrics["comparison"] = candidates.compare(compared, folders, params.compare_for, params.rare, train_bytes)
         log.info("tokenizer: of the sizes compared, %d is proposed", metrics["comparison"]["proposed"])
     log.info(
@@ -146,19 +147,19 @@ def run(params: TokenizerParams, inputs: Inputs, outputs: Outputs) -> Metrics:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All documents in the order of the shards: random keys, float64; splits, str; UTF-8 bytes of text, int64 [documents].
+    """All documents in the order of the shards: random keys, float64; whether for training; UTF-8 bytes of text, int64.
 
-    `ends`, int64 [shards], are where each shard's documents end.
+    17 bytes a document. `ends`, int64 [shards], are where each shard's documents end.
     """
 
     keys: npt.NDArray[np.float64]
-    splits: npt.NDArray[Any]
+    training: Bools
     sizes: npt.NDArray[np.int64]
     ends: npt.NDArray[np.int64]
 
     def sample(self, split: str, most_bytes: int) -> Bools:
         """Documents of `split` in the order of their keys, as many as fit `most_bytes` (at least one), bool [documents]."""
-        candidates = np.flatnonzero((self.splits == split) & (self.sizes > 0))
+        candidates = np.flatnonzero((self.training == (split == TRAIN)) & (self.sizes > 0))
         candidates = candidates[np.argsort(self.keys[candidates], kind="stable")]
         fit = int(np.searchsorted(np.cumsum(self.sizes[candidates]), most_bytes, side="right"))
         chosen = np.zeros(len(self.keys), bool)
@@ -170,20 +171,16 @@ class Catalogue:
         return np.split(chosen, self.ends[:-1])
 
 
-def _catalogue_shard(shard: Path, seed: int) -> tuple[list[float], list[str], npt.NDArray[np.int64]]:
+def _catalogue_shard(shard: Path, seed: int) -> tuple[npt.NDArray[np.float64], Bools, npt.NDArray[np.int64]]:
     table = read_shard(shard, ["id", "text", "split"])
-    keys = [fraction_of(name, f"tokenizer {seed}") for name in table.column("id").to_pylist()]
-    sizes = pc.fill_null(pc.binary_length(table.column("text")), 0).to_numpy().astype(np.int64)
-    return keys, table.column("split").to_pylist(), sizes
+    keys = np.array([fraction_of(name, f"tokenizer {seed}") for name in table.column("id").to_pylist()], np.float64)
+    training = pc.equal(table.column("split"), TRAIN).fill_null(False).to_numpy()
+    return keys, training, pc.fill_null(pc.binary_length(table.column("text")), 0).to_numpy().astype(np.int64)
 
 
-def _catalogue(shards: Sequence[tuple[list[float], list[str], npt.NDArray[np.int64]]]) -> Catalogue:
-    return Catalogue(
-        keys=np.concatenate([keys for keys, _, _ in shards]).astype(np.float64),
-        splits=np.concatenate([np.array(splits, dtype=np.str_) for _, splits, _ in shards]),
-        sizes=np.concatenate([sizes for _, _, sizes in shards]),
-        ends=np.cumsum([len(sizes) for _, _, sizes in shards]),
-    )
+def _catalogue(shards: Sequence[tuple[npt.NDArray[np.float64], Bools, npt.NDArray[np.int64]]]) -> Catalogue:
+    keys, training, sizes = (np.concatenate(parts) for parts in zip(*shards, strict=True))
+    return Catalogue(keys, training, sizes, np.cumsum([len(sizes) for *_, sizes in shards]))
 
 
 def _texts(shards: Sequence[Path], chosen: Sequence[Bools]) -> Iterator[str]:

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from scraping import files, pages, rows, scrape
 
 from tasks.core.errors import UserError
+from tasks.text import documents
 from tasks.text.compressed import Damaged, Stream, lines
 from tasks.text.conversation import messages_of
 from tasks.text.documents import SCHEMA
@@ -265,6 +266,15 @@ def test_many_removed_rows_need_no_memory(corpus: Path, tmp_path: Path) -> None:
     assert outcomes(metrics) == {"saved": 1, "no_text": 6000}
     assert len(list((outputs / "removed").iterdir())) > 1
     assert {field.name for field in SCHEMA} <= set(rows(outputs, "removed")[0])
+
+
+def test_short_rows_and_large_metadata_become_bounded_shards(corpus: Path, tmp_path: Path) -> None:
+    empty, large = b'{"text": ""}\n', json.dumps({"text": "a", "about": "x" * 1000}).encode() + b"\n"
+    (corpus / "a.jsonl").write_bytes(empty * (2 * documents.SHARD_ROWS + 1) + large * 10_000)
+    metrics, outputs = scrape(tmp_path, files("corpus/*"))
+    assert outcomes(metrics) == {"empty": 2 * documents.SHARD_ROWS + 1, "saved": 10_000}
+    assert len(list((outputs / "removed").iterdir())) == 3
+    assert len(list((outputs / "documents").iterdir())) == 2
 
 
 FORMATS = ["jsonl", "parquet", "txt", "md", "html", "jsonl.gz", "txt.zst", "md.bz2"]

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from tasks.core.errors import UserError
 from tasks.core.paths import Inputs, Outputs
 from tasks.instruct import InstructParams, run
+from tasks.text import items
 from tasks.text.conversation import render
-from tasks.text.documents import document_id, read_documents, write_documents
+from tasks.text.documents import document_id, read_documents, read_shard, write_documents
 from tasks.text.messages import Rejected, check, windows
 from tasks.text.questions import questions_of
 from tasks.text.references import read_references
@@ -373,3 +374,20 @@ def test_other_tools_read_the_items(tmp_path):
         "parquet", data_files=str(tmp_path / "out/train/*.parquet"), split="train", streaming=True
     )
     assert sorted(render(row["messages"]) for row in loaded) == sorted(render(said(number)) for number in range(9))
+
+
+def test_a_large_file_of_records_becomes_shards_of_the_same_items(tmp_path, monkeypatch):
+    """Bounded shards, whatever the size of the file: the same items in the same order, windows of a dialogue together."""
+    records = [{"messages": said(n % 50, 6)} for n in range(60)] + [{"messages": talk("Hello", " ")}] * 20
+    (tmp_path / "talks.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    options = {"files": [{"path": "talks.jsonl"}], "validation_fraction": 0.1, "max_turns": 2}
+    whole = instruct(tmp_path, [document(said(100 + n)) for n in range(20)], **options)
+    monkeypatch.setattr(items, "SHARD_BYTES", 700)
+    cut = again(tmp_path, tmp_path / "documents", name="cut", **options)
+    for tables, _ in (whole, cut):
+        tables["removed"].sort(key=lambda row: row["id"])
+    assert cut == whole
+    shards = [read_shard(path) for path in (tmp_path / "cut/train").glob("file-*.parquet")]
+    assert len(shards) > 20
+    assert max(len(shard) for shard in shards) <= 9
+    assert reasons(cut[0]).count("empty_turn") == 20

@@ -13,7 +13,7 @@ often too, but over more tokens, and more of these are too rare to be learnt.
   one with the smallest such share. It is a proposal: quality, in bits per byte, only training tells.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,20 +94,22 @@ def measure(work: tuple[Path, npt.NDArray[np.bool_]], tokenizer_folders: Sequenc
 
 
 def compare(
-    shards: Sequence[list[Measured]], tokenizer_folders: Sequence[Path], model: CostModel, rare: int, train_bytes: int
+    shards: Iterable[list[Measured]], tokenizer_folders: Sequence[Path], model: CostModel, rare: int, train_bytes: int
 ) -> dict[str, Any]:
     """The comparison, from `measure` over all shards: `candidates` by vocabulary size, `proposed` and its `rule`.
 
     A token is under-trained if `train_bytes` of training text are expected to hold it fewer than `rare` times.
     """
     candidates: dict[str, dict[str, Any]] = {}
-    for number, folder in enumerate(tokenizer_folders):
-        tokenizer = load_tokenizer(folder)
-        used = np.sum([shard[number].used for shard in shards], axis=0)
-        counts: dict[Key, npt.NDArray[np.int64]] = {}
-        for shard in shards:
-            for key, values in shard[number].counts.items():
-                counts[key] = counts.get(key, np.zeros(3, np.int64)) + values
+    tokenizers = [load_tokenizer(folder) for folder in tokenizer_folders]
+    totals = [Measured({}, np.zeros(tokenizer.get_vocab_size(), np.int64)) for tokenizer in tokenizers]
+    for shard in shards:  # added up as they come: each has a count for every token
+        for total, part in zip(totals, shard, strict=True):
+            total.used[:] += part.used
+            for key, values in part.counts.items():
+                total.counts[key] = total.counts.get(key, np.zeros(3, np.int64)) + values
+    for tokenizer, total in zip(tokenizers, totals, strict=True):
+        used, counts = total.used, total.counts
         control = tokenizer.get_added_tokens_decoder()
         plain = np.array([number not in control for number in range(len(used))])
         learnt = plain & np.array([len(str(tokenizer.id_to_token(number))) > 1 for number in range(len(used))])

@@ -1,6 +1,7 @@
 """Conversations: the shape of a message, and the plain text that a conversation is as a document."""
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Literal, TypedDict
 
@@ -26,6 +27,8 @@ SCHEMA = pa.schema(
 )
 
 MARKERS: dict[str, str] = {"system": "System: ", "user": "User: ", "assistant": "Assistant: "}
+MARKER = re.compile(rf"^(?:{'|'.join(map(re.escape, MARKERS.values()))})", re.MULTILINE)
+"""The speaker's name before a turn of a rendered conversation."""
 
 
 def render(messages: Sequence[Message]) -> str:

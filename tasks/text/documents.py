@@ -41,6 +41,10 @@ REMOVED_SCHEMA = pa.schema(
 )
 SHARD_BYTES = 2 << 20
 """Text bytes after which a new shard begins: small enough to spread over cores, and set by the data alone, not the workers."""
+SHARD_ROWS = 1 << 14
+"""Rows after which one begins in any case: short and empty texts take memory too."""
+SHARD_META_BYTES = 4 * SHARD_BYTES
+"""Characters of `meta` after which one begins in any case."""
 
 
 def document_id(source: str, url: str, content: bytes) -> str:
@@ -113,7 +117,7 @@ class DocumentWriter:
         self.written = 0
         self._folder, self._prefix, self._schema = folder, prefix, schema
         self._batch: list[dict[str, Any]] = []
-        self._size = self._shards = 0
+        self._size = self._meta = self._shards = 0
 
     def path(self, number: int) -> Path:
         """Where the shard of that number lies."""
@@ -125,7 +129,8 @@ class DocumentWriter:
             row = {**row, "meta": json.dumps(row["meta"], ensure_ascii=False, sort_keys=True)}
         self._batch.append(row)
         self._size += len(row.get("text") or "")
-        if self._size >= SHARD_BYTES:
+        self._meta += len(row.get("meta") or "")
+        if self._size >= SHARD_BYTES or self._meta >= SHARD_META_BYTES or len(self._batch) >= SHARD_ROWS:
             self._flush()
 
     @property
@@ -144,7 +149,7 @@ class DocumentWriter:
         write_shard(table, self.path(self._shards))
         self.written += len(self._batch)
         self._shards += 1
-        self._batch, self._size = [], 0
+        self._batch, self._size, self._meta = [], 0, 0
 
 
 def write_documents(rows: Iterable[dict[str, Any]], folder: Path, prefix: str = "", schema: pa.Schema = SCHEMA) -> int:

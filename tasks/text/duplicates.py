@@ -211,7 +211,8 @@ def write_verdicts(corpus: Corpus, found: Found, shards: list[str], folder: Path
     """For each of `shards`, `<name>.parquet` with the rows to remove, in order, and why."""
     shard = corpus.shard[found.removed]
     borders = np.searchsorted(shard, np.arange(len(shards) + 1))
-    reasons = dict(zip(found.removed.tolist(), found.reason.tolist(), strict=True))
+    reasons = np.zeros(len(corpus.ids), np.int8)
+    reasons[found.removed] = found.reason
     for number, name in enumerate(shards):
         here = range(borders[number], borders[number + 1])
         rows = [
@@ -221,7 +222,7 @@ def write_verdicts(corpus: Corpus, found: Found, shards: list[str], folder: Path
                 "detail": found.details.get(int(found.removed[k]))
                 if found.via[k] == found.kept[k]
                 else f"{FOLLOWS[found.reason[k]].format(corpus.ids[found.via[k]].decode())}, "
-                f"{WENT[reasons[int(found.via[k])]]}",
+                f"{WENT[int(reasons[found.via[k]])]}",
                 "kept_id": corpus.ids[found.kept[k]].decode(),
                 "similarity": found.similarity[k],
             }

@@ -1,6 +1,7 @@
 """How well a tokenizer fits a text: bytes a token, tokens a word (fertility), which words it breaks, what it never uses."""
 
 import heapq
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -67,17 +68,20 @@ def _longest(words: Any) -> list[tuple[int, str]]:
     return heapq.nsmallest(LISTED, set(words), key=lambda entry: (-entry[0], entry[1]))
 
 
-def summary(shards: list[dict[str, Any]], tokenizer_folder: Path) -> dict[str, Any]:
+def summary(shards: Iterable[dict[str, Any]], tokenizer_folder: Path) -> dict[str, Any]:
     """The report over all shards.
 
     `train`, `validation` and each of `sources` have documents, bytes, words (between white space), tokens,
     bytes_per_token and tokens_per_word; then longest tokens, longest splits, and the tokens that no text used.
     """
     tokenizer = load_tokenizer(tokenizer_folder)
-    used = np.sum([shard["used"] for shard in shards], axis=0)
+    used = np.zeros(tokenizer.get_vocab_size(), np.int64)
     groups: dict[str, Counts] = {TRAIN: dict(NOTHING), VALIDATION: dict(NOTHING)}
     sources: dict[str, Counts] = {}
-    for shard in shards:
+    splits: list[tuple[int, str]] = []
+    for shard in shards:  # added up as they come: each has a count for every token
+        used += shard["used"]
+        splits = _longest([*splits, *shard["splits"]])
         for (split, source), counts in shard["counts"].items():
             for total in (groups[split], sources.setdefault(source, dict(NOTHING))):
                 for name, count in counts.items():
@@ -93,10 +97,7 @@ def summary(shards: list[dict[str, Any]], tokenizer_folder: Path) -> dict[str, A
         "sources": {name: _rates(counts) for name, counts in sorted(sources.items())},
         "longest_token_bytes": byte_lengths[longest[0]],
         "longest_tokens": [{"text": tokenizer.decode([number]), "used": int(used[number])} for number in longest],
-        "longest_splits": [
-            {"word": _shown(word), "tokens": tokens}
-            for tokens, word in _longest(entry for shard in shards for entry in shard["splits"])
-        ],
+        "longest_splits": [{"word": _shown(word), "tokens": tokens} for tokens, word in splits],
         "unused_tokens": len(unused),
         "unused": [tokenizer.decode([number]) for number in unused[-LISTED:]],
     }

@@ -1,4 +1,7 @@
-"""Chat items of a corpus in three steps: collect them shard by shard, find the repeated ones, write what is left."""
+"""Chat items of a corpus: collected shard by shard, and written without the repeated ones (tasks.text.repeated).
+
+A worker holds a shard at a time, a `.json` file of records as a whole; what is held out is looked up in files.
+"""
 
 import json
 from collections import Counter
@@ -9,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tasks.core.errors import UserError
-from tasks.text import ngrams
+from tasks.text import ngram_index, ngrams
 from tasks.text.comparable import comparable, digest
 from tasks.text.conversation import SCHEMA, Message, messages_of, render
-from tasks.text.documents import REMOVED_SCHEMA, document_id, read_shard, write_shard
+from tasks.text.documents import REMOVED_SCHEMA, SHARD_BYTES, SHARD_ROWS, document_id, read_shard, write_shard
 from tasks.text.messages import Rejected, check, windows
 from tasks.text.questions import questions_of
 from tasks.text.records import Format, read_records, to_messages
@@ -31,7 +35,6 @@ COLLECTED = pa.schema(
         ("answer", pa.binary(16)),  # of a question's answer; null for conversations
     ]
 )
-VERDICT = pa.schema([("dialogue", pa.string()), ("reason", pa.string()), ("kept_id", pa.string())])
 
 
 @dataclass(frozen=True)
@@ -71,20 +74,42 @@ def record_files(files: Sequence[tuple[str, Format, str]]) -> list[Records]:
     return found
 
 
-def collect(shard: Path | Records, folder: Path, rules: Rules) -> dict[str, int]:
+def collect(shard: Path | Records, folder: Path, rules: Rules) -> tuple[list[str], dict[str, int]]:
     """Write the valid dialogues and the questions of a shard to `<folder>/<stem>.parquet`, the others beside it.
 
-    Returns how many conversations (the rejected ones with them) and questions there are.
+    A file of records may become several shards. Returns their stems, and how many conversations (the rejected ones with
+    them) and questions there are.
     """
-    items: list[dict[str, Any]] = []
-    removed: list[dict[str, Any]] = []
-    for entry in _record_rows(shard, rules) if isinstance(shard, Records) else _document_rows(shard, rules):
-        (removed if "reason" in entry else items).append(entry)
-    write_shard(pa.Table.from_pylist(items, schema=COLLECTED), folder / f"{shard.stem}.parquet")
-    write_shard(pa.Table.from_pylist(removed, schema=REMOVED_SCHEMA), folder / "rejected" / f"{shard.stem}.parquet")
-    dialogues = {item["dialogue"] for item in items if item["kind"] == "conversation"}
-    questions = sum(item["kind"] == "question" for item in items)
-    return {"conversations": len(dialogues) + len(removed), "questions": questions}
+    counts = {"conversations": 0, "questions": 0}
+    stems: list[str] = []
+    entries = _record_rows(shard, rules) if isinstance(shard, Records) else _document_rows(shard, rules)
+    for number, part in enumerate(_parts(entries) if isinstance(shard, Records) else [list(entries)]):
+        stem = (
+            f"{shard.stem}_{number:05d}" if number else shard.stem
+        )  # sorts behind the first, whose name goes on with .
+        removed = [entry for entry in part if "reason" in entry]
+        items = [entry for entry in part if "reason" not in entry]
+        write_shard(pa.Table.from_pylist(items, schema=COLLECTED), folder / f"{stem}.parquet")
+        write_shard(pa.Table.from_pylist(removed, schema=REMOVED_SCHEMA), folder / "rejected" / f"{stem}.parquet")
+        dialogues = {item["dialogue"] for item in items if item["kind"] == "conversation"}
+        counts["conversations"] += len(dialogues) + len(removed)
+        counts["questions"] += sum(item["kind"] == "question" for item in items)
+        stems.append(stem)
+    return stems, counts
+
+
+def _parts(entries: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Entries in lists of about SHARD_BYTES of text, at least one; the windows of a dialogue stay together."""
+    part: list[dict[str, Any]] = []
+    size = 0
+    for entry in entries:
+        full = size >= SHARD_BYTES or len(part) >= SHARD_ROWS
+        if full and entry.get("dialogue") != part[-1].get("dialogue", part[-1]["id"]):
+            yield part
+            part, size = [], 0
+        part.append(entry)
+        size += len(entry.get("text") or "") + sum(len(message["content"]) for message in entry.get("messages", ()))
+    yield part
 
 
 def _document_rows(shard: Path, rules: Rules) -> Iterator[dict[str, Any]]:
@@ -136,67 +161,39 @@ def _dialogue(name: str, messages: list[Message], common: dict[str, Any], rules:
         yield common | unit | {"id": f"{name}#{number}" if len(parts) > 1 else name, "messages": part}
 
 
-def find_repeated(folder: Path, stems: Sequence[str], max_same_answer: int) -> None:
-    """Write `verdicts.parquet`: which dialogues and questions go because they, or their answers, repeat.
-
-    One of several alike stays: a held-out one if there is one, then the one of the smallest id.
-    """
-    columns = ["dialogue", "kind", "split", "digest", "answer"]
-    table = pa.concat_tables([read_shard(folder / f"{stem}.parquet", columns) for stem in stems])
-    units = {row["dialogue"]: row for row in table.to_pylist()}  # a dialogue's windows agree in these columns
-    ordered = sorted(units.values(), key=lambda row: (row["split"] != VALIDATION, row["dialogue"]))
-    first: dict[bytes, dict[str, Any]] = {}
-    verdicts: list[dict[str, str]] = []
-    for row in ordered:
-        kept = first.setdefault(row["digest"], row)
-        if kept is not row:
-            reason = "in_held_out" if kept["split"] == VALIDATION != row["split"] else "duplicate"
-            verdicts.append({"dialogue": row["dialogue"], "reason": reason, "kept_id": kept["dialogue"]})
-    asked = [row for row in first.values() if row["answer"]]
-    shared = Counter(row["answer"] for row in asked)
-    held_out = {row["answer"]: row["dialogue"] for row in reversed(asked) if row["split"] == VALIDATION}
-    for row in asked:
-        if shared[row["answer"]] > max_same_answer:
-            verdicts.append({"dialogue": row["dialogue"], "reason": "boilerplate_answer"})
-        elif row["split"] == TRAIN and row["answer"] in held_out:
-            verdicts.append({"dialogue": row["dialogue"], "reason": "in_held_out", "kept_id": held_out[row["answer"]]})
-    write_shard(pa.Table.from_pylist(verdicts, schema=VERDICT), folder / "verdicts.parquet")
-
-
-def _verdicts(folder: Path) -> dict[str, dict[str, Any]]:
-    return {row["dialogue"]: row for row in read_shard(folder / "verdicts.parquet").to_pylist()}
-
-
 def index_held_out(
     folder: Path, stems: Sequence[str], references: Iterable[Reference], ngram: int, index: Path
 ) -> None:
     """Write the n-gram index of the held-out items that stay, and of the references, which are held out as well."""
-    names, texts, short, verdicts = [], [], [], _verdicts(folder)
+    writer = ngram_index.Writer(index, ngram)
     for stem in stems:
-        for row in read_shard(folder / f"{stem}.parquet").to_pylist():
-            if row["split"] == VALIDATION and row["dialogue"] not in verdicts:
-                for text in ngrams.texts_of(row["kind"], row["messages"]):
-                    names.append(row["id"])
-                    texts.append(text)
-                    short.append(row["kind"] == "question")
+        verdicts = _verdicts(folder, stem)
+        table = read_shard(folder / f"{stem}.parquet")
+        rows = table.filter(pc.equal(table["split"], VALIDATION)).to_pylist()
+        held_out = [row for row in rows if row["dialogue"] not in verdicts]
+        parts = [(row, text) for row in held_out for text in ngrams.texts_of(row["kind"], row["messages"])]
+        names, texts = [row["id"] for row, _ in parts], [text for _, text in parts]
+        writer.add(names, texts, [row["kind"] == "question" for row, _ in parts])
     for item in references:
-        for text in item.texts:
-            names.append(item.name)
-            texts.append(text)
-            short.append(True)
-    ngrams.Index.of(names, texts, ngram, short).save(index)
+        writer.add([item.name] * len(item.texts), item.texts, [True] * len(item.texts))
+    writer.close()
+    np.save(index / "of_item.npy", ngrams.Index.load(index).counted().of_item)
+
+
+def _verdicts(folder: Path, stem: str) -> dict[str, dict[str, Any]]:
+    return {row["dialogue"]: row for row in read_shard(folder / "verdicts" / f"{stem}.parquet").to_pylist()}
 
 
 def divide(stem: str, folder: Path, index: Path, max_overlap: float, target: Path) -> dict[str, Any]:
     """Write a shard's items to `train`, `held_out` and `removed` under `target`; returns counts."""
-    verdicts, held_out = _verdicts(folder), ngrams.Index.load(index)
+    verdicts, held_out = _verdicts(folder, stem), ngrams.Index.load(index)
     rows = read_shard(folder / f"{stem}.parquet").to_pylist()
     training = [row for row in rows if row["split"] == TRAIN and row["dialogue"] not in verdicts]
     hits = held_out.hits(["\n".join(message["content"] for message in row["messages"]) for row in training])
-    best, share = held_out.best(hits, [np.zeros(len(grams), bool) for grams in held_out.grams])
+    best, share = held_out.best(hits, ngrams.Counted(np.load(index / "of_item.npy", mmap_mode="r")))
     for row, item, overlap in zip(training, best.tolist(), share.tolist(), strict=True):
         if overlap >= max_overlap:
-            found = {"reason": "in_held_out", "matched": held_out.names[item], "similarity": round(overlap, 4)}
+            found = {"reason": "in_held_out", "matched": held_out.name(item), "similarity": round(overlap, 4)}
             verdicts[row["dialogue"]] = found
     units: dict[str, Counter[str]] = {name: Counter() for name in ("train", "held_out", "removed", "removed_questions")}
     items: dict[str, list[dict[str, Any]]] = {"train": [], "held_out": []}

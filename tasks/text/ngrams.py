@@ -7,22 +7,18 @@ arXiv:2005.14165, appendix C); deciding by a share of 8-grams follows PaLM (Chow
 section 8), which finds what was changed a little as well. An answer of fewer words than n is looked for as a whole.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from tasks.text import shingles
-from tasks.text.comparable import comparable
-from tasks.text.conversation import MARKERS, Message
-from tasks.text.shingles import Int64, UInt64
+from tasks.text import ngram_index
+from tasks.text.conversation import Message
+from tasks.text.ngram_index import Table, sets_of
+from tasks.text.shingles import Int64
 
-SHORTEST = 4
-"""Words; an item of fewer is said by chance."""
 LONG = 32
 """N-grams from which on a text and an item are long enough to be compared with their boilerplate."""
 VERBATIM = 0.8
@@ -33,7 +29,6 @@ PAIRS = 1 << 22
 """Pairs of a text's n-gram and an item that are counted at once: bounds the memory."""
 Bools = npt.NDArray[np.bool_]
 Float64 = npt.NDArray[np.float64]
-_MARKER = re.compile(rf"^(?:{'|'.join(map(re.escape, MARKERS.values()))})", re.MULTILINE)
 
 
 def texts_of(kind: str, messages: Sequence[Message]) -> list[str]:
@@ -42,75 +37,65 @@ def texts_of(kind: str, messages: Sequence[Message]) -> list[str]:
     return contents if kind == "question" else ["\n".join(contents)]
 
 
-def sets_of(texts: Sequence[str], n: int) -> tuple[UInt64, Int64]:
-    """Word n-grams of each text without the speakers' names: sorted hashes, uint64, and the texts' borders in them."""
-    column = pa.array([comparable(_MARKER.sub("", text)) for text in texts], pa.large_string())
-    _, offsets, data = column.buffers()
-    borders = np.frombuffer(offsets, np.int64)[: len(texts) + 1] if texts else np.zeros(1, np.int64)
-    return shingles.shingle_sets(np.frombuffer(data or b"", np.uint8), borders, n)
+@dataclass(frozen=True)
+class Counted:
+    """Which n-grams of an index count: those in at most `most` training texts.
+
+    Attributes:
+        frequencies: in how many training texts each n-gram is, int64 [grams] for each table; None: all count.
+        of_item: n-grams that count of each item, int64 [tables, items].
+    """
+
+    of_item: Int64
+    frequencies: Sequence[Int64] | None = None
+    most: int = 0
+
+    def among(self, table: int, grams: Int64 | slice) -> Bools:
+        """Whether these n-grams of a table count."""
+        if self.frequencies is not None:
+            return np.asarray(self.frequencies[table][grams] <= self.most)
+        return np.ones(grams.stop - grams.start if isinstance(grams, slice) else len(grams), bool)
 
 
 @dataclass(frozen=True)
 class Index:
-    """The n-grams of the held-out items, for look-up.
+    """The n-grams of the held-out items, for look-up; its tables and names stay on disk, mapped into memory.
 
     Attributes:
-        lengths: n for each group: the n-gram's own, then shorter ones for items of fewer words.
-        grams: for each group the distinct hashes, sorted, uint64 [grams].
-        starts, items: for each group, the items that have gram g are `items[starts[g]:starts[g + 1]]`, int64.
-        names: what each item is, str [items].
+        tables: the n-grams themselves, then shorter ones for items of fewer words.
+        names: what each item is, UTF-8, bytes [items].
     """
 
-    lengths: list[int]
-    grams: list[UInt64]
-    starts: list[Int64]
-    items: list[Int64]
-    names: list[str]
-
-    def save(self, folder: Path) -> None:
-        """Write it for the workers, who map it into memory."""
-        folder.mkdir(parents=True, exist_ok=True)
-        for number, arrays in enumerate(zip(self.grams, self.starts, self.items, strict=True)):
-            for name, array in zip(("grams", "starts", "items"), arrays, strict=True):
-                np.save(folder / f"{name}{number}.npy", array)
-        np.save(folder / "lengths.npy", np.array(self.lengths))
-        np.save(folder / "names.npy", np.array(self.names, dtype=np.str_))
+    tables: list[Table]
+    names: npt.NDArray[np.bytes_]
 
     @classmethod
     def load(cls, folder: Path) -> "Index":
-        """Read what `save` wrote."""
-        lengths = np.load(folder / "lengths.npy").tolist()
-        grams, starts, items = (
-            [np.load(folder / f"{name}{number}.npy", mmap_mode="r") for number in range(len(lengths))]
-            for name in ("grams", "starts", "items")
-        )
-        return cls(lengths, grams, starts, items, np.load(folder / "names.npy").tolist())
+        """Read what `ngram_index.Writer` wrote."""
+        return cls(*ngram_index.read(folder))
 
-    @classmethod
-    def of(cls, names: Sequence[str], texts: Sequence[str], n: int, short: Sequence[bool]) -> "Index":
-        """The index of items by their texts; those that are `short` are looked for even with fewer than `n` words."""
-        index = cls([], [], [], [], list(names))
-        left = np.arange(len(texts))
-        for length in (n, *range(n - 1, SHORTEST - 1, -1)):
-            hashes, borders = sets_of([texts[item] for item in left.tolist()], length)
-            sizes = np.diff(borders)
-            owners = np.repeat(left, sizes)
-            order = np.argsort(hashes, kind="stable")
-            distinct, first = np.unique(hashes[order], return_index=True)
-            index.lengths.append(length)
-            index.grams.append(distinct)
-            index.starts.append(np.append(first, len(hashes)).astype(np.int64))
-            index.items.append(owners[order])
-            left = left[(sizes == 0) & np.asarray(short, bool)[left]]
-        return index
+    def name(self, item: int) -> str:
+        """What an item is."""
+        return bytes(self.names[item]).decode()
+
+    def counted(self, frequencies: Sequence[Int64] | None = None, most: int = 0) -> Counted:
+        """The n-grams in at most `most` training texts; without `frequencies` all of them."""
+        counted = Counted(np.zeros((len(self.tables), len(self.names)), np.int64), frequencies, most)
+        for number, table in enumerate(self.tables):
+            for block in table.blocks():
+                starts = np.asarray(table.starts[block.start : block.stop + 1])
+                items = table.items[starts[0] : starts[-1]][np.repeat(counted.among(number, block), np.diff(starts))]
+                counted.of_item[number] += np.bincount(items, minlength=len(self.names))
+        return counted
 
     def hits(self, texts: Sequence[str]) -> "Hits":
         """Which of the n-grams are in each text."""
         hits = Hits([], [], np.zeros(len(texts), np.int64))
-        for group, (length, grams) in enumerate(zip(self.lengths, self.grams, strict=True)):
-            hashes, borders = sets_of(texts, length) if len(grams) or not group else sets_of([], length)
+        for number, table in enumerate(self.tables):
+            grams = table.grams
+            hashes, borders = sets_of(texts, table.length) if len(grams) or not number else sets_of([], table.length)
             sizes = np.diff(borders)
-            if not group:
+            if not number:
                 hits.sizes[:] = sizes
             place = np.minimum(np.searchsorted(grams, hashes), max(len(grams) - 1, 0))
             known = grams[place] == hashes if len(grams) else np.zeros(len(hashes), bool)
@@ -118,28 +103,20 @@ class Index:
             hits.grams.append(place[known])
         return hits
 
-    def frequencies(self, hits: "Hits", counted: Bools) -> list[Int64]:
-        """In how many of the `counted` texts each n-gram is, int64 [grams] for each group."""
-        return [
-            np.bincount(grams[counted[rows]], minlength=len(known))
-            for rows, grams, known in zip(hits.rows, hits.grams, self.grams, strict=True)
-        ]
-
-    def best(self, hits: "Hits", ignored: Sequence[Bools], smallest: int = 1) -> tuple[Int64, Float64]:
-        """For each text the item that it overlaps most (-1: none) and by how much; `ignored` n-grams do not count.
+    def best(self, hits: "Hits", counted: Counted, smallest: int = 1) -> tuple[Int64, Float64]:
+        """For each text the item that it overlaps most (-1: none) and by how much, by the n-grams that are `counted`.
 
         Sets of fewer than `smallest` n-grams are not compared. Of items alike the first is named.
         """
         texts, names = len(hits.sizes), max(len(self.names), 1)
         item, share = np.full(texts, -1), np.zeros(texts)
-        for group, (rows, found) in enumerate(zip(hits.rows, hits.grams, strict=True)):
-            counted = ~np.asarray(ignored[group])
-            starts, items = self.starts[group], self.items[group]
-            of_item = np.bincount(items[np.repeat(counted, np.diff(starts))], minlength=names)
-            size = hits.sizes - np.bincount(rows[~counted[found]], minlength=texts)
-            if group:  # an item that is one n-gram: the text holds it or does not, whatever its own size
+        for number, (table, rows, found) in enumerate(zip(self.tables, hits.rows, hits.grams, strict=True)):
+            starts, items, of_item = table.starts, table.items, counted.of_item[number]
+            counts = counted.among(number, found)
+            size = hits.sizes - np.bincount(rows[~counts], minlength=texts)
+            if number:  # an item that is one n-gram: the text holds it or does not, whatever its own size
                 size[:] = np.iinfo(np.int64).max
-            rows, found = rows[counted[found]], found[counted[found]]
+            rows, found = rows[counts], found[counts]
             postings = starts[found + 1] - starts[found]
             # A text's hits are together, so that batches of whole texts bound the memory that the pairs take.
             batch_of_row = np.cumsum(np.bincount(rows, weights=postings, minlength=texts)) // PAIRS
@@ -159,32 +136,33 @@ class Index:
                 item[pair_rows[order]], share[pair_rows[order]] = pair_items[order], shares[order]
         return item, share
 
-    def contaminated(self, hits: "Hits", frequencies: Sequence[Int64], rule: "Rule") -> tuple[Int64, Float64]:
+    def contaminated(
+        self, hits: "Hits", ordinary: Counted, nearly_all: Counted, max_overlap: float
+    ) -> tuple[Int64, Float64]:
         """For each text the item for which it must go (-1: it may stay), and their overlap.
 
-        `frequencies` is in how many training texts each n-gram is.
+        `ordinary` leaves out boilerplate; `nearly_all` only what is EVERYWHERE times as frequent.
         """
-        item, share = self.best(hits, [group > rule.max_documents for group in frequencies])
+        item, share = self.best(hits, ordinary)
         # Copied into many texts, a leak makes boilerplate of itself: what is nearly verbatim counts in any case.
-        verbatim, whole = self.best(hits, [group > EVERYWHERE * rule.max_documents for group in frequencies], LONG)
-        overlap = np.where(share >= rule.max_overlap, share, whole)
-        item = np.where(share >= rule.max_overlap, item, verbatim)
-        stays = (share < rule.max_overlap) & (whole < max(VERBATIM, rule.max_overlap))
+        verbatim, whole = self.best(hits, nearly_all, LONG)
+        overlap = np.where(share >= max_overlap, share, whole)
+        item = np.where(share >= max_overlap, item, verbatim)
+        stays = (share < max_overlap) & (whole < max(VERBATIM, max_overlap))
         return np.where(stays, -1, item), np.where(stays, np.maximum(share, 0), overlap)
 
 
 @dataclass(frozen=True)
-class Rule:
-    """From which overlap on a text is contaminated, and in how many texts an n-gram is boilerplate."""
-
-    max_overlap: float
-    max_documents: int
-
-
-@dataclass(frozen=True)
 class Hits:
-    """N-grams of an index found in texts: for each group rows and grams, int64 [hits]; n-grams in each text, int64 [texts]."""
+    """N-grams of an index found in texts: for each table rows and grams, int64 [hits]; n-grams in each text, int64 [texts]."""
 
     rows: list[Int64]
     grams: list[Int64]
     sizes: Int64
+
+    def frequencies(self, counted: Bools) -> list[tuple[Int64, Int64]]:
+        """For each table the n-grams that are in `counted` texts, int64, and in how many of them."""
+        return [
+            np.unique(grams[counted[rows]], return_counts=True)
+            for rows, grams in zip(self.rows, self.grams, strict=True)
+        ]

@@ -19,6 +19,7 @@ install: $(VENV)/installed ## make .venv and install the locked dependencies
 
 $(VENV)/installed: requirements.lock
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is needed. Name yours: make PYTHON=/path/to/python3.11"; exit 2; }
+	@command -v git >/dev/null || { echo "git is needed, e.g. apt-get install git"; exit 2; }
 	@command -v g++ >/dev/null || { echo "A C++ compiler (g++) is needed, e.g. apt-get install g++"; exit 2; }
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --progress-bar off --disable-pip-version-check -r requirements.lock
@@ -65,6 +66,12 @@ lock: ## resolve the dependencies of pyproject.toml anew into requirements.lock
 	mv requirements.lock.new requirements.lock
 	rm -rf .lock-venv
 
-clean: ## remove stage outputs, caches and run history; the environment stays
-	rm -rf data/*/ data/.*.partial .textmill .dvc/cache .dvc/tmp .mypy_cache .ruff_cache .pytest_cache .hypothesis
+# Stage x is tasks/x.py and writes data/x; what else is in data/ is the user's. Where `dvc add` has ever tracked
+# something, DVC's cache may hold the only copy of it, so it stays.
+STAGES = $(filter-out __init__,$(basename $(notdir $(wildcard tasks/*.py))))
+clean: ## remove stage outputs, caches and run history; your files, the environment and the remote stay
+	rm -rf $(STAGES:%=data/%) $(STAGES:%=data/.%.partial) .textmill .dvc/tmp
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+	@test -n "$$(git ls-files --cached --others --exclude-standard '*.dvc'; git log --all -1 --format=%h -- '*.dvc')" \
+	  && echo ".dvc/cache stays: it holds files that dvc add tracks" || rm -rf .dvc/cache

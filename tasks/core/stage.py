@@ -57,15 +57,15 @@ def run_stage(root: Path, stage: str, run: Run) -> int:
         graph.require_inputs(root, node)
         dependencies = graph.dependency_hashes(root, stage)
         tracked = running = StageRun(root, node, dependencies)
-        staging = paths.staging_folder(root, stage)
-        data = {path: md5 for path, md5 in dependencies.items() if not path.endswith(".py")}
-        outputs = Outputs(staging, paths.work_folder(root, stage, [params.model_dump(), data]))
-        running.follow(staging / "curves.csv")
-        started = time.monotonic()
-        with kept_workers():
-            metrics = run(params, Inputs(node.inputs, stage), outputs)
-        outputs.timings["seconds"] = time.monotonic() - started
-        paths.publish(root, stage, outputs, metrics)
+        with paths.work_folder(root, stage, [params.model_dump(), dependencies]) as work:
+            staging = paths.staging_folder(root, stage)
+            outputs = Outputs(staging, work)
+            running.follow(staging / "curves.csv")
+            started = time.monotonic()
+            with kept_workers():
+                metrics = run(params, Inputs(node.inputs, stage), outputs)
+            outputs.timings["seconds"] = time.monotonic() - started
+            paths.publish(root, stage, outputs, metrics)
         running.finish(metrics, outputs.timings)
         log.info("%s: done in %.1f s", stage, outputs.timings["seconds"])
         return 0

@@ -13,8 +13,10 @@ from typing import Any
 
 import psutil
 import pytest
+from safetensors import SafetensorError
 
 from tasks.core import processes
+from tasks.core.disk import no_space_left
 from tasks.core.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR
 
 COMMAND = [sys.executable, "-m", "tasks.words"]
@@ -268,3 +270,26 @@ def test_a_corrupted_cache_is_not_taken_for_a_result(toy: Path) -> None:
     done = subprocess.run(repro, cwd=toy, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (toy / "data/join/out.txt").read_text() == "wlwrj"
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs /dev/full")
+def test_a_full_disk_is_known_as_numpy_and_torch_tell_it(tmp_path: Path) -> None:
+    import numpy as np
+    import torch
+
+    with pytest.raises(OSError) as by_numpy, Path("/dev/full").open("wb") as file:  # noqa: PT011 - it tells no errno
+        np.zeros(100_000).tofile(file)
+    assert no_space_left(by_numpy.value, tmp_path)
+    with pytest.raises(OSError, match="No space") as by_torch, Path("/dev/full").open("wb") as file:
+        torch.save(torch.zeros(100_000), file)
+    assert no_space_left(by_torch.value, tmp_path)
+
+
+def test_a_full_disk_is_known_by_words_quota_and_cause(tmp_path: Path) -> None:
+    told = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    assert no_space_left(told, tmp_path)
+    wrapped = RuntimeError("checkpoint not written")
+    wrapped.__cause__ = OSError(errno.EDQUOT, "Disk quota exceeded")
+    assert no_space_left(wrapped, tmp_path)
+    assert not no_space_left(OSError(errno.EACCES, "Permission denied"), tmp_path)
+    assert not no_space_left(ValueError("4 rows requested"), tmp_path)

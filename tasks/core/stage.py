@@ -1,6 +1,5 @@
 """Running one stage: parameters and paths in, outputs published and the run recorded, or a clear message and an exit code."""
 
-import errno
 import logging
 import os
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from tasks.core.disk import no_space_left
 from tasks.core.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, Interrupted, UserError
 from tasks.core.paths import Inputs, Metrics, Outputs
 from tasks.core.processes import end_with_dvc
@@ -77,20 +77,19 @@ def run_stage(root: Path, stage: str, run: Run) -> int:
         log.warning("%s: interrupted, nothing was finished. Start again to continue.", stage)
         tracked.fail("KILLED", "interrupted")
         return EXIT_INTERRUPTED
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            tracked.fail("FAILED", repr(error))
-            raise
-        log.error(
-            "%s: no space left on the disk while writing %s. Free some and start again.",
-            stage,
-            error.filename or staging,
-        )
-        tracked.fail("FAILED", "no space left on the disk")
-        return EXIT_USER_ERROR
     except ImportError as error:
         log.error("%s: %s. Install what the project needs: make install", stage, error)
         tracked.fail("FAILED", repr(error))
+        return EXIT_USER_ERROR
+    except Exception as error:
+        if not no_space_left(error, root / "data"):
+            tracked.fail("FAILED", repr(error))
+            raise
+        place = getattr(error, "filename", None) or staging
+        log.error(
+            "%s: no space left on the disk while writing %s. Free some and start again. (%r)", stage, place, error
+        )
+        tracked.fail("FAILED", "no space left on the disk")
         return EXIT_USER_ERROR
     except BaseException as error:
         tracked.fail("FAILED", repr(error))

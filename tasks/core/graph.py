@@ -127,6 +127,16 @@ def output_hashes(root: Path, name: str) -> dict[str, str]:
     return _hashes(root, name, "outs")
 
 
+def folder_hash(root: Path, folder: Path) -> str:
+    """DVC's content hash (md5) of a folder, also of one inside an output, as a stage that reads it alone would lock it."""
+    from dvc.fs import localfs
+    from dvc_data.hashfile.build import build
+
+    with open_repo(root) as repo:
+        _, _, found = build(repo.cache.local, str(folder), localfs, "md5", ignore=repo.dvcignore, dry_run=True)
+        return str(found.hash_info.value)
+
+
 def _hashes(root: Path, name: str, side: str) -> dict[str, str]:
     from dvc.dependency.param import ParamsDependency
 

@@ -144,9 +144,8 @@ class StageRun:
         from tasks.core.lineage import log_models
 
         assert self.store is not None  # noqa: S101
-        hashes = graph.output_hashes(self.root, self.node.name)
-        self._log_datasets(hashes, "output")
-        log_models(self.store, self.run_id, folder, hashes.get(f"data/{self.node.name}", ""))
+        self._log_datasets(graph.output_hashes(self.root, self.node.name), "output")
+        log_models(self.store, self.run_id, folder)
 
     def _log_cached(self) -> None:
         from tasks.core.lineage import log_cached_stages

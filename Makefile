@@ -46,7 +46,7 @@ chat: install ## talk to the quantized model in the terminal
 serve: install ## OpenAI-compatible server of the quantized model (PORT=8080)
 	@python -m tasks.model.serve --port $(PORT)
 
-report: install ## write the report with this machine's timings and say where it is
+report: install ## write the report with this machine's timings and provenance, and say where it is
 	@python -m flows.summary --report
 
 bench: install ## overhead of the flow and of tracking against bare stages

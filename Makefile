@@ -73,5 +73,5 @@ clean: ## remove stage outputs, caches and run history; your files, the environm
 	rm -rf $(STAGES:%=data/%) $(STAGES:%=data/.%.partial) .textmill .dvc/tmp
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
-	@test -n "$$(git ls-files --cached --others --exclude-standard '*.dvc'; git log --all -1 --format=%h -- '*.dvc')" \
-	  && echo ".dvc/cache stays: it holds files that dvc add tracks" || rm -rf .dvc/cache
+	@known=$$(git ls-files --cached --others --exclude-standard '*.dvc' && git log --all -1 --format=%h -- '*.dvc') \
+	  && test -z "$$known" && rm -rf .dvc/cache || echo ".dvc/cache stays: it may hold files that dvc add tracks"

@@ -54,6 +54,10 @@ def test_clean_removes_what_runs_made(toy: Path) -> None:
     assert not any((toy / gone).exists() for gone in (".textmill", ".dvc/cache", ".dvc/tmp"))
     assert (toy / ".dvc/remote/files/md5/11/11").exists()
     assert all((toy / file).exists() for file in before.split())
+    outputs_of_a_run(toy)
+    (toy / ".git").rename(toy / "away")  # nobody can tell what was tracked
+    assert "stays" in make(toy, "clean").stdout
+    assert (toy / ".dvc/cache/files/md5/00/00").exists()
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ install: $(VENV)/installed ## make .venv and install the locked dependencies
 
 $(VENV)/installed: requirements.lock
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is needed. Name yours: make PYTHON=/path/to/python3.11"; exit 2; }
+	@command -v git >/dev/null || { echo "git is needed, e.g. apt-get install git"; exit 2; }
 	@command -v g++ >/dev/null || { echo "A C++ compiler (g++) is needed, e.g. apt-get install g++"; exit 2; }
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --progress-bar off --disable-pip-version-check -r requirements.lock
@@ -45,7 +46,7 @@ chat: install ## talk to the quantized model in the terminal
 serve: install ## OpenAI-compatible server of the quantized model (PORT=8080)
 	@python -m tasks.model.serve --port $(PORT)
 
-report: install ## write the report with this machine's timings and say where it is
+report: install ## write the report with this machine's timings and provenance, and say where it is
 	@python -m flows.summary --report
 
 bench: install ## overhead of the flow and of tracking against bare stages
@@ -68,6 +69,12 @@ lock: ## resolve the dependencies of pyproject.toml anew into requirements.lock
 	mv requirements.lock.new requirements.lock
 	rm -rf .lock-venv
 
-clean: ## remove stage outputs, caches and run history; the environment stays
-	rm -rf data/*/ data/.*.partial .textmill .dvc/cache .dvc/tmp .mypy_cache .ruff_cache .pytest_cache .hypothesis
+# Stage x is tasks/x.py and writes data/x; what else is in data/ is the user's. Where `dvc add` has ever tracked
+# something, DVC's cache may hold the only copy of it, so it stays.
+STAGES = $(filter-out __init__,$(basename $(notdir $(wildcard tasks/*.py))))
+clean: ## remove stage outputs, caches and run history; your files, the environment and the remote stay
+	rm -rf $(STAGES:%=data/%) $(STAGES:%=data/.%.partial) .textmill .dvc/tmp
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+	@known=$$(git ls-files --cached --others --exclude-standard '*.dvc' && git log --all -1 --format=%h -- '*.dvc') \
+	  && test -z "$$known" && rm -rf .dvc/cache || echo ".dvc/cache stays: it may hold files that dvc add tracks"

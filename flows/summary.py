@@ -11,7 +11,7 @@ from rich.text import Text
 
 from tasks.core.errors import EXIT_USER_ERROR, UserError
 from tasks.core.graph import load_graph
-from tasks.core.paths import state_folder
+from tasks.core.paths import STATE, state_folder
 
 
 def _metrics(root: Path) -> dict[str, Any]:
@@ -21,8 +21,11 @@ def _metrics(root: Path) -> dict[str, Any]:
 
 def timings(root: Path) -> dict[str, dict[str, float]]:
     """Seconds and speeds of the stages that ran on this machine, in the order of the graph."""
-    folder = state_folder(root) / "timings"
-    found = {stage: folder / f"{stage}.json" for stage in load_graph(root)}
+    return _recorded(root, "timings")
+
+
+def _recorded(root: Path, kind: str) -> dict[str, Any]:
+    found = {stage: root / STATE / kind / f"{stage}.json" for stage in load_graph(root)}
     return {stage: json.loads(path.read_text(encoding="utf-8")) for stage, path in found.items() if path.exists()}
 
 
@@ -64,13 +67,14 @@ def show(root: Path) -> None:
 
 
 def write_report(root: Path) -> Path:
-    """Write the report with this machine's timings to the state folder; returns its path.
+    """Write the report with this machine's timings and the results' provenance to the state folder; returns its path.
 
     Raises:
         UserError: the pipeline has not run yet.
     """
     from tasks.core.params import load_params
-    from tasks.report import ReportParams, build, read_curves, read_lines
+    from tasks.core.provenance import merged
+    from tasks.report import SPLITS, ReportParams, build, read_curves, read_json, read_lines
 
     needed = ("report/index.html", "evaluate/samples.jsonl", "dedup/largest.jsonl")
     if not all((root / "data" / name).exists() for name in needed):
@@ -80,7 +84,9 @@ def write_report(root: Path) -> Path:
     curves = {stage: read_curves(root / f"data/{stage}/curves.csv") for stage in ("pretrain", "finetune")}
     metrics = {stage: content for stage, content in _metrics(root).items() if stage != "report"}
     samples, largest = (read_lines(root / "data" / name) for name in needed[1:])
-    page = build(params, metrics, curves, samples, largest, timings(root))
+    splits = read_json(root / "data/tokenizer" / SPLITS)["longest_splits"]
+    facts = merged(_recorded(root, "provenance"))
+    page = build(params, metrics, curves, samples, largest, splits, timings(root), facts)
     target = state_folder(root) / "report.html"
     target.write_text(page, encoding="utf-8")
     return target

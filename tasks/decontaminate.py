@@ -243,6 +243,7 @@ def _divide(
     stay = table.append_column("split", pa.array(splits, pa.string())).filter(pc.invert(mask))
     removed = table.filter(mask)
     kinds = np.load(index / "kinds.npy", mmap_mode="r")[item[gone]]
+    matched = [items.name(number) for number in item[gone]]
     columns = {
         "reason": ["contaminated"] * len(removed),
         "detail": [
@@ -251,7 +252,7 @@ def _divide(
         ],
         "kept_id": [None] * len(removed),
         "similarity": share[gone].round(6),
-        "matched": [items.name(number) for number in item[gone]],
+        "matched": matched,
     }
     for name, values in columns.items():
         removed = removed.append_column(name, pa.array(values, REMOVED_SCHEMA.field(name).type))
@@ -263,7 +264,7 @@ def _divide(
         "after": by_source(stay),
         "removed": {source: size["documents"] for source, size in by_source(removed).items()},
         "kinds": dict(Counter(kinds.tolist())),
-        "matched": dict(Counter(columns["matched"])),
+        "matched": dict(Counter(matched)),
         **{
             name: {"documents": len(part), "bytes": sum(size["bytes"] for size in by_source(part).values())}
             for name, part in sizes_of.items()

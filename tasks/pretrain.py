@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class PretrainParams(StageParams):
-    """A decoder with RMSNorm, RoPE, SwiGLU and grouped-query attention (Llama 2, arXiv:2307.09288), trained by AdamW."""
+    """A decoder with RMSNorm, RoPE, SwiGLU and grouped-query attention (Llama 2, arXiv:2307.09288), trained by Muon or AdamW."""
 
     layers: int = Field(4, ge=1, description="Decoder blocks.")
     hidden: int = Field(192, ge=8, description="Width of the residual stream; a multiple of heads.")

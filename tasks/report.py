@@ -1,9 +1,8 @@
 """Report: what the pipeline did, on one self-contained page that is readable offline."""
 
 import csv
-import hashlib
 import json
-import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,16 @@ from pydantic import Field
 from tasks.core.errors import UserError
 from tasks.core.params import StageParams
 from tasks.core.paths import Inputs, Metrics, Outputs
-from tasks.core.provenance import package_versions, processor
 from tasks.core.stage import stage_main
+
+SPLITS = "report.json"
+"""What the tokenizer stage writes about its vocabulary; every other JSON file among the inputs is metrics."""
 
 
 class ReportParams(StageParams):
-    """The page: data/report/index.html. Timings differ from run to run, so `make report` and MLflow's copy add them."""
+    """The page: data/report/index.html. It tells what the results are, whoever made them: `make report` adds timings and
+    provenance, which differ from run to run and machine to machine. In MLflow both stand on the stages' runs.
+    """
 
     title: str = Field(default="Textmill", min_length=1, description="Heading of the page.")
     samples: int = Field(default=12, ge=0, description="Replies of the tuned model to show.")
@@ -26,10 +29,11 @@ class ReportParams(StageParams):
 
 def run(params: ReportParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     """Write index.html from the metrics of all stages, the largest clusters, the training curves and the samples."""
-    metrics = {name.removesuffix(".json"): read_json(path) for name, path in inputs.items() if name.endswith(".json")}
+    names = [name for name in inputs if name.endswith(".json") and name != SPLITS]
+    metrics = {name.removesuffix(".json"): read_json(inputs[name]) for name in names}
     curves = {name.partition("/")[0]: read_curves(path) for name, path in inputs.items() if name.endswith(".csv")}
     samples, largest = read_lines(inputs["evaluate"] / "samples.jsonl"), read_lines(inputs["largest.jsonl"])
-    page = build(params, metrics, curves, samples, largest, timings={})
+    page = build(params, metrics, curves, samples, largest, read_json(inputs[SPLITS])["longest_splits"])
     (outputs / "index.html").write_text(page, encoding="utf-8")
     return {"stages": len(metrics), "bytes": len(page.encode())}
 
@@ -40,18 +44,22 @@ def build(
     curves: Any,
     samples: list[dict[str, Any]],
     largest: list[dict[str, Any]],
-    timings: Any,
+    splits: list[dict[str, Any]],
+    timings: Mapping[str, Mapping[str, float]] | None = None,
+    facts: Mapping[str, str] | None = None,
 ) -> str:
-    """The page of these results; `largest` tells what dedup's largest clusters kept.
+    """The page of these results.
 
-    With `timings` (by stage) it tells this machine's speeds too.
+    Args:
+        largest: what dedup's largest clusters kept.
+        splits: words that the tokenizer cuts into the most tokens (`word`, `tokens`).
+        timings: this machine's seconds and speeds, by stage.
+        facts: commit, machine and versions that the results come from.
     """
     from tasks.score.page import render
 
-    lock = Path("requirements.lock")
-    facts = {"requirements.lock (SHA-256)": hashlib.sha256(lock.read_bytes()).hexdigest()} if lock.exists() else {}
-    facts |= {"processor": processor(), "python": platform.python_version()} | package_versions()
-    return render(params.title, metrics, curves, samples[: params.samples], largest, params.reasons, timings, facts)
+    shown = samples[: params.samples]
+    return render(params.title, metrics, curves, shown, largest, splits, params.reasons, timings or {}, facts or {})
 
 
 def read_json(path: Path) -> Any:

@@ -19,6 +19,7 @@ from test_stage import runs, set_params
 from flows import plan, stages
 from flows.server import free_port, healthy
 from flows.workspace import hold
+from tasks.core import graph
 from tasks.core.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
 from tasks.core.params import read_yaml
 
@@ -237,3 +238,36 @@ def test_half_written_locks_of_dvc_are_mended(toy: Path, left: str) -> None:
 def test_outdated_follows_the_edges(toy: Path) -> None:
     subprocess.run([sys.executable, "-m", "dvc", "repro", "words"], cwd=toy, check=True, capture_output=True)
     assert plan.outdated(toy, ["words", "left", "right", "join"]) == {"left", "right", "join"}
+
+
+@pytest.mark.slow
+def test_files_that_dvc_tracks_are_inputs_and_no_stages(toy: Path, server: dict[str, str]) -> None:
+    """The README's way to a versioned input: `dvc add data/notes`, and `- data/notes` among the deps."""
+
+    def dvc(*arguments: str) -> str:
+        command = [sys.executable, "-m", "dvc", *arguments]
+        return subprocess.run(command, cwd=toy, check=True, capture_output=True, text=True).stdout
+
+    notes = toy / "data/notes"
+    notes.mkdir(parents=True)
+    (notes / "out.txt").write_text("n")
+    dvc("add", "data/notes")
+    declared = (toy / "dvc.yaml").read_text()
+    (toy / "dvc.yaml").write_text(
+        declared.replace("      - tasks/words.py", "      - data/notes\n      - tasks/words.py")
+    )
+    graph.load_graph.cache_clear()
+    nodes = graph.load_graph(toy)
+    assert list(nodes) == ["words", "left", "right", "join"]
+    assert nodes["words"].upstream == ()
+    assert nodes["words"].inputs == {"notes": notes}
+    assert plan.outdated(toy, list(nodes)) == set(nodes)
+    dvc("repro")
+    assert (toy / "data/words/out.txt").read_text() == "nw"
+    assert plan.outdated(toy, list(nodes)) == set()
+    (notes / "out.txt").write_text("m")
+    dvc("add", "data/notes")
+    assert flow(toy, **server).returncode == 0
+    assert (toy / "data/words/out.txt").read_text() == "mw"
+    assert {"data/notes", "tasks/words.py"} == set(graph.locked_hashes(toy, "words")[0])
+    assert "Data and pipelines are up to date" in dvc("status")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from tasks.core.disk import is_full
+from tasks.core.disk import no_space_left
 from tasks.core.errors import EXIT_USER_ERROR
 
 WRITERS = {
@@ -23,9 +23,11 @@ WRITERS = {
 }
 SCRIPT = """
 import json, os, pickle, sqlite3, sys
+from pathlib import Path
+NONE = Path("none")
 import numpy as np, pyarrow as pa, pyarrow.parquet as pq, torch
 from safetensors.torch import save_file
-from tasks.core.disk import is_full
+from tasks.core.disk import no_space_left
 array = np.random.default_rng(0).integers(0, 1 << 60, 100_000)
 os.chdir(sys.argv[1])
 told = {}
@@ -33,7 +35,7 @@ for name, writer in json.loads(sys.argv[2]).items():
     try:
         exec(writer)
     except Exception as error:
-        told[name] = [is_full(error), is_full(pickle.loads(pickle.dumps(error)))]  # as it comes from a worker
+        told[name] = [no_space_left(e, NONE) for e in (error, pickle.loads(pickle.dumps(error)))]  # as it comes from a worker
     for left in os.listdir():
         os.unlink(left)
 print(json.dumps(told))
@@ -74,6 +76,6 @@ def test_a_stage_says_so(toy: Path, tmp_path: Path, mounted: list[str]) -> None:
 
 
 def test_other_errors_are_no_full_disk() -> None:
-    assert not is_full(FileNotFoundError(2, "No such file", "No space left on device"))
-    assert not is_full(ValueError("100 requested"))
-    assert not is_full(KeyboardInterrupt())
+    assert not no_space_left(FileNotFoundError(2, "No such file", "No space left on device"), Path("none"))
+    assert not no_space_left(ValueError("100 requested"), Path("none"))
+    assert not no_space_left(KeyboardInterrupt(), Path("none"))

@@ -21,6 +21,7 @@ from tasks.model.architecture import build_config, build_model, training_flops_p
 from tasks.model.curves import Curves, read_curves
 from tasks.model.optimizers import Muon, learning_rate
 from tasks.model.rows import IGNORED, PackedSplit, RowOrder
+from tasks.model.train import leave_outcome
 from tasks.pretrain import PretrainParams, run
 from tasks.text.packing import pack_rows
 
@@ -396,3 +397,9 @@ def test_other_number_of_ranks(tmp_path, inputs, monkeypatch):
 def test_without_validation_rows(tmp_path, monkeypatch):
     metrics, _ = pretrain(tmp_path / "run", make_inputs(tmp_path, validation_documents=0), monkeypatch)
     assert metrics["validation_bits_per_byte"] is None
+
+
+def test_of_several_ranks_the_first_to_fail_tells_why(tmp_path):
+    leave_outcome(tmp_path, "3", {"status": "mistake", "message": "no space left"})
+    leave_outcome(tmp_path, "0", {"status": "failed", "message": "connection closed by peer"})
+    assert json.loads((tmp_path / "outcome.json").read_text())["message"] == "no space left"

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
-from tasks.core.graph import load_stage
-from tasks.core.paths import Inputs, Outputs
+from flows import summary
+from tasks.core.graph import load_graph, load_stage
+from tasks.core.paths import Inputs, Outputs, write_json
+from tasks.core.provenance import merged
 from tasks.report import ReportParams, build, run
 from tasks.score import curation
 
@@ -86,8 +88,11 @@ def curated() -> dict[str, Any]:
     return metrics
 
 
+SPLITS = [{"word": "floccinaucinihilipilification", "tokens": 1234}]
+
+
 def page(metrics: dict[str, Any], largest: list[dict[str, Any]] | None = None, **params: Any) -> str:
-    return build(ReportParams(**params), metrics, CURVES, [], LARGEST if largest is None else largest, timings={})
+    return build(ReportParams(**params), metrics, CURVES, [], LARGEST if largest is None else largest, SPLITS)
 
 
 class Tables(HTMLParser):
@@ -226,6 +231,7 @@ def test_a_colour_is_darker_where_more_is() -> None:
 
 def test_the_stage_writes_the_page_from_what_dvc_yaml_names(tmp_path: Path) -> None:
     content = {f"{stage}.json": json.dumps(found) for stage, found in curated().items()} | {"finetune.json": "{}"}
+    content["report.json"] = json.dumps({"longest_splits": SPLITS, "unused": []})
     content["largest.jsonl"] = "".join(json.dumps(row) + "\n" for row in LARGEST)
     inputs = {name: tmp_path / "in" / name for name in load_stage(ROOT, "report").inputs}
     for name, path in inputs.items():
@@ -238,3 +244,64 @@ def test_the_stage_writes_the_page_from_what_dvc_yaml_names(tmp_path: Path) -> N
     assert metrics["stages"] == len(curated()) + 1
     assert "1,717" in html
     assert "http://e.org/a" in html
+    assert ["floccinaucinihilipilification", "1,234"] in Tables(html).rows["Longest splits"]
+
+
+def test_the_funnel_counts_documents_text_and_tokens() -> None:
+    metrics = curated()
+    metrics["clean"] |= {
+        "documents_in": 40,
+        "documents_out": 30,
+        "sources": {"web": {"bytes_in": 9000, "bytes_out": 6000}, "books": {"bytes_in": 1000, "bytes_out": 700}},
+    }
+    metrics["tokenizer"]["sources"] = {"web": {**WORDS, "bytes_per_token": 3.0}}  # books: as all training text, 3.5
+    row = next(row for row in Tables(page(metrics)).rows["Documents and tokens"] if row[0] == "clean")
+    assert row == ["clean", "40", "30", "10", "75.0%", "10 kB", "6.7 kB", "2,200"]
+
+
+def test_the_page_knows_no_machine_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another processor, commit or lock file gives the same bytes of the stage; `make report` tells them."""
+    before = page(PLAIN)
+    facts = {"processor": "abacus", "commit": "c0ffee", "dirty": "False"}
+    monkeypatch.setattr("tasks.core.provenance.processor", lambda: "abacus")
+    monkeypatch.setattr("platform.python_version", lambda: "9.9")
+    assert page(PLAIN) == before
+    told = build(ReportParams(), PLAIN, CURVES, [], LARGEST, SPLITS, {}, facts)
+    assert ["commit", "c0ffee"] in Tables(told).rows["Provenance"]
+    assert "Provenance" not in Tables(before).rows
+
+
+def test_provenance_of_stages_that_differ_names_them() -> None:
+    facts = {
+        "clean": {"commit": "a", "host": "h"},
+        "dedup": {"commit": "b", "host": "h"},
+        "pack": {"commit": "a", "host": "h", "torch": "2"},
+    }
+    assert merged(facts) == {
+        "commit": "a (clean, pack); b (dedup)",
+        "host": "h",
+        "torch": "not recorded (clean, dedup); 2 (pack)",
+    }
+
+
+def test_make_report_adds_timings_and_provenance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = load_graph(ROOT)
+    monkeypatch.setattr(summary, "load_graph", lambda _: nodes)
+    files = {f"metrics/{stage}.json": found for stage, found in curated().items()}
+    files |= {
+        "data/tokenizer/report.json": {"longest_splits": SPLITS},
+        ".textmill/timings/pretrain.json": {"seconds": 286.4},
+        ".textmill/provenance/clean.json": {"commit": "c0ffee", "host": "here"},
+        ".textmill/provenance/pretrain.json": {"commit": "c0ffee", "host": "there"},
+    }
+    for name, found in files.items():
+        write_json(tmp_path / name, found)
+    curve = "step,loss,validation_bits_per_byte\n1,2,2\n"
+    texts = {"data/report/index.html": "", "data/evaluate/samples.jsonl": "", "data/dedup/largest.jsonl": ""}
+    for name, text in (texts | {f"data/{stage}/curves.csv": curve for stage in CURVES}).items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    html = summary.write_report(tmp_path).read_text(encoding="utf-8")
+    assert "286.4 s" in html
+    assert Tables(html).rows["Provenance"] == [["commit", "c0ffee"], ["host", "here (clean); there (pretrain)"]]

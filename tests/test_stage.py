@@ -11,8 +11,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+from safetensors import SafetensorError
 
+from tasks.core import processes
+from tasks.core.disk import no_space_left
 from tasks.core.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR
 
 COMMAND = [sys.executable, "-m", "tasks.words"]
@@ -47,7 +51,7 @@ def test_output_and_metrics_appear_whole(toy: Path) -> None:
     assert (toy / "data/words/out.txt").read_text() == "w"
     assert json.loads((toy / "metrics/words.json").read_text()) == {"length": 1}
     assert not list((toy / "data").glob(".*partial"))
-    assert not (toy / ".textmill/work/words").exists()
+    assert not list((toy / ".textmill/work/words").iterdir())
 
 
 def test_exit_codes_and_messages(toy: Path) -> None:
@@ -166,6 +170,53 @@ def test_a_stage_ends_with_the_dvc_that_runs_it(toy: Path, shell: str, monkeypat
 
 
 @pytest.mark.slow
+def test_dvc_as_a_library_runs_stages(toy: Path) -> None:
+    """From a script or a notebook no ancestor of a stage is a `dvc` command; the stage ends with the program instead."""
+    reproduce = [sys.executable, "-c", "from dvc.repo import Repo; Repo('.').reproduce('words')"]
+    done = subprocess.run(reproduce, cwd=toy, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (toy / "data/words/out.txt").read_text() == "w"
+    set_params(toy, "words", sleep_s=120)
+    process = subprocess.Popen(reproduce, cwd=toy, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list((toy / "data").glob(".words.partial/half.txt")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    while list((toy / "data").glob(".words.partial")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_ancestors_that_may_not_be_read_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ancestor:
+        def __init__(self, pid: int, *command: str) -> None:
+            self.pid, self.command = pid, command
+
+        def cmdline(self) -> tuple[str, ...]:
+            if not self.command:
+                raise psutil.AccessDenied(self.pid)
+            return self.command
+
+        def name(self) -> str:
+            return Path(self.cmdline()[0]).name
+
+    def above(*ancestors: Ancestor) -> None:
+        monkeypatch.setattr(psutil.Process, "parents", lambda _: list(ancestors))
+
+    shell, hidden, init = Ancestor(9, "/bin/sh", "-c", "python -m tasks.x"), Ancestor(8), Ancestor(1, "/sbin/init")
+    dvc, notebook = Ancestor(7, "python", "/usr/bin/dvc", "repro"), Ancestor(6, "python", "-m", "ipykernel_launcher")
+    above(shell, hidden, dvc, init)
+    assert processes.dvc_process() is dvc
+    above(shell, hidden, notebook, init)
+    assert processes.dvc_process() is None
+    assert processes._program() is notebook
+    above(shell, init)
+    assert processes._program() is None
+
+
+@pytest.mark.slow
 def test_a_sweep_leaves_running_pipelines_alone(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Under `dvc repro` each stage is a process of its own, so the one that created the parent run is gone in the next."""
     from tasks.core.store import Store
@@ -219,3 +270,26 @@ def test_a_corrupted_cache_is_not_taken_for_a_result(toy: Path) -> None:
     done = subprocess.run(repro, cwd=toy, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (toy / "data/join/out.txt").read_text() == "wlwrj"
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs /dev/full")
+def test_a_full_disk_is_known_as_numpy_and_torch_tell_it(tmp_path: Path) -> None:
+    import numpy as np
+    import torch
+
+    with pytest.raises(OSError) as by_numpy, Path("/dev/full").open("wb") as file:  # noqa: PT011 - it tells no errno
+        np.zeros(100_000).tofile(file)
+    assert no_space_left(by_numpy.value, tmp_path)
+    with pytest.raises(OSError, match="No space") as by_torch, Path("/dev/full").open("wb") as file:
+        torch.save(torch.zeros(100_000), file)
+    assert no_space_left(by_torch.value, tmp_path)
+
+
+def test_a_full_disk_is_known_by_words_quota_and_cause(tmp_path: Path) -> None:
+    told = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    assert no_space_left(told, tmp_path)
+    wrapped = RuntimeError("checkpoint not written")
+    wrapped.__cause__ = OSError(errno.EDQUOT, "Disk quota exceeded")
+    assert no_space_left(wrapped, tmp_path)
+    assert not no_space_left(OSError(errno.EACCES, "Permission denied"), tmp_path)
+    assert not no_space_left(ValueError("4 rows requested"), tmp_path)

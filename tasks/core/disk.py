@@ -1,17 +1,22 @@
-"""A full disk, as those tell of it who write there."""
+"""A full disk, however it is told."""
 
 import errno
 import re
+import shutil
+from pathlib import Path
 
-NO_ERRNO = re.compile(r"^\d+ requested and \d+ written$|No space left on device|database or disk is full")
-"""What numpy (`tofile`, and `save` of large arrays), safetensors and SQLite say, whose errors carry no number."""
+FULL_BYTES = 1 << 20
+"""With less than this free, a failure to write is taken for want of space: torch names no reason at all."""
+SAID = re.compile(r"No space left|Disk quota exceeded|database or disk is full|\d+ requested and \d+ written")
+"""What torch, safetensors, Rust and SQLite say of it, in errors of their own classes; the last is numpy's."""
 
 
-def is_full(error: BaseException | None) -> bool:
-    """Whether `error`, or one that it was raised from or beside, says that there is no space left or the quota is spent."""
-    while error is not None:
-        number = error.errno if isinstance(error, OSError) else None
-        if number in (errno.ENOSPC, errno.EDQUOT) or (number is None and NO_ERRNO.search(str(error))):
+def no_space_left(error: BaseException, folder: Path) -> bool:
+    """Whether `error`, or what caused it, means that no space (or none of a quota) was left where `folder` is."""
+    seen: BaseException | None = error
+    while seen is not None:
+        number = seen.errno if isinstance(seen, OSError) else None
+        if number in (errno.ENOSPC, errno.EDQUOT) or (number is None and SAID.search(str(seen))):
             return True
-        error = error.__cause__ or error.__context__
-    return False
+        seen = seen.__cause__ or seen.__context__
+    return folder.exists() and shutil.disk_usage(folder).free < FULL_BYTES

@@ -54,7 +54,8 @@ def load_graph(root: Path) -> dict[str, Node]:
 
     with open_repo(root) as repo:
         try:
-            graph = repo.index.graph  # edges point from a stage to what it reads
+            # Edges point from a stage to what it reads. What `dvc add` tracks is a node too, but none of ours.
+            graph = repo.index.graph.subgraph(_declared(repo))
         except DvcException as error:
             raise UserError(f"dvc.yaml: {error}") from None
         order = list(networkx.lexicographical_topological_sort(graph.reverse(), key=lambda s: s.name))
@@ -69,6 +70,13 @@ def load_graph(root: Path) -> dict[str, Node]:
             )
             for stage in order
         }
+
+
+def _declared(repo: Any) -> list[Any]:
+    """The stages of dvc.yaml; without the `.dvc` files, which have no name and no command."""
+    from dvc.stage import PipelineStage
+
+    return [stage for stage in repo.index.stages if isinstance(stage, PipelineStage)]
 
 
 def _inputs(root: Path, stage: Any) -> dict[str, Path]:
@@ -119,11 +127,21 @@ def output_hashes(root: Path, name: str) -> dict[str, str]:
     return _hashes(root, name, "outs")
 
 
+def folder_hash(root: Path, folder: Path) -> str:
+    """DVC's content hash (md5) of a folder, also of one inside an output, as a stage that reads it alone would lock it."""
+    from dvc.fs import localfs
+    from dvc_data.hashfile.build import build
+
+    with open_repo(root) as repo:
+        _, _, found = build(repo.cache.local, str(folder), localfs, "md5", ignore=repo.dvcignore, dry_run=True)
+        return str(found.hash_info.value)
+
+
 def _hashes(root: Path, name: str, side: str) -> dict[str, str]:
     from dvc.dependency.param import ParamsDependency
 
     with open_repo(root) as repo:
-        stage = next(stage for stage in repo.index.stages if stage.name == name)
+        stage = next(stage for stage in _declared(repo) if stage.name == name)
         items = [item for item in getattr(stage, side) if not isinstance(item, ParamsDependency)]
         return {item.def_path: item.get_hash().value for item in items if item.exists}
 
@@ -131,7 +149,7 @@ def _hashes(root: Path, name: str, side: str) -> dict[str, str]:
 def locked_hashes(root: Path, name: str) -> tuple[dict[str, str], dict[str, str]]:
     """The hashes of dependencies and outputs that dvc.lock holds for a stage; empty where it holds none."""
     with open_repo(root) as repo:
-        stage = next(stage for stage in repo.index.stages if stage.name == name)
+        stage = next(stage for stage in _declared(repo) if stage.name == name)
 
         def known(items: Any) -> dict[str, str]:
             return {i.def_path: i.hash_info.value for i in items if i.hash_info and i.hash_info.name != "params"}

@@ -4,6 +4,8 @@ import json
 import time
 from pathlib import Path
 
+from filelock import FileLock
+
 from tasks.core import graph
 from tasks.core.params import read_yaml
 from tasks.core.store import Store, flat_metrics
@@ -20,8 +22,11 @@ def log_stage_metrics(store: Store, run_id: str, parent: str, stage: str, metric
         store.client.log_batch(parent, metrics=[Metric(f"{stage}/{name}", value, now, 0) for name, value in some])
 
 
-def log_models(store: Store, run_id: str, folder: Path, md5: str) -> None:
-    """Log each model in a stage's output (the folder, or folders in it) as an external model: its place and DVC hash."""
+def log_models(store: Store, run_id: str, folder: Path) -> None:
+    """Log each model in a stage's output (the folder, or folders in it) as an external model: its place and DVC hash.
+
+    With the place and the hash, `dvc get` and DVC's cache give its files back; nothing is copied.
+    """
     import mlflow
 
     for place in (folder, *sorted(path for path in folder.iterdir() if path.is_dir())):
@@ -34,7 +39,11 @@ def log_models(store: Store, run_id: str, folder: Path, md5: str) -> None:
             name=name.replace(".", "_").replace("/", "-"),
             source_run_id=run_id,
             experiment_id=store.experiment_id,
-            tags={"dvc.path": where, "dvc.md5": md5, "dvc.output": f"data/{folder.name}"},
+            tags={
+                "dvc.path": where,
+                "dvc.md5": graph.folder_hash(store.root, place),
+                "dvc.output": f"data/{folder.name}",
+            },
             model_type="gguf" if any(place.glob("*.gguf")) else "transformers",
         )
 
@@ -46,23 +55,32 @@ def log_cached_stages(store: Store, parent: str, stages: list[str]) -> None:
     """
     from tasks.core.tracking import signature
 
-    have = {run.data.tags.get("textmill.stage") for run in store.search(f"tags.`mlflow.parentRunId` = '{parent}'")}
-    nodes = graph.load_graph(store.root)
-    for stage in stages:
-        if stage in have:
-            continue
+    nodes, params = graph.load_graph(store.root), read_yaml(store.root / "params.yaml")
+    found = {}
+    for stage in set(stages) - _children(store, parent):
         dependencies, outputs = graph.locked_hashes(store.root, stage)
-        metrics_file = store.root / "metrics" / f"{stage}.json"
-        if not outputs or not metrics_file.exists():
-            continue
-        made_by = signature(nodes[stage].cmd, dependencies, read_yaml(store.root / "params.yaml").get(stage))
-        made = store.search(
-            f"tags.`textmill.signature` = '{made_by}' and tags.`textmill.kind` = 'stage' and attributes.status = 'FINISHED'"
-        )
-        tags = {"textmill.kind": "cached", "textmill.stage": stage, "textmill.signature": made_by}
-        if made:
-            tags["textmill.made_by_run"] = made[0].info.run_id
-        run_id = store.child(parent, f"{stage} (cached)", tags)
-        metrics = flat_metrics(json.loads(metrics_file.read_text(encoding="utf-8")))
-        log_stage_metrics(store, run_id, parent, stage, metrics)
-        store.client.set_terminated(run_id)
+        if outputs and (store.root / "metrics" / f"{stage}.json").exists():
+            found[stage] = signature(nodes[stage].cmd, dependencies, params.get(stage))
+    if not found:
+        return
+    with FileLock(store.state / "mlflow.lock"):  # stages that end at once would each add the same children
+        have = _children(store, parent)
+        for stage in [stage for stage in stages if stage in found and stage not in have]:
+            _log_cached_stage(store, parent, stage, found[stage])
+
+
+def _children(store: Store, parent: str) -> set[str | None]:
+    return {run.data.tags.get("textmill.stage") for run in store.search(f"tags.`mlflow.parentRunId` = '{parent}'")}
+
+
+def _log_cached_stage(store: Store, parent: str, stage: str, made_by: str) -> None:
+    made = store.search(
+        f"tags.`textmill.signature` = '{made_by}' and tags.`textmill.kind` = 'stage' and attributes.status = 'FINISHED'"
+    )
+    tags = {"textmill.kind": "cached", "textmill.stage": stage, "textmill.signature": made_by}
+    if made:
+        tags["textmill.made_by_run"] = made[0].info.run_id
+    run_id = store.child(parent, f"{stage} (cached)", tags)
+    content = (store.root / "metrics" / f"{stage}.json").read_text(encoding="utf-8")
+    log_stage_metrics(store, run_id, parent, stage, flat_metrics(json.loads(content)))
+    store.client.set_terminated(run_id)

@@ -2,20 +2,30 @@
 
 import hashlib
 import json
+import logging
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from tasks.core.errors import UserError
+
+log = logging.getLogger(__name__)
 
 Metrics = dict[str, Any]
 """What a stage measured: names to numbers, strings or nested dicts of them. Deterministic; written to metrics/<stage>.json."""
 
 STATE = Path(".textmill")
 """State of this checkout that is no result: MLflow's database, unfinished work, locks, timings. Ignored by git and DVC."""
+
+FORGOTTEN_AFTER_S = 30 * 86400
+"""Unfinished work that nothing has touched for this long is removed."""
 
 
 class Inputs(Mapping[str, Path]):
@@ -44,7 +54,7 @@ class Outputs:
 
     Attributes:
         root: becomes `data/<stage>/` when the stage has succeeded; until then a folder beside it.
-        work: survives a kill and is found again by a start with the same parameters and inputs (checkpoints,
+        work: survives a kill and is found again by a start with the same code, parameters and inputs (checkpoints,
             a crawl's frontier); removed when the stage has succeeded.
         timings: what differs from run to run (seconds, tokens per second, MFU); goes to MLflow, never to metrics/.
     """
@@ -58,7 +68,10 @@ class Outputs:
 
 
 def state_folder(root: Path) -> Path:
-    """The state of the checkout that `root` belongs to: DVC names the checkout of a queued experiment in DVC_ROOT."""
+    """The state that all workspaces of a checkout share: DVC_ROOT names the checkout that a queued experiment belongs to.
+
+    What is true of one workspace alone (timings, provenance) stands in that workspace's own `STATE`.
+    """
     folder = Path(os.environ.get("DVC_ROOT") or root) / STATE
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -72,12 +85,49 @@ def staging_folder(root: Path, stage: str) -> Path:
     return folder
 
 
-def work_folder(root: Path, stage: str, identity: object) -> Path:
-    """Where unfinished work of `stage` is kept under the fingerprint of `identity` (parameters and input hashes)."""
+@contextmanager
+def work_folder(root: Path, stage: str, identity: object) -> Iterator[Path]:
+    """Where unfinished work of `stage` is kept under the fingerprint of `identity`; this process's alone while inside.
+
+    `identity` is all that decides the result: parameters and the hashes of code and inputs. Of two experiments that
+    start the same work at once, the second waits, and continues it where the first was stopped.
+    """
     fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:16]
-    folder = state_folder(root) / "work" / stage / fingerprint
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    _forget_old_work(root)
+    lock = _work_lock(root, stage, fingerprint)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info("%s: another run works on the same; waiting for it to end", stage)
+        lock.acquire()
+    try:
+        folder = state_folder(root) / "work" / stage / fingerprint
+        folder.mkdir(parents=True, exist_ok=True)
+        os.utime(folder)
+        yield folder
+    finally:
+        lock.release()
+
+
+def _work_lock(root: Path, stage: str, fingerprint: str) -> FileLock:
+    """Beside the work, since that is removed; itself never removed, for somebody may be waiting for it."""
+    folder = state_folder(root) / "locks"
+    folder.mkdir(exist_ok=True)
+    return FileLock(folder / f"{stage}-{fingerprint}.lock")
+
+
+def _forget_old_work(root: Path) -> None:
+    """Remove work that nobody holds and nobody continued: of parameters, inputs or code that were given up."""
+    for folder in (state_folder(root) / "work").glob("*/*"):
+        if _untouched_s(folder) > FORGOTTEN_AFTER_S:
+            with suppress(Timeout), _work_lock(root, folder.parent.name, folder.name).acquire(timeout=0):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _untouched_s(folder: Path) -> float:
+    with suppress(FileNotFoundError):  # it is being worked in
+        return time.time() - max(path.lstat().st_mtime for path in (folder, *folder.rglob("*")))
+    return 0
 
 
 def publish(root: Path, stage: str, outputs: Outputs, metrics: Metrics) -> None:
@@ -86,7 +136,7 @@ def publish(root: Path, stage: str, outputs: Outputs, metrics: Metrics) -> None:
     final = root / "data" / stage
     shutil.rmtree(final, ignore_errors=True)
     outputs.root.replace(final)
-    shutil.rmtree(outputs.work.parent, ignore_errors=True)
+    shutil.rmtree(outputs.work, ignore_errors=True)
 
 
 def write_json(path: Path, content: object) -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -21,17 +22,21 @@ def end_with_parent(number: signal.Signals) -> None:
         os.kill(os.getpid(), number)
 
 
+SHELLS = {"sh", "dash", "bash", "zsh", "ksh", "fish"}
+"""What may stand between DVC and the command it runs: not every shell (dash) gives its place to the command."""
+
+
 def end_with_dvc(number: signal.Signals) -> None:
     """Have this process sent the signal when the `dvc` that runs it ends, however that ends.
 
-    The parent's end is not enough: between DVC and its command stands a shell, and not every shell (dash) gives its
-    place to the command.
+    Where no `dvc` command runs it but DVC's Python API, when that Python program ends.
     """
-    dvc = dvc_process()
+    runner = dvc_process() or _program()
+    if runner is None:
+        return
 
     def watch() -> None:
-        if dvc is not None:
-            dvc.wait()
+        runner.wait()
         os.kill(os.getpid(), number)
 
     threading.Thread(target=watch, daemon=True).start()
@@ -40,9 +45,16 @@ def end_with_dvc(number: signal.Signals) -> None:
 def dvc_process() -> psutil.Process | None:
     """The nearest ancestor that is a `dvc` command."""
     for process in psutil.Process().parents():
-        try:
+        with suppress(psutil.Error):  # it has ended, or may not be looked at
             if any(Path(part).name in ("dvc", "__main__.py") or part == "dvc" for part in process.cmdline()[:4]):
                 return process
-        except psutil.Error:
-            break
+    return None
+
+
+def _program() -> psutil.Process | None:
+    """The nearest ancestor that is no shell; none where that is the system's first process, which adopts orphans."""
+    for process in psutil.Process().parents():
+        with suppress(psutil.Error):
+            if process.name() not in SHELLS:
+                return process if process.pid != 1 else None
     return None

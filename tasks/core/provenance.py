@@ -5,6 +5,7 @@ import platform
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -36,6 +37,19 @@ def provenance(root: Path) -> dict[str, str]:
         "python": platform.python_version(),
     }
     return facts | package_versions()
+
+
+def merged(facts: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """The provenance of several stages as one: what all share stands alone, what differs names its stages."""
+    names = dict.fromkeys(name for of_stage in facts.values() for name in of_stage)
+    together = {}
+    for name in names:
+        stages: dict[str, list[str]] = {}
+        for stage, of_stage in facts.items():
+            stages.setdefault(of_stage.get(name, "not recorded"), []).append(stage)
+        values = [value if len(stages) == 1 else f"{value} ({', '.join(where)})" for value, where in stages.items()]
+        together[name] = "; ".join(values)
+    return together
 
 
 def package_versions() -> dict[str, str]:

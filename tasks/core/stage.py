@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from tasks.core.disk import is_full
+from tasks.core.disk import no_space_left
 from tasks.core.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, Interrupted, UserError
 from tasks.core.paths import Inputs, Metrics, Outputs
 from tasks.core.processes import end_with_dvc
@@ -57,15 +57,15 @@ def run_stage(root: Path, stage: str, run: Run) -> int:
         graph.require_inputs(root, node)
         dependencies = graph.dependency_hashes(root, stage)
         tracked = running = StageRun(root, node, dependencies)
-        staging = paths.staging_folder(root, stage)
-        data = {path: md5 for path, md5 in dependencies.items() if not path.endswith(".py")}
-        outputs = Outputs(staging, paths.work_folder(root, stage, [params.model_dump(), data]))
-        running.follow(staging / "curves.csv")
-        started = time.monotonic()
-        with kept_workers():
-            metrics = run(params, Inputs(node.inputs, stage), outputs)
-        outputs.timings["seconds"] = time.monotonic() - started
-        paths.publish(root, stage, outputs, metrics)
+        with paths.work_folder(root, stage, [params.model_dump(), dependencies]) as work:
+            staging = paths.staging_folder(root, stage)
+            outputs = Outputs(staging, work)
+            running.follow(staging / "curves.csv")
+            started = time.monotonic()
+            with kept_workers():
+                metrics = run(params, Inputs(node.inputs, stage), outputs)
+            outputs.timings["seconds"] = time.monotonic() - started
+            paths.publish(root, stage, outputs, metrics)
         running.finish(metrics, outputs.timings)
         log.info("%s: done in %.1f s", stage, outputs.timings["seconds"])
         return 0
@@ -81,14 +81,19 @@ def run_stage(root: Path, stage: str, run: Run) -> int:
         log.error("%s: %s. Install what the project needs: make install", stage, error)
         tracked.fail("FAILED", repr(error))
         return EXIT_USER_ERROR
-    except BaseException as error:
-        if not is_full(error):
+    except Exception as error:
+        if not no_space_left(error, root / "data"):
             tracked.fail("FAILED", repr(error))
             raise
-        where = getattr(error, "filename", None) or staging
-        log.error("%s: no space left on the disk while writing %s. Free some and start again.", stage, where)
+        place = getattr(error, "filename", None) or staging
+        log.error(
+            "%s: no space left on the disk while writing %s. Free some and start again. (%r)", stage, place, error
+        )
         tracked.fail("FAILED", "no space left on the disk")
         return EXIT_USER_ERROR
+    except BaseException as error:
+        tracked.fail("FAILED", repr(error))
+        raise
     finally:
         if staging is not None:
             shutil.rmtree(staging, ignore_errors=True)

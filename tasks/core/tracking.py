@@ -13,7 +13,7 @@ from typing import Any
 from tasks.core import graph
 from tasks.core.graph import Node
 from tasks.core.params import read_yaml
-from tasks.core.paths import Metrics, state_folder, write_json
+from tasks.core.paths import STATE, Metrics, write_json
 from tasks.core.provenance import provenance
 from tasks.core.store import Store, flat_metrics
 
@@ -113,8 +113,8 @@ class StageRun:
 
     def finish(self, metrics: Metrics, timings: dict[str, float]) -> None:
         """Record a finished stage: metrics, timings, curves, outputs by hash, models, readable artifacts."""
-        write_json(state_folder(self.root) / "timings" / f"{self.node.name}.json", timings)
-        write_json(state_folder(self.root) / "provenance" / f"{self.node.name}.json", self.facts)
+        write_json(self.root / STATE / "timings" / f"{self.node.name}.json", timings)
+        write_json(self.root / STATE / "provenance" / f"{self.node.name}.json", self.facts)
         self._stop.set()
         if self._tail is not None:
             self._tail.join()
@@ -144,9 +144,8 @@ class StageRun:
         from tasks.core.lineage import log_models
 
         assert self.store is not None  # noqa: S101
-        hashes = graph.output_hashes(self.root, self.node.name)
-        self._log_datasets(hashes, "output")
-        log_models(self.store, self.run_id, folder, hashes.get(f"data/{self.node.name}", ""))
+        self._log_datasets(graph.output_hashes(self.root, self.node.name), "output")
+        log_models(self.store, self.run_id, folder)
 
     def _log_cached(self) -> None:
         from tasks.core.lineage import log_cached_stages

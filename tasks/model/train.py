@@ -1,7 +1,7 @@
 """One rank of a training run: `python -m tasks.model.train --config FILE`, alone or under `torch.distributed.run`.
 
-Launchers parse options by prefix, so everything but the config file's path is in that file. Rank 0 leaves
-`outcome.json` in the work folder; the exit code is the stage's (0, 2, 75, or 1 for a defect).
+Launchers parse options by prefix, so everything but the config file's path is in that file. Rank 0, or the first
+rank to fail, leaves `outcome.json` in the work folder; the exit code is the stage's (0, 2, 75, or 1 for a defect).
 """
 
 import argparse
@@ -15,12 +15,11 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from tasks.core.disk import no_space_left
 from tasks.core.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, Interrupted, UserError
 from tasks.core.paths import write_json
 from tasks.core.processes import end_with_parent
 from tasks.model.launch import PARTIAL
-
-FULL_DISK_BYTES = 1 << 20
 
 
 def main() -> int:
@@ -37,8 +36,16 @@ def main() -> int:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     code, outcome = _train(config)
     if first or code not in (0, EXIT_INTERRUPTED):
-        write_json(Path(config["work"]) / "outcome.json", outcome)
+        leave_outcome(Path(config["work"]), os.environ.get("RANK", "0"), outcome)
     return code
+
+
+def leave_outcome(work: Path, rank: str, outcome: dict[str, Any]) -> None:
+    """Write `outcome.json`, unless another rank has: the first to fail tells the cause, the others miss their peer."""
+    own = work / f"outcome-{rank}.json"
+    write_json(own, outcome)
+    if not (work / "outcome.json").exists():
+        own.replace(work / "outcome.json")
 
 
 def _train(config: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -58,8 +65,7 @@ def _train(config: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     except Exception as error:
         work = Path(config["work"])
         traceback.print_exc()
-        # torch, safetensors and the system each say it in another way, one of them not at all
-        if "No space left" in str(error) or shutil.disk_usage(work).free < FULL_DISK_BYTES:
+        if no_space_left(error, work):
             message = f"no space left on the disk while training. Free some (checkpoints are in {work}) and start again"
             shutil.rmtree(work / "checkpoints" / PARTIAL, ignore_errors=True)  # room for this message
             return EXIT_USER_ERROR, {"status": "mistake", "message": message}

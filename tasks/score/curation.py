@@ -1,4 +1,4 @@
-"""What curation found, for the report: duplicates, scores with their thresholds, measured precision, the mixture.
+"""What curation found, for the report: the funnel, duplicates, scores with thresholds, measured precision, the mixture.
 
 Each function takes a stage's metrics and returns what the template shows; what was not measured is empty, and not shown.
 """
@@ -13,9 +13,44 @@ from markupsafe import Markup
 from tasks.score.charts import histogram
 
 Metrics = Mapping[str, Any]
+FILTERING = ("clean", "dedup", "decontaminate")
 SIMILARITIES = [n / 20 for n in range(21)]
 """Borders of the bins of dedup's similarity_histogram, which names each by its lower one."""
 NOT_TRAINING = {"edges", "counts", "threshold"}
+
+
+def funnel(metrics: Metrics) -> list[dict[str, Any]]:
+    """Of each filtering stage: documents and bytes of text in and out, the share kept, and the tokens that are left.
+
+    Bytes and tokens are None where they were not measured; tokens are estimated from the bytes per token of each source.
+    """
+    rows = []
+    for stage in FILTERING:
+        found, before, after = metrics[stage], metrics[stage]["documents_in"], metrics[stage]["documents_out"]
+        rows.append(
+            {
+                "stage": stage,
+                "before": before,
+                "after": after,
+                "removed": before - after,
+                "kept": f"{after / before:.1%}" if before else "–",
+                "bytes_in": sum(_by_source(found, "bytes_in").values()) or None,
+                "bytes_out": sum(_by_source(found, "bytes_out").values()) or None,
+                "tokens": _estimated_tokens(_by_source(found, "bytes_out"), metrics["tokenizer"]),
+            }
+        )
+    return rows
+
+
+def _by_source(metrics: Metrics, key: str) -> dict[str, int]:
+    return {source: counts[key] for source, counts in metrics.get("sources", {}).items() if key in counts}
+
+
+def _estimated_tokens(sizes: dict[str, int], tokenizer: Metrics) -> int | None:
+    rates: dict[str, float] = {
+        source: tokenizer["sources"].get(source, tokenizer["train"])["bytes_per_token"] for source in sizes
+    }
+    return round(sum(sizes[s] / rates[s] for s in sizes)) if sizes and all(rates.values()) else None
 
 
 def clusters(dedup: Metrics, largest: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -10,7 +10,6 @@ from tasks.score import curation
 from tasks.score.charts import bar_chart, line_chart
 
 TEMPLATE = Path(__file__).parent / "report.html.j2"
-FILTERING = ("clean", "dedup", "decontaminate")
 Curves = Mapping[str, Sequence[float | None]]
 
 
@@ -20,22 +19,24 @@ def render(
     curves: Mapping[str, Curves],
     samples: Sequence[Mapping[str, Any]],
     largest: Sequence[Mapping[str, Any]],
+    splits: Sequence[Mapping[str, Any]],
     most_reasons: int,
     timings: Mapping[str, Mapping[str, float]],
     provenance: Mapping[str, str],
 ) -> str:
-    """The page. `largest` tells of the documents that dedup's largest clusters kept; `timings` (seconds, tokens per second,
-    by stage) differ from run to run; without them it is repeatable.
+    """The page. `largest` tells of the documents that dedup's largest clusters kept, `splits` of words cut into many tokens.
+
+    `timings` (seconds, tokens per second, by stage) and `provenance` differ from run to run; without them it is repeatable.
     """
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["number"] = _number
+    environment.filters |= {"number": _number, "size": lambda count: "–" if count is None else size(count)}
     evaluated = metrics["evaluate"]
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         title=title,
         tiles=_tiles(metrics),
-        funnel=_funnel(metrics),
+        funnel=curation.funnel(metrics),
         funnel_chart=Markup(bar_chart([(s, n, _number(n)) for s, n in documents_by_stage(metrics)])),  # noqa: S704
         reasons=[(stage, _counted(metrics[stage]["removed"], most_reasons)) for stage in _with_reasons(metrics)],
         dropped=_counted(metrics["clean"].get("lines", {}), most_reasons),
@@ -48,6 +49,7 @@ def render(
         mixture=curation.mixture(metrics["pack"]),
         packed=[{"split": s, **metrics["pack"][s]} for s in ("train", "validation")],
         tokenizer=_tokenizer(metrics["tokenizer"]),
+        splits=splits,
         comparison=(comparison := metrics["tokenizer"].get("comparison")),
         compared=sorted((int(n), found) for n, found in comparison["candidates"].items()) if comparison else [],
         training=[(name, Markup(chart)) for name, chart in _training(curves)],  # noqa: S704
@@ -71,7 +73,7 @@ def documents_by_stage(metrics: Mapping[str, Any]) -> list[tuple[str, int]]:
     """Documents that left each stage on the way into training, in order."""
     scraped = metrics["scrape"]
     found = [("scrape", scraped["documents"] + scraped["pages"])]
-    return found + [(stage, metrics[stage]["documents_out"]) for stage in FILTERING]
+    return found + [(stage, metrics[stage]["documents_out"]) for stage in curation.FILTERING]
 
 
 def _number(value: Any) -> str:
@@ -104,17 +106,8 @@ def _tiles(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _funnel(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    rows = []
-    for stage in FILTERING:
-        before, after = metrics[stage]["documents_in"], metrics[stage]["documents_out"]
-        kept = f"{after / before:.1%}" if before else "–"
-        rows.append({"stage": stage, "before": before, "after": after, "removed": before - after, "kept": kept})
-    return rows
-
-
 def _with_reasons(metrics: Mapping[str, Any]) -> list[str]:
-    return [stage for stage in (*FILTERING, "instruct") if metrics[stage].get("removed")]
+    return [stage for stage in (*curation.FILTERING, "instruct") if metrics[stage].get("removed")]
 
 
 def _counted(counts: Mapping[str, int], most: int) -> Markup:

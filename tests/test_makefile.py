@@ -1,0 +1,92 @@
+"""The Makefile: what `make help` lists, what `make clean` may remove, what `make install` asks for first."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from tasks.core.params import read_yaml
+
+PROMISED = {"install", "run", "test", "check", "ui", "chat", "serve", "report", "bench", "clean"}
+
+
+def make(folder: Path, target: str, *variables: str) -> subprocess.CompletedProcess[str]:
+    command = ["make", "-f", str(ROOT / "Makefile"), target, *variables]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_help_lists_every_target() -> None:
+    listed = set(re.findall(r"^  make ([a-z-]+) ", make(ROOT, "help").stdout, re.MULTILINE))
+    assert listed >= PROMISED
+    assert listed == set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def test_install_says_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    for tool in ("bash", "sh", "make", "python3.11", "g++"):
+        if found := shutil.which(tool):
+            (tmp_path / "bin" / tool).symlink_to(found)
+    (tmp_path / "requirements.lock").touch()
+    done = make(tmp_path, "install", f"PATH={tmp_path / 'bin'}", f"PYTHON={sys.executable}")
+    assert done.returncode != 0
+    assert "git is needed" in done.stdout
+
+
+def outputs_of_a_run(project: Path) -> None:
+    for stage in read_yaml(project / "dvc.yaml")["stages"]:
+        for folder in (f"data/{stage}", f"data/.{stage}.partial"):
+            (project / folder).mkdir(parents=True)
+    for file in (".textmill/mlflow.db", ".dvc/cache/files/md5/00/00", ".dvc/tmp/lock", ".dvc/remote/files/md5/11/11"):
+        (project / file).parent.mkdir(parents=True, exist_ok=True)
+        (project / file).touch()
+
+
+def test_clean_removes_what_runs_made(toy: Path) -> None:
+    outputs_of_a_run(toy)
+    (toy / "data/mine").mkdir()  # put there by hand, unknown to DVC
+    before = subprocess.run(["git", "ls-files"], cwd=toy, capture_output=True, text=True, check=True).stdout
+    assert make(toy, "clean").returncode == 0
+    assert [path.name for path in (toy / "data").iterdir()] == ["mine"]
+    assert not any((toy / gone).exists() for gone in (".textmill", ".dvc/cache", ".dvc/tmp"))
+    assert (toy / ".dvc/remote/files/md5/11/11").exists()
+    assert all((toy / file).exists() for file in before.split())
+    outputs_of_a_run(toy)
+    (toy / ".git").rename(toy / "away")  # nobody can tell what was tracked
+    assert "stays" in make(toy, "clean").stdout
+    assert (toy / ".dvc/cache/files/md5/00/00").exists()
+
+
+@pytest.mark.slow
+def test_clean_keeps_what_dvc_add_tracks(toy: Path) -> None:
+    def run(*command: str) -> None:
+        subprocess.run(command, cwd=toy, check=True, capture_output=True)
+
+    dvc = (sys.executable, "-m", "dvc")
+    notes = toy / "data/notes/a.txt"
+    notes.parent.mkdir(parents=True)
+    notes.write_text("the only copy")
+    run(*dvc, "add", "data/notes")
+    outputs_of_a_run(toy)
+    assert make(toy, "clean").returncode == 0
+    assert notes.read_text() == "the only copy"
+    # The cache alone holds it when the workspace does not, and also when only an older commit names it.
+    run("git", "add", "data/notes.dvc", "data/.gitignore")
+    run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "notes")
+    run("git", "rm", "-q", "--cached", "data/notes.dvc")
+    shutil.rmtree(notes.parent)
+    (toy / "data/notes.dvc").unlink()
+    assert "stays" in make(toy, "clean").stdout
+    run("git", "checkout", "HEAD", "--", "data/notes.dvc")
+    run(*dvc, "checkout", "data/notes.dvc")
+    assert notes.read_text() == "the only copy"
+
+
+def test_the_remote_is_out_of_reach_of_clean_and_analytics_are_off() -> None:
+    config = (ROOT / ".dvc/config").read_text()
+    assert re.search(r"^\s*analytics = false$", config, re.MULTILINE)
+    assert re.search(r"^\s*url = remote$", config, re.MULTILINE)  # .dvc/remote
+    assert "/remote" in (ROOT / ".dvc/.gitignore").read_text().split()

@@ -64,7 +64,7 @@ def _run(root: Path, options: argparse.Namespace) -> int:
         )
         APILogHandler().flush()  # while the server is still there
         if state.is_cancelled():
-            print("Stopped. Nothing is lost: start again to continue.", file=sys.stderr)
+            print(f"{state.message}. Nothing is lost: start again to continue.", file=sys.stderr)
             return EXIT_INTERRUPTED
         if not state.is_completed():
             print(f"\nThe run failed. {state.message}", file=sys.stderr)

@@ -125,13 +125,22 @@ def _walk(root: Path, stages: list[str], force: bool, stop: threading.Event) -> 
         for future in futures.values():
             future.wait()
         states = {stage: future.state for stage, future in futures.items()}
-        failed = [stage for stage, state in states.items() if state.is_failed() or state.is_crashed()]
-        if stop.is_set():
+        stopped = [stage for stage, state in states.items() if state.is_cancelled()]
+        if stop.is_set() or stopped:
             record.end("KILLED")
-            return Cancelled(message="stopped; the next run continues from here")
-        if failed:
+            return Cancelled(message=f"Stopped: {', '.join(stopped) or 'before any stage'}")
+        ran, kept, missing = _sort(states)
+        if missing:
             record.end("FAILED")
-            return Failed(message="; ".join(str(states[stage].message) for stage in failed))
-        record.cached([stage for stage, state in states.items() if state.name != "Completed"])
-        ran = [stage for stage, state in states.items() if state.name == "Completed"]
+            return Failed(message="; ".join(missing))
+        record.cached(kept)
         return Completed(message=f"{len(ran)} of {len(stages)} stages ran" + (f": {', '.join(ran)}" if ran else ""))
+
+
+def _sort(states: dict[str, State[Any]]) -> tuple[list[str], list[str], list[str]]:
+    """The stages that ran, those whose outputs an earlier run made, and why the rest is not up to date."""
+    ran = [stage for stage, state in states.items() if state.name == "Completed"]
+    kept = [stage for stage, state in states.items() if state.name in ("Cached", "Restored")]
+    failed = [str(state.message) for state in states.values() if state.is_failed() or state.is_crashed()]
+    never = [stage for stage in states if stage not in (*ran, *kept)]
+    return ran, kept, failed or [f"not run: {stage}" for stage in never]

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+from flows.supervise import EXIT_STOPPED
 from flows.workspace import mend_locks
 from tasks.core.errors import EXIT_INTERRUPTED
 
@@ -106,7 +107,7 @@ def reproduce(
 
     Raises:
         StageFailed: the stage, or DVC, ended with an error.
-        StageStopped: `stop` was set.
+        StageStopped: `stop` was set, or the stage or its DVC was ended by SIGTERM.
         StageTimedOut: it took longer than `timeout_s`.
     """
     mend_locks(root)
@@ -147,7 +148,7 @@ def reproduce(
     watcher.join()
     if timed_out.is_set():
         raise StageTimedOut(f"{stage}: stopped after {timeout_s:.0f} s, the timeout_s of its meta in dvc.yaml")
-    if stop.is_set() or code == EXIT_INTERRUPTED:
+    if stop.is_set() or code == EXIT_INTERRUPTED or ended == EXIT_STOPPED:
         raise StageStopped(stage)
     if ended:
         raise StageFailed(stage, code, list(last))

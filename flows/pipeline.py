@@ -18,7 +18,7 @@ from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
-from flows import plan
+from flows import plan, sweep
 from flows.cancel import watch_for_cancel
 from flows.record import PipelineRecord
 from flows.stages import StageFailed, StageStopped, StageTimedOut, reproduce, turn
@@ -47,7 +47,8 @@ def run_stage(
         if stop.is_set():
             raise StageStopped(stage)
         with turn(stage, bool(meta.get("exclusive")), stop):
-            outcome = reproduce(stage, root, log.info, stop, force, meta.get("timeout_s"), environment)
+            limits = meta.get("timeout_s"), meta.get("grace_s")
+            outcome = reproduce(stage, root, log.info, stop, force, *limits, environment)
     except StageStopped:
         return Cancelled(message=f"{stage} was stopped; the next run continues it")
     except StageTimedOut as error:
@@ -94,8 +95,9 @@ def pipeline(
     name = flow_run.get_name() or "flow"
     try:
         with hold(folder, name), stop_on_signal(stop), watch_for_cancel(flow_run.get_id(), stop):
+            sweep.sign(folder, flow_run.get_id())
+            sweep.end_orphans(folder)
             plan.override(folder, params or {})
-            plan.check(folder)
             return _walk(folder, plan.select(folder, stages, from_stage), force, stop)
     except UserError as error:
         log.error("%s", error)

@@ -55,3 +55,17 @@ def states(server: dict[str, str]) -> dict[str, Any]:
     return {"id": flow_run["id"], "name": flow_run["name"], "flow": flow_run["state"]["name"]} | {
         task["name"]: task["state"]["name"] for task in tasks
     }
+
+
+def flow_run(server: dict[str, str], name: str) -> dict[str, Any]:
+    """The server's flow run of that name."""
+    import httpx
+
+    body = {"flow_runs": {"name": {"any_": [name]}}}
+    found: dict[str, Any] = httpx.post(f"{server['PREFECT_API_URL']}/flow_runs/filter", json=body).json()[0]
+    return found
+
+
+def state_of(server: dict[str, str], name: str) -> str:
+    """The name of that flow run's state."""
+    return str(flow_run(server, name)["state"]["name"])

@@ -56,9 +56,7 @@ def log_cached_stages(store: Store, parent: str, stages: list[str]) -> None:
         if not outputs or not metrics_file.exists():
             continue
         made_by = signature(nodes[stage].cmd, dependencies, read_yaml(store.root / "params.yaml").get(stage))
-        made = store.search(
-            f"tags.`textmill.signature` = '{made_by}' and tags.`textmill.kind` = 'stage' and attributes.status = 'FINISHED'"
-        )
+        made = store.search(f"{_finished(made_by)} and tags.`textmill.kind` = 'stage'")
         tags = {"textmill.kind": "cached", "textmill.stage": stage, "textmill.signature": made_by}
         if made:
             tags["textmill.made_by_run"] = made[0].info.run_id
@@ -66,3 +64,29 @@ def log_cached_stages(store: Store, parent: str, stages: list[str]) -> None:
         metrics = flat_metrics(json.loads(metrics_file.read_text(encoding="utf-8")))
         log_stage_metrics(store, run_id, parent, stage, metrics)
         store.client.set_terminated(run_id)
+
+
+def _finished(made_by: str) -> str:
+    return f"tags.`textmill.signature` = '{made_by}' and attributes.status = 'FINISHED'"
+
+
+def log_unseen_state(store: Store) -> str | None:
+    """Add a parent with cached children for the state in dvc.lock, if none has a run of each of its stages; its id.
+
+    Every output must be up to date. `dvc repro` that restores all from DVC's run cache starts no stage that would tell.
+    """
+    from tasks.core.tracking import signature
+
+    nodes, params = graph.load_graph(store.root), read_yaml(store.root / "params.yaml")
+    seen: set[str] | None = None
+    for stage, node in nodes.items():
+        made_by = signature(node.cmd, graph.locked_hashes(store.root, stage)[0], params.get(stage))
+        having = {run.data.tags.get("mlflow.parentRunId", "") for run in store.search(_finished(made_by))}
+        seen = having if seen is None else seen & having
+    if seen:
+        return None
+    name = f"restored {time.strftime('%Y-%m-%d %H:%M:%S')}"
+    parent = store.create_parent(name, {"textmill.kind": "pipeline"})
+    log_cached_stages(store, parent, list(nodes))
+    store.client.set_terminated(parent)
+    return parent

@@ -37,8 +37,11 @@ def show(root: Path, outdated: set[str] | None = None) -> None:
     `outdated` are the others, if known: what metrics/ holds of them was made by another version of the pipeline.
     """
     stages, console = list(load_graph(root)), Console(highlight=False)
-    if outdated is None:
-        outdated = plan.outdated(root, stages)
+    try:
+        outdated = plan.outdated(root, stages) if outdated is None else outdated
+    except UserError as error:  # a summary that cannot be given takes nothing from the run
+        console.print(str(error))
+        return
     metrics = {stage: found for stage, found in _metrics(root).items() if stage not in outdated}
     if curated := [stage for stage in CURATING if stage in metrics]:
         console.print(_curation(curated, metrics))

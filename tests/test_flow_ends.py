@@ -148,9 +148,9 @@ def test_a_stage_has_the_grace_of_its_meta(toy: Path, monkeypatch: pytest.Monkey
     saving = "try: time.sleep(99)\n    finally: time.sleep(3); open('saved', 'w').close()"
     path.write_text(path.read_text().replace("time.sleep(params.sleep_s)", saving))
     for grace_s in (None, 60):
-        stop = threading.Event()
-        started = lambda: list((toy / "data").glob(".words.partial/half.txt"))  # noqa: E731
-        threading.Thread(target=lambda started=started, stop=stop: (wait_for(started), stop.set())).start()
+        stop, half = threading.Event(), toy / "data/.words.partial/half.txt"
+        half.unlink(missing_ok=True)
+        threading.Thread(target=lambda half=half, stop=stop: (wait_for(half.exists), stop.set())).start()
         with pytest.raises(stages.StageStopped):
             stages.reproduce("words", toy, print, stop, grace_s=grace_s)
         assert (toy / "saved").exists() == (grace_s is not None)

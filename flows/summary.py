@@ -89,8 +89,8 @@ def _curation(stages: list[str], metrics: dict[str, Any]) -> Table:
 def estimated_tokens(sources: dict[str, Any], tokenizer: dict[str, Any]) -> int:
     """Tokens of the text that left a stage, from its bytes: by the bytes per token of each source where measured."""
     measured, overall = tokenizer.get("sources", {}), tokenizer["train"]["bytes_per_token"]
-    ratios = {name: measured.get(name, {}).get("bytes_per_token") or overall for name in sources}
-    return round(sum(source["bytes_out"] / ratios[name] for name, source in sources.items()))
+    ratios: dict[str, float] = {name: measured.get(name, {}).get("bytes_per_token") or overall for name in sources}
+    return round(sum(float(source["bytes_out"]) / ratios[name] for name, source in sources.items()))
 
 
 def _show_bits(evaluated: dict[str, Any], console: Console) -> None:

@@ -5,7 +5,7 @@ import logging
 import sys
 from pathlib import Path
 
-from tasks.core.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
+from tasks.core.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError, missing_package
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -26,6 +26,8 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(_run(Path.cwd(), options))
     except UserError as error:
         sys.exit(_complain(str(error)))
+    except ImportError as error:
+        sys.exit(_complain(missing_package(error)))
 
 
 def _complain(message: str) -> int:
@@ -38,12 +40,13 @@ def _run(root: Path, options: argparse.Namespace) -> int:
     from flows.workspace import require_free
 
     overrides = dict(plan.parse_override(text) for text in options.param)
-    plan.check(root)
+    plan.check(root, overrides)
     require_free(root)  # DVC would only complain of its own locks
     stages = plan.select(root, options.stages, options.from_stage)
-    if not overrides and not options.force and not plan.outdated(root, stages):
+    outdated = plan.outdated(root, stages)
+    if not overrides and not options.force and not outdated:
         print(f"Nothing changed since the last run: all {len(stages)} stages are up to date, nothing to do.\n")
-        summary.show(root)
+        summary.show(root, outdated if len(stages) == len(plan.select(root, None, None)) else None)
         return 0
     from flows.server import prefect_api
 
@@ -52,9 +55,7 @@ def _run(root: Path, options: argparse.Namespace) -> int:
         from prefect.logging.handlers import APILogHandler
 
         from flows.pipeline import BAD_INPUT, pipeline
-        from flows.sweep import end_orphans
 
-        end_orphans(root)
         state = pipeline(
             stages=options.stages,
             force=options.force,
@@ -64,7 +65,7 @@ def _run(root: Path, options: argparse.Namespace) -> int:
         )
         APILogHandler().flush()  # while the server is still there
         if state.is_cancelled():
-            print("Stopped. Nothing is lost: start again to continue.", file=sys.stderr)
+            print(f"{state.message}. Nothing is lost: start again to continue.", file=sys.stderr)
             return EXIT_INTERRUPTED
         if not state.is_completed():
             print(f"\nThe run failed. {state.message}", file=sys.stderr)

@@ -18,7 +18,7 @@ from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
-from flows import plan
+from flows import plan, sweep
 from flows.cancel import watch_for_cancel
 from flows.record import PipelineRecord
 from flows.stages import StageFailed, StageStopped, StageTimedOut, reproduce, turn
@@ -47,7 +47,8 @@ def run_stage(
         if stop.is_set():
             raise StageStopped(stage)
         with turn(stage, bool(meta.get("exclusive")), stop):
-            outcome = reproduce(stage, root, log.info, stop, force, meta.get("timeout_s"), environment)
+            limits = meta.get("timeout_s"), meta.get("grace_s")
+            outcome = reproduce(stage, root, log.info, stop, force, *limits, environment)
     except StageStopped:
         return Cancelled(message=f"{stage} was stopped; the next run continues it")
     except StageTimedOut as error:
@@ -94,8 +95,9 @@ def pipeline(
     name = flow_run.get_name() or "flow"
     try:
         with hold(folder, name), stop_on_signal(stop), watch_for_cancel(flow_run.get_id(), stop):
+            sweep.sign(folder, flow_run.get_id())
+            sweep.end_orphans(folder)
             plan.override(folder, params or {})
-            plan.check(folder)
             return _walk(folder, plan.select(folder, stages, from_stage), force, stop)
     except UserError as error:
         log.error("%s", error)
@@ -125,13 +127,22 @@ def _walk(root: Path, stages: list[str], force: bool, stop: threading.Event) -> 
         for future in futures.values():
             future.wait()
         states = {stage: future.state for stage, future in futures.items()}
-        failed = [stage for stage, state in states.items() if state.is_failed() or state.is_crashed()]
-        if stop.is_set():
+        stopped = [stage for stage, state in states.items() if state.is_cancelled()]
+        if stop.is_set() or stopped:
             record.end("KILLED")
-            return Cancelled(message="stopped; the next run continues from here")
-        if failed:
+            return Cancelled(message=f"Stopped: {', '.join(stopped) or 'before any stage'}")
+        ran, kept, missing = _sort(states)
+        if missing:
             record.end("FAILED")
-            return Failed(message="; ".join(str(states[stage].message) for stage in failed))
-        record.cached([stage for stage, state in states.items() if state.name != "Completed"])
-        ran = [stage for stage, state in states.items() if state.name == "Completed"]
+            return Failed(message="; ".join(missing))
+        record.cached(kept)
         return Completed(message=f"{len(ran)} of {len(stages)} stages ran" + (f": {', '.join(ran)}" if ran else ""))
+
+
+def _sort(states: dict[str, State[Any]]) -> tuple[list[str], list[str], list[str]]:
+    """The stages that ran, those whose outputs an earlier run made, and why the rest is not up to date."""
+    ran = [stage for stage, state in states.items() if state.name == "Completed"]
+    kept = [stage for stage, state in states.items() if state.name in ("Cached", "Restored")]
+    failed = [str(state.message) for state in states.values() if state.is_failed() or state.is_crashed()]
+    never = [stage for stage in states if stage not in (*ran, *kept)]
+    return ran, kept, failed or [f"not run: {stage}" for stage in never]

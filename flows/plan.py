@@ -1,5 +1,7 @@
 """What a flow run has to do: the stages asked for, overrides of parameters, what is up to date already."""
 
+import shutil
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +10,8 @@ from ruamel.yaml.error import YAMLError
 
 from flows.workspace import mend_locks
 from tasks.core import graph
-from tasks.core.errors import UserError
-from tasks.core.params import load_params
+from tasks.core.errors import UserError, missing_package
+from tasks.core.params import check_params, read_yaml
 
 
 def select(root: Path, stages: list[str] | None, from_stage: str | None) -> list[str]:
@@ -39,16 +41,26 @@ def override(root: Path, params: dict[str, Any]) -> None:
     """Set dotted keys in params.yaml, comments kept, after checking the result. As `dvc exp run -S`, it edits the file.
 
     Raises:
-        UserError: an unknown key or a value that is not allowed; params.yaml is then as it was.
+        UserError: as `check`; params.yaml is then untouched.
     """
+    check(root, params)
     if not params:
         return
+    text = _edited(root, params)
     path = root / "params.yaml"
-    before = path.read_text(encoding="utf-8")
+    beside = path.with_name(".params.yaml.partial")
+    beside.write_text(text, encoding="utf-8")
+    shutil.copymode(path, beside)
+    beside.replace(path)
+
+
+def _edited(root: Path, params: dict[str, Any]) -> str:
+    path = root / "params.yaml"
+    read_yaml(path)  # complains of what is no YAML
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 4096
-    content = yaml.load(before)
+    content = yaml.load(path)
     for key, value in params.items():
         node: Any = content
         *parents, last = key.split(".")
@@ -57,13 +69,9 @@ def override(root: Path, params: dict[str, Any]) -> None:
                 raise UserError(f"params: {key}: {part} is no block of params.yaml")
             node = node[part]
         node[last] = value
-    with path.open("w", encoding="utf-8") as file:
-        yaml.dump(content, file)
-    try:
-        check(root)
-    except BaseException:
-        path.write_text(before, encoding="utf-8")
-        raise
+    text = StringIO()
+    yaml.dump(content, text)
+    return text.getvalue()
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -81,15 +89,20 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise UserError(f"--param {text}: the value is not valid YAML: {' '.join(str(error).split())}") from None
 
 
-def check(root: Path) -> None:
-    """Check params.yaml, execution.yaml and dvc.yaml before anything runs.
+def check(root: Path, params: dict[str, Any] | None = None) -> None:
+    """Check params.yaml (as it would be with the dotted keys of `params` set), execution.yaml and dvc.yaml.
 
     Raises:
         UserError: what is wrong, one mistake a line.
     """
     from tasks.core.execution import load_execution
 
-    load_params(root, list(graph.load_graph(root)))
+    path = root / "params.yaml"
+    blocks = YAML(typ="safe").load(_edited(root, params)) if params else read_yaml(path)
+    try:
+        check_params(blocks, list(graph.load_graph(root)))
+    except ImportError as error:  # of a stage's module
+        raise UserError(missing_package(error)) from None
     load_execution(root)
 
 

@@ -6,12 +6,14 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from flows.stages import TELEMETRY_OFF
+from flows.supervise import GRACE_VARIABLE
 from tasks.core.errors import UserError
 from tasks.core.paths import state_folder
 
@@ -54,6 +56,17 @@ def healthy(url: str) -> bool:
         return False
 
 
+def answers(url: str) -> bool:
+    """Whether a server answers at `url`, be it that it wants a key first."""
+    try:
+        with urllib.request.urlopen(url, timeout=10):  # noqa: S310 - the user's own setting
+            return True
+    except urllib.error.HTTPError as error:
+        return error.code < 500
+    except (OSError, ValueError):
+        return False
+
+
 def wait_until_healthy(url: str, process: subprocess.Popen[str], what: str, log: Path) -> None:
     """Wait for a server to answer.
 
@@ -82,8 +95,16 @@ def prefect_api(root: Path) -> Iterator[str]:
 
     PREFECT_API_URL decides if it is set; else a running `make ui`; else a server is started and ended again.
     A server of the flow's own is supervised: it ends with this process, even by SIGKILL.
+
+    Raises:
+        UserError: nothing answers at PREFECT_API_URL, or a server of the flow's own does not start.
     """
     if given := os.environ.get("PREFECT_API_URL"):
+        if not answers(f"{given.rstrip('/')}/health"):
+            raise UserError(
+                f"no Prefect server answers at PREFECT_API_URL={given}. Start it (make ui says its address), or unset "
+                "PREFECT_API_URL: the flow then starts a server of its own"
+            )
         yield given.removesuffix("/api")
         return
     ui = running_ui(root)
@@ -99,7 +120,7 @@ def prefect_api(root: Path) -> Iterator[str]:
         process = subprocess.Popen(
             [sys.executable, "-m", "flows.supervise", "--", *server],
             cwd=root,
-            env=environment | {"TEXTMILL_STOP_GRACE_S": "3"},
+            env=environment | {GRACE_VARIABLE: "3"},
             stdin=subprocess.PIPE,
             stdout=file,
             stderr=subprocess.STDOUT,

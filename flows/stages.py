@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+from flows.supervise import EXIT_STOPPED, GRACE_VARIABLE
 from flows.workspace import mend_locks
 from tasks.core.errors import EXIT_INTERRUPTED
 
@@ -93,6 +94,18 @@ def stage_environment(extra: dict[str, str]) -> dict[str, str]:
     return {**os.environ, **TELEMETRY_OFF, "PATH": path, "PYTHONUNBUFFERED": "1", **extra}
 
 
+def _of_dvc(stage: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """DVC's own lines on a stage, for which nothing in the stage's log is to be taken: nothing ran, and the exit code.
+
+    The latter may follow what the stage left on an unfinished line, such as a progress bar.
+    """
+    name = re.escape(stage)
+    return (
+        re.compile(f"Stage '{name}' (didn't change, skipping|is cached - skipping run)"),
+        re.compile(f"ERROR: failed to reproduce '{name}': failed to run: .*, exited with (-?\\d+)$"),
+    )
+
+
 def reproduce(
     stage: str,
     root: Path,
@@ -100,19 +113,24 @@ def reproduce(
     stop: threading.Event,
     force: bool = False,
     timeout_s: float | None = None,
+    grace_s: float | None = None,
     environment: dict[str, str] | None = None,
 ) -> Outcome:
     """Bring one stage up to date with `dvc repro --single-item`, passing every line of its output to `log`.
 
+    When it is stopped it has `grace_s` (default 20) between SIGTERM and SIGKILL.
+
     Raises:
         StageFailed: the stage, or DVC, ended with an error.
-        StageStopped: `stop` was set.
+        StageStopped: `stop` was set, or the stage or its DVC was ended by SIGTERM.
         StageTimedOut: it took longer than `timeout_s`.
     """
     mend_locks(root)
     # Without --wait-for-lock stages that start together fail on DVC's lock (dvc #10465).
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage]
-    process = supervised(command + (["--force"] if force else []), root, stage_environment(environment or {}))
+    patience = {} if grace_s is None else {GRACE_VARIABLE: str(grace_s)}
+    environment = stage_environment((environment or {}) | patience)
+    process = supervised(command + (["--force"] if force else []), root, environment)
     deadline = time.monotonic() + timeout_s if timeout_s else None
     timed_out = threading.Event()
 
@@ -128,16 +146,15 @@ def reproduce(
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     outcome: Outcome = "Completed"
+    skipped, exited = _of_dvc(stage)
     last: deque[str] = deque(maxlen=3)
     code: int | None = None
     assert process.stdout is not None  # noqa: S101
     for raw in process.stdout:
         line = CLOCK.sub("", raw.rstrip())
-        if "didn't change, skipping" in line:
-            outcome = "Cached"
-        elif "is cached - skipping run" in line:
-            outcome = "Restored"
-        if found := re.search(r"exited with (-?\d+)", line):
+        if found := skipped.match(raw):
+            outcome = "Cached" if found.group(1).startswith("didn't") else "Restored"
+        if found := exited.search(line):
             code = int(found.group(1))
         if not NOISE.match(line):
             log(line)
@@ -147,7 +164,7 @@ def reproduce(
     watcher.join()
     if timed_out.is_set():
         raise StageTimedOut(f"{stage}: stopped after {timeout_s:.0f} s, the timeout_s of its meta in dvc.yaml")
-    if stop.is_set() or code == EXIT_INTERRUPTED:
+    if stop.is_set() or code == EXIT_INTERRUPTED or ended == EXIT_STOPPED:
         raise StageStopped(stage)
     if ended:
         raise StageFailed(stage, code, list(last))

@@ -3,8 +3,8 @@
 It leads a session of its own and, on Linux, adopts orphans (a child subreaper), so that every descendant stays
 in reach, also one in a session of its own. When its standard input closes (its parent ended, by SIGKILL too)
 or SIGTERM arrives, it ends the whole tree: SIGTERM, a grace, SIGKILL; the command itself last, since DVC, ended
-while it writes its locks, leaves broken ones. Elsewhere than on Linux a descendant that left the process tree is
-not found.
+while it writes its locks, leaves broken ones. If its parent is gone, it ends what that left running in MLflow.
+Elsewhere than on Linux a descendant that left the process tree is not found.
 """
 
 import contextlib
@@ -19,8 +19,11 @@ from types import FrameType
 
 import psutil
 
-GRACE_S = float(os.environ.get("TEXTMILL_STOP_GRACE_S", "20"))
-"""Seconds between SIGTERM and SIGKILL: enough to save a checkpoint."""
+from tasks.core.paths import STATE
+
+GRACE_VARIABLE = "TEXTMILL_STOP_GRACE_S"
+GRACE_S = float(os.environ.get(GRACE_VARIABLE, "20"))
+"""Seconds between SIGTERM and SIGKILL: enough to save what is under way. `grace_s` of a stage's meta sets it."""
 PR_SET_CHILD_SUBREAPER = 36
 EXIT_STOPPED = 143
 
@@ -73,7 +76,7 @@ def main(arguments: list[str]) -> int:
     """Run the command after `--`; its exit code, or 143 when it was stopped."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    stopping = threading.Event()
+    stopping, parent = threading.Event(), os.getppid()
 
     def on_signal(_: int, __: FrameType | None) -> None:
         stopping.set()
@@ -86,6 +89,8 @@ def main(arguments: list[str]) -> int:
     def stop() -> None:
         stopping.wait()
         end_tree(process, GRACE_S)
+        if os.getppid() != parent and STATE.exists():  # nobody is left to end the pipeline's run in MLflow
+            subprocess.run([sys.executable, "-m", "tasks.core.store"], stdin=subprocess.DEVNULL, check=False)
         os._exit(EXIT_STOPPED)
 
     signal.signal(signal.SIGTERM, on_signal)

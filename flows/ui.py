@@ -6,12 +6,16 @@ import sys
 import threading
 from pathlib import Path
 
+from flows import plan
 from flows.server import MLFLOW_PORT, PREFECT_PORT, free_port, prefect_environment, running_ui, wait_until_healthy
 from flows.stages import TELEMETRY_OFF
+from flows.supervise import GRACE_VARIABLE
 from flows.workspace import stop_on_signal
 from tasks.core.errors import EXIT_USER_ERROR, UserError
+from tasks.core.graph import load_graph
+from tasks.core.lineage import log_unseen_state
 from tasks.core.paths import state_folder, write_json
-from tasks.core.store import Store
+from tasks.core.store import Store, open_store
 
 POOL = "textmill"
 
@@ -21,7 +25,7 @@ def _start(command: list[str], root: Path, environment: dict[str, str], log: Pat
         return subprocess.Popen(
             [sys.executable, "-m", "flows.supervise", "--", sys.executable, "-m", *command],
             cwd=root,
-            env=environment | {"TEXTMILL_STOP_GRACE_S": "3"},
+            env=environment | {GRACE_VARIABLE: "3"},
             stdin=subprocess.PIPE,
             stdout=file,
             stderr=subprocess.STDOUT,
@@ -34,13 +38,14 @@ def serve(root: Path) -> None:
     """Serve both until a signal arrives.
 
     Raises:
-        UserError: they run already, or one of them does not start or ends.
+        UserError: they run already, one of them does not start or ends, or MLFLOW_TRACKING_URI does not answer.
     """
     if ui := running_ui(root):
         raise UserError(f"already running: Prefect http://127.0.0.1:{ui['prefect']}, MLflow {_mlflow(ui['mlflow'])}")
     state = state_folder(root)
-    store = Store(root)  # creates the database before the server opens it, and tells where it is
+    store = open_store(root)  # creates the database before the server opens it, and tells where it is
     store.sweep()
+    _catch_up(root, store)
     stop = threading.Event()
     prefect_port, mlflow_port = free_port(PREFECT_PORT), free_port(MLFLOW_PORT)
     environment = prefect_environment(root, prefect_port)
@@ -75,6 +80,15 @@ def serve(root: Path) -> None:
             server.stdin.close()
         for server in servers:
             server.wait()
+
+
+def _catch_up(root: Path, store: Store) -> None:
+    """Tell MLflow of a pipeline that DVC restored from its run cache without starting a stage."""
+    try:
+        if not plan.outdated(root, list(load_graph(root))):
+            log_unseen_state(store)
+    except UserError as error:  # the pages are there for looking at what is wrong, too
+        print(f"Not known whether the pipeline is up to date: {error}", file=sys.stderr)
 
 
 def _mlflow(port: int) -> str:

@@ -3,6 +3,8 @@
 import os
 import shutil
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -43,3 +45,26 @@ def one_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs a test in a folder of its own, where execution.yaml asks for one worker."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "execution.yaml").write_text("workers: 1\n")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A Prefect server for the whole module: environment variables that point to it."""
+    from running import wait_for
+
+    from flows import stages
+    from flows.server import free_port, healthy
+
+    port, home = free_port(0), tmp_path_factory.mktemp("prefect")
+    environment = {"PREFECT_HOME": str(home), "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
+    process = stages.supervised(
+        [sys.executable, "-m", "prefect", "server", "start", "--port", str(port), "--no-ui"],
+        home,
+        stages.stage_environment(environment | {"PYTHONPATH": str(ROOT)}),
+    )
+    threading.Thread(target=lambda: [None for _ in process.stdout or []], daemon=True).start()
+    wait_for(lambda: healthy(f"http://127.0.0.1:{port}/api/health"))
+    yield environment
+    assert process.stdin is not None
+    process.stdin.close()
+    process.wait()

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
-from test_flow import FLOW, locked, processes_of, wait_for
+from running import FLOW, locked, processes_of, wait_for
 
 from tasks.core.errors import EXIT_USER_ERROR
 from tasks.core.params import read_yaml

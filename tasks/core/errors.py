@@ -14,5 +14,16 @@ class UserError(Exception):
     """
 
 
+def missing_package(error: ImportError) -> str:
+    """The message for a package that is not installed, or not as the project needs it.
+
+    Raises:
+        ImportError: it is the project's own module that lacks something: a defect.
+    """
+    if (error.name or "").partition(".")[0] in ("tasks", "flows"):
+        raise error
+    return f"{error}. Install what the project needs: make install"
+
+
 class Interrupted(BaseException):
     """SIGTERM or SIGINT arrived. A `BaseException`, so that no `except Exception` takes it for a failure of the work."""

@@ -74,9 +74,7 @@ def _children(store: Store, parent: str) -> set[str | None]:
 
 
 def _log_cached_stage(store: Store, parent: str, stage: str, made_by: str) -> None:
-    made = store.search(
-        f"tags.`textmill.signature` = '{made_by}' and tags.`textmill.kind` = 'stage' and attributes.status = 'FINISHED'"
-    )
+    made = store.search(f"{_finished(made_by)} and tags.`textmill.kind` = 'stage'")
     tags = {"textmill.kind": "cached", "textmill.stage": stage, "textmill.signature": made_by}
     if made:
         tags["textmill.made_by_run"] = made[0].info.run_id
@@ -84,3 +82,29 @@ def _log_cached_stage(store: Store, parent: str, stage: str, made_by: str) -> No
     content = (store.root / "metrics" / f"{stage}.json").read_text(encoding="utf-8")
     log_stage_metrics(store, run_id, parent, stage, flat_metrics(json.loads(content)))
     store.client.set_terminated(run_id)
+
+
+def _finished(made_by: str) -> str:
+    return f"tags.`textmill.signature` = '{made_by}' and attributes.status = 'FINISHED'"
+
+
+def log_unseen_state(store: Store) -> str | None:
+    """Add a parent with cached children for the state in dvc.lock, if none has a run of each of its stages; its id.
+
+    Every output must be up to date. `dvc repro` that restores all from DVC's run cache starts no stage that would tell.
+    """
+    from tasks.core.tracking import signature
+
+    nodes, params = graph.load_graph(store.root), read_yaml(store.root / "params.yaml")
+    seen: set[str] | None = None
+    for stage, node in nodes.items():
+        made_by = signature(node.cmd, graph.locked_hashes(store.root, stage)[0], params.get(stage))
+        having = {run.data.tags.get("mlflow.parentRunId", "") for run in store.search(_finished(made_by))}
+        seen = having if seen is None else seen & having
+    if seen:
+        return None
+    name = f"restored {time.strftime('%Y-%m-%d %H:%M:%S')}"
+    parent = store.create_parent(name, {"textmill.kind": "pipeline"})
+    log_cached_stages(store, parent, list(nodes))
+    store.client.set_terminated(parent)
+    return parent

@@ -116,7 +116,11 @@ def load_params(root: Path, stages: list[str]) -> dict[str, StageParams]:
     Raises:
         UserError: every mistake in the file, one a line.
     """
-    blocks = read_yaml(root / "params.yaml")
+    return check_params(read_yaml(root / "params.yaml"), stages)
+
+
+def check_params(blocks: dict[str, Any], stages: list[str]) -> dict[str, StageParams]:
+    """Check the blocks of a `params.yaml` that has been read; raises as `load_params`."""
     mistakes = [
         f"params.yaml: {name}: no stage of that name. Stages: {', '.join(stages)}."
         for name in blocks

@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import psutil
 from filelock import FileLock
 
+from tasks.core.errors import EXIT_USER_ERROR, UserError
 from tasks.core.paths import state_folder
 from tasks.core.processes import dvc_process
 
@@ -88,10 +90,25 @@ class Store:
         """End the runs whose process on this host is gone (SIGKILL, power cut) as KILLED; returns their ids."""
         ended = []
         for run in self.search("attributes.status = 'RUNNING'"):
-            if _is_gone(run.data.tags.get("textmill.owner", "")):
+            if is_gone(run.data.tags.get("textmill.owner", "")):
                 self.client.set_terminated(run.info.run_id, "KILLED")
                 ended.append(str(run.info.run_id))
         return ended
+
+
+def open_store(root: Path) -> Store:
+    """The store, for commands that are nothing without it.
+
+    Raises:
+        UserError: it does not answer.
+    """
+    try:
+        return Store(root)
+    except Exception as error:  # MLflow raises whatever its store does: sqlite, HTTP, its own
+        where = os.environ.get("MLFLOW_TRACKING_URI")
+        place = f"MLFLOW_TRACKING_URI={where}" if where else str(state_folder(root) / "mlflow.db")
+        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:300]}"
+        raise UserError(f"MLflow's store does not answer ({place}). Start it, or name another. {reason}") from None
 
 
 def owner() -> str:
@@ -100,13 +117,15 @@ def owner() -> str:
     return f"{socket.gethostname()}:{process.pid}:{process.create_time():.0f}"
 
 
-def _is_gone(tag: str) -> bool:
+def is_gone(tag: str) -> bool:
+    """Whether the process that `owner` named on this host has ended. False for other hosts: nobody here can tell."""
     host, _, rest = tag.partition(":")
     pid, _, started = rest.partition(":")
     if host != socket.gethostname() or not pid.isdigit():
         return False
     try:
-        return f"{psutil.Process(int(pid)).create_time():.0f}" != started
+        process = psutil.Process(int(pid))
+        return f"{process.create_time():.0f}" != started or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
 
@@ -133,3 +152,11 @@ def flat_metrics(metrics: dict[str, Any], prefix: str = "") -> dict[str, float]:
         elif isinstance(value, (int, float)):
             flat[key] = float(value)
     return flat
+
+
+if __name__ == "__main__":
+    try:
+        open_store(Path.cwd()).sweep()
+    except UserError as mistake:
+        print(mistake, file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)

@@ -1,0 +1,71 @@
+"""Starting the flow over a toy project, and looking at what became of it: processes, Prefect states, dvc.lock."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tasks.core.params import read_yaml
+
+FLOW = [sys.executable, "-m", "flows.pipeline"]
+
+
+def flow(project: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*FLOW, *arguments], cwd=project, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+
+
+def locked(project: Path) -> dict[str, Any]:
+    """dvc.lock: what went in and came out of each stage, by content hash."""
+    return read_yaml(project / "dvc.lock")
+
+
+def processes_of(project: Path) -> list[psutil.Process]:
+    """Processes whose working directory is the project: the flow, its server, supervisors, stages."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.cwd() == str(project):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def wait_for(condition: Any, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)
+
+
+def states(server: dict[str, str]) -> dict[str, Any]:
+    """The latest flow run of the server and the states of its task runs."""
+    import httpx
+
+    api = server["PREFECT_API_URL"]
+    flow_run = httpx.post(f"{api}/flow_runs/filter", json={"sort": "EXPECTED_START_TIME_DESC", "limit": 1}).json()[0]
+    body = {"flow_runs": {"id": {"any_": [flow_run["id"]]}}}
+    tasks = httpx.post(f"{api}/task_runs/filter", json=body).json()
+    return {"id": flow_run["id"], "name": flow_run["name"], "flow": flow_run["state"]["name"]} | {
+        task["name"]: task["state"]["name"] for task in tasks
+    }
+
+
+def flow_run(server: dict[str, str], name: str) -> dict[str, Any]:
+    """The server's flow run of that name."""
+    import httpx
+
+    body = {"flow_runs": {"name": {"any_": [name]}}}
+    found: dict[str, Any] = httpx.post(f"{server['PREFECT_API_URL']}/flow_runs/filter", json=body).json()[0]
+    return found
+
+
+def state_of(server: dict[str, str], name: str) -> str:
+    """The name of that flow run's state."""
+    return str(flow_run(server, name)["state"]["name"])

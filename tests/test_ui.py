@@ -1,0 +1,73 @@
+"""`make ui`: both pages answer, a taken port is avoided, a second start says where they are, Ctrl-C ends both."""
+
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from running import processes_of, wait_for
+from test_stage import runs, set_params
+
+from flows.server import MLFLOW_PORT
+from tasks.core.errors import EXIT_USER_ERROR
+
+UI = [sys.executable, "-m", "flows.ui"]
+DVC = [sys.executable, "-m", "dvc"]
+
+
+@pytest.mark.slow
+def test_both_pages_and_their_end(toy: Path) -> None:
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            taken.bind(("127.0.0.1", MLFLOW_PORT))
+            taken.listen()
+        except OSError:
+            pass  # by somebody else
+        process = subprocess.Popen(UI, cwd=toy, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        said = ""
+        for line in process.stdout:
+            said += line
+            if line.startswith("Ctrl-C"):
+                break
+        urls = re.findall(r"^(?:Prefect|MLflow) +(\S+)$", said, re.M)
+        assert len(urls) == 2, said
+        assert f":{MLFLOW_PORT}/" not in urls[1]
+        for url in urls:
+            assert "<html" in httpx.get(url.partition("#")[0], timeout=30, follow_redirects=True).text.lower()
+        again = subprocess.run(UI, cwd=toy, capture_output=True, text=True, check=False)
+        assert again.returncode == EXIT_USER_ERROR
+        assert urls[0] in again.stderr
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    wait_for(lambda: not processes_of(toy))
+    assert not (toy / ".textmill/ui.json").exists()
+
+
+@pytest.mark.slow
+def test_what_dvc_restored_without_a_stage_is_told(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows import ui
+    from tasks.core.store import Store
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{toy / '.textmill/mlflow.db'}")  # mlflow sets it for good
+    set_params(toy, "words", text="w")
+    subprocess.run([*DVC, "repro"], cwd=toy, check=True, capture_output=True)
+    for folder in (".textmill", "data"):
+        shutil.rmtree(toy / folder)
+    ui._catch_up(toy, Store(toy))  # nothing to tell of yet: the outputs are not there
+    assert runs(toy) == []
+    subprocess.run([*DVC, "repro"], cwd=toy, check=True, capture_output=True)
+    assert runs(toy) == []  # no stage ran, so nobody told
+    for _ in range(2):
+        ui._catch_up(toy, Store(toy))
+    parents = [run for run in runs(toy) if "mlflow.parentRunId" not in run.data.tags]
+    assert len(parents) == 1
+    assert parents[0].data.params["words.text"] == "w"
+    assert parents[0].data.metrics["join/length"] == 5
+    assert {run.info.status for run in runs(toy)} == {"FINISHED"}

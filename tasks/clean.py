@@ -46,7 +46,11 @@ class CleanParams(ExtractionParams, FilterParams, ScoreParams):
     review: int = Field(
         0, ge=0, description="Documents of each reason and source in the sample for people; 0: no sample."
     )
-
+    quarantine: bool = Field(
+        False,
+        description="Remove a file whole, its documents with the reason worker_lost, if the process that cleans it is killed "
+        "twice; otherwise the stage fails and names it.",
+    )
     mask: tuple[Kind, ...] = Field(
         ("email", "ip", "phone", "credit_card", "iban", "secret"), description="Personal data to replace."
     )
@@ -83,7 +87,8 @@ def run(params: CleanParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     bad_words = BadWords.read({code: inputs[Path(name).name] for code, name in params.bad_words.items()})
     shards = find_shards(inputs["scrape"])
     cleaned = partial(clean_shard, params=params, bad_words=bad_words, outputs=outputs.root)
-    results = list(map_shards(cleaned, shards, "clean"))
+    set_aside = partial(cleaned, aside=("worker_lost", "the process that cleaned its file was killed twice"))
+    results = list(map_shards(cleaned, shards, "clean", instead=set_aside if params.quarantine else None))
     totals: dict[str, Counter[str]] = {name: Counter() for name in COUNTS}
     for result in results:
         for name, counter in totals.items():
@@ -142,15 +147,20 @@ def find_shards(scrape: Path) -> list[Shard]:
     return shards
 
 
-def clean_shard(shard: Shard, params: CleanParams, bad_words: BadWords, outputs: Path) -> dict[str, Any]:
-    """Clean one file; returns sizes in and out by source, and what COUNTS names, lines and scores."""
+def clean_shard(
+    shard: Shard, params: CleanParams, bad_words: BadWords, outputs: Path, aside: Problem = None
+) -> dict[str, Any]:
+    """Clean one file, or remove all of it for the problem `aside`.
+
+    Returns sizes in and out by source, and what COUNTS names, lines and scores.
+    """
     counters: dict[str, Counter[str]] = {name: Counter() for name in COUNTS}
     before: dict[str, Counter[str]] = {}
     after: dict[str, Counter[str]] = {}
     lines = Dropped()
     kept: list[Row] = []
     removed: list[Row] = []
-    for row, unescape, problem in _rows(shard, params, counters["encodings"]):
+    for row, unescape, problem in _rows(shard, params, counters["encodings"], aside):
         raw_bytes = row.pop("raw_bytes", None)
         _count(before, row, raw_bytes)
         try:
@@ -190,14 +200,16 @@ def _count(sizes: dict[str, Counter[str]], row: Row, raw_bytes: int | None) -> N
     sizes.setdefault(row["source"] or "", Counter()).update(documents=1, characters=len(text), bytes=size)
 
 
-def _rows(shard: Shard, params: CleanParams, encodings: Counter[str]) -> Iterator[tuple[Row, bool, Problem]]:
+def _rows(
+    shard: Shard, params: CleanParams, encodings: Counter[str], aside: Problem
+) -> Iterator[tuple[Row, bool, Problem]]:
     """(row, whether to decode entities, problem) for each page or row of a file."""
     if shard.source is not None:
         about = {"robots": shard.robots} if shard.robots else {}
-        yield from read_rows(shard.path, shard.source, shard.licence, about, params, encodings)
+        yield from read_rows(shard.path, shard.source, shard.licence, about, params, encodings, aside)
         return
     for row in read_shard(shard.path).to_pylist():
-        yield row, True, unreadable(row["text"] or "")
+        yield row, True, aside or unreadable(row["text"] or "")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 import gzip
 import io
 import json
+import os
 import random
+import signal
 import string
 import unicodedata
 from pathlib import Path
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
+from tasks import clean as clean_module
 from tasks.clean import CleanParams, run
 from tasks.core.errors import UserError
 from tasks.core.params import validate
@@ -330,6 +333,31 @@ def test_bad_words_are_a_reason_with_the_word(tmp_path: Path) -> None:
         clean(tmp_path, rows=rows, params=params)
     with pytest.raises(UserError, match=r"params\.yaml: clean\.bad_words"):
         validate(CleanParams, {"bad_words": {"english": "en.txt"}}, "params.yaml: clean")
+
+
+CLEAN_SHARD = clean_module.clean_shard
+
+
+def die_on_pages(shard: clean_module.Shard, aside: Any = None, **others: Any) -> dict[str, Any]:
+    """clean_shard, killed by every archive unless that is set aside."""
+    if shard.source and not aside:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return CLEAN_SHARD(shard, aside=aside, **others)
+
+
+def test_a_file_that_kills_its_worker_can_be_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clean_module, "clean_shard", die_on_pages)
+    (tmp_path / "execution.yaml").write_text("workers: 2\n")
+    warc = member("http://site.test/", page(PROSE)) + member("http://site.test/2", page("x"))
+    rows = [row("kept", PROSE)]
+    with pytest.raises(UserError, match=r"00000\.warc\.gz was killed, twice"):
+        clean(tmp_path, warc, rows)
+    metrics, kept, removed = clean(tmp_path, warc, rows, CleanParams(quarantine=True))
+    assert list(kept) == ["kept"]
+    assert {url: row["reason"] for url, row in removed.items()} == dict.fromkeys(
+        ("http://site.test/", "http://site.test/2"), "worker_lost"
+    )
+    assert metrics["removed"] == {"worker_lost": 2}
 
 
 def test_the_language_score_is_kept(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ What crosses the boundary is a shard's path and parameters going in, counts comi
 whose worker is lost is tried once more; one that loses its worker twice is named when all others are through.
 """
 
+import logging
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from tasks.core.execution import load_execution
 from tasks.core.processes import end_with_parent
 from tasks.core.progress import Progress
 
+log = logging.getLogger(__name__)
 Shard = TypeVar("Shard")
 Result = TypeVar("Result")
 
@@ -30,6 +32,7 @@ def map_shards(
     shards: Sequence[Shard],
     what: str,
     workers: int | None = None,
+    instead: Callable[[Shard], Result] | None = None,
 ) -> Iterator[Result]:
     """Yield `function(shard)` for each shard, in order, whatever the engine and the number of workers.
 
@@ -39,9 +42,11 @@ def map_shards(
             see the project's folder under the same path.
         what: the name shown in the progress line.
         workers: shards at the same time; default from `execution.yaml`. One local worker runs in this process.
+        instead: called in this process for a shard that loses its worker twice, so that the others need not wait for it.
 
     Raises:
-        UserError: workers were lost (most often for memory); names the shards, when all others are done.
+        UserError: workers were lost (most often for memory), and there is no `instead`; names the shards, when all others
+            are done.
         Exception: what `function` raised, for the first shard that failed.
     """
     settings = load_execution()
@@ -57,8 +62,12 @@ def map_shards(
         for shard, outcome in zip(shards, outcomes, strict=True):
             progress.advance()
             if isinstance(outcome, WorkerLost):
-                lost.append(str(shard))
-            elif not lost:
+                if instead is None:
+                    lost.append(str(shard))
+                    continue
+                log.warning("%s: the worker of %s was killed, twice: it is set aside", what, shard)
+                outcome = instead(shard)
+            if not lost:
                 yield outcome
     if lost:
         raise UserError(

@@ -48,10 +48,12 @@ def read_rows(
     about_source: dict[str, Any],
     params: ExtractionParams,
     encodings: Counter[str],
+    aside: Problem = None,
 ) -> Iterator[tuple[Row, bool, Problem]]:
     """(row, whether to decode entities, problem) for each page; `raw_bytes` is the size of its body.
 
-    `about_source` goes into each page's `meta`; `encodings` counts how the pages were decoded.
+    `about_source` goes into each page's `meta`; `encodings` counts how the pages were decoded. With `aside`
+    each page has that problem, if none of its own, and no parser sees it.
     """
     for page in archive.read_pages(path, params.max_page_bytes):
         row: Row = {
@@ -65,7 +67,7 @@ def read_rows(
             "meta": None,
             "raw_bytes": len(page.body),
         }
-        problem = page.problem
+        problem = page.problem or aside
         kind = extract.media_type(page.content_type, page.body)
         if problem is None and kind not in (*extract.HTML_TYPES, *extract.PLAIN_TYPES):
             problem = ("content_type", kind)

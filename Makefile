@@ -29,13 +29,13 @@ run: install ## bring the whole pipeline up to date: crawl to evaluated, quantiz
 	@python -m flows.pipeline
 
 test: install ## every test, the whole pipeline on small data included
-	python -m pytest -n 2 --dist loadfile
+	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: install ## lint, types and the fast tests
 	ruff check .
 	ruff format --check .
 	mypy
-	python -m pytest -n 2 --dist loadfile -m "not slow"
+	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 ui: install ## Prefect and MLflow in the browser
 	@python -m flows.ui

@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,12 @@ for variable in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "TEXTMILL_PARENT_RUN"
     os.environ.pop(variable, None)
 # What a test starts as a subprocess is this environment's, whether it is activated or not.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with many slow tests first: one of them last would keep one process busy while the other has nothing to do."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(scope="session")

@@ -195,7 +195,10 @@ def table(contenders: Sequence[Contender], missing: dict[str, list[str]]) -> str
         if each is own:
             lines.append(f"{start} | {f'≥ {each.goal:g} MB/s' if each.goal else ''} |")
         else:
-            ratios = f"{own.rate / each.rate:.1f} ({own.cpu_rate / each.cpu_rate:.1f})"
+            by_cpu = (
+                f" ({own.cpu_rate / each.cpu_rate:.1f})" if own.workers == 1 else ""
+            )  # workers count for themselves
+            ratios = f"{own.rate / each.rate:.2f}{by_cpu}"
             lines.append(f"{start} {ratios} | ≥ {each.goal:g} × |")
     return "\n".join(lines)
 

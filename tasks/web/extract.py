@@ -64,6 +64,11 @@ def complexity(html: str) -> int:
     return deepest
 
 
+def is_simple(html: str) -> bool:
+    """Whether `complexity` is at most MAX_COMPLEXITY for sure: there are no more tags, and each soon ends. Quick to tell."""
+    return html.count("<") <= MAX_COMPLEXITY and max(map(len, html.split(">"))) <= LONG_TAG
+
+
 def extract_text(html: str, main_content: bool, skip_elements: Sequence[str], format: str = "text") -> tuple[str, str]:
     """Text and title of a page. Lines, lists and preformatted text keep their shape; in Markdown also their marks.
 

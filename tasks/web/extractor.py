@@ -5,17 +5,21 @@ busy machine removes the same pages as an idle one.
 """
 
 import atexit
-import multiprocessing
 import os
 import resource
 import signal
+import subprocess
+import sys
+from contextlib import suppress
 from functools import cache
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 
 from tasks.web.extract import How, extract_page
 
 MEMORY_BYTES = 6 << 30
+SERVE = "import sys; sys.path[:] = sys.argv[2:]; from tasks.web.extractor import serve; serve(int(sys.argv[1]))"
+"""The program of the process. One of multiprocessing's would import the whole stage again, which takes longer."""
 WALL_FACTOR, WALL_EXTRA_S = 20, 60  # against a process that sleeps forever: no processor time passes
 
 
@@ -27,7 +31,7 @@ class Extractor:
     """A process that extracts one page at a time, started when first needed and again after it was lost."""
 
     def __init__(self) -> None:
-        self._process: BaseProcess | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
 
     def extract(self, html: str, how: How, seconds: float) -> tuple[str, str]:
@@ -37,7 +41,7 @@ class Extractor:
             ExtractionFailed: it took more than `seconds` of processor time (extraction_timeout), the process
                 ended, most often for memory (extraction_crashed), or the parser refused (extraction_error).
         """
-        if self._process is None or self._connection is None or not self._process.is_alive():
+        if self._process is None or self._connection is None or self._process.poll() is not None:
             self._start()
         assert self._connection is not None  # noqa: S101
         try:
@@ -58,10 +62,9 @@ class Extractor:
 
     def _start(self) -> None:
         self.close()
-        context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs,), daemon=True, name="extractor")
-        self._process.start()
+        self._connection, theirs = Pipe()
+        command = [sys.executable, "-c", SERVE, str(theirs.fileno()), *sys.path]
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], process_group=0)
         theirs.close()  # else the end of the process would not be seen as the end of the pipe
 
     def close(self) -> int | None:
@@ -70,10 +73,10 @@ class Extractor:
         if self._connection is not None:
             self._connection.close()  # a process that waits for a page ends by itself
         if self._process is not None:
-            self._process.join(1)  # a broken pipe may be seen a moment before the end
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(1)  # a broken pipe may be seen a moment before the end
             self._process.kill()
-            self._process.join()
-            code = self._process.exitcode
+            code = self._process.wait()
         self._process = self._connection = None
         return code
 
@@ -86,24 +89,29 @@ def extractor() -> Extractor:
     return only
 
 
-def _serve(connection: Connection) -> None:
+def serve(descriptor: int) -> None:
+    """Answer what an Extractor sends through the pipe, until that ends. Does not return."""
+    connection = Connection(descriptor)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     loaded: set[str] = set()
-    while True:
-        try:
+    with suppress(EOFError, OSError):  # whoever asked is gone
+        while True:
             html, how, seconds = connection.recv()
-        except EOFError:  # whoever asked is gone
-            os._exit(0)
-        if how.extraction not in loaded:  # importing the parser is not the page's time
-            extract_page("<p>", how)
-            loaded.add(how.extraction)
-        signal.setitimer(signal.ITIMER_PROF, seconds)
-        try:
-            text, title = extract_page(html, how)
-            error = ""
-        except Exception as problem:  # parsers raise many kinds on broken pages, and each costs one page
-            text, title, error = "", "", repr(problem)[:500]
+            connection.send(_answer(html, how, seconds, loaded))
+    os._exit(0)
+
+
+def _answer(html: str, how: How, seconds: float, loaded: set[str]) -> tuple[str, str, str]:
+    """Error, text and title."""
+    if how.extraction not in loaded:  # importing the parser is not the page's time
+        extract_page("<p>", how)
+        loaded.add(how.extraction)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        return "", *extract_page(html, how)
+    except Exception as problem:  # parsers raise many kinds on broken pages, and each costs one page
+        return repr(problem)[:500], "", ""
+    finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
-        connection.send((error, text, title))

@@ -86,11 +86,12 @@ def read_rows(
 
 
 def _extract(row: Row, about: dict[str, Any], params: ExtractionParams) -> Problem:
-    if (complexity := extract.complexity(row["text"])) > extract.MAX_COMPLEXITY:
+    html = row["text"]
+    if not extract.is_simple(html) and (complexity := extract.complexity(html)) > extract.MAX_COMPLEXITY:
         return "page_too_complex", f"{complexity} nested elements or attributes > {extract.MAX_COMPLEXITY}"
     how = extract.How(params.extraction, params.format, params.main_content, params.skip_elements)
     try:
-        row["text"], title = extractor().extract(row["text"], how, params.max_page_seconds)
+        row["text"], title = extractor().extract(html, how, params.max_page_seconds)
     except ExtractionFailed as failure:
         reason, detail = failure.args
         return reason, detail

@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.curation_documents import COPIES, enlarge, make, make_pages, make_tokenizer, recall_and_precision
+from benchmarks.curation_documents import enlarge, make, make_pages, make_tokenizer, recall_and_precision
 from tasks.core.provenance import processor
 
 ROOT = Path(__file__).parents[1]
@@ -36,7 +36,7 @@ class Contender:
         requirements: pip requirements of the environment it needs; empty: the project's own.
         megabytes: how much of the documents it gets at most; the slow ones get less.
         workers: processes, and cores that it may use.
-        large: it gets several times the documents, so that the start of the processes does not weigh.
+        copies: of the documents, each with other letters: with many the start of the processes does not weigh.
     """
 
     step: str
@@ -46,7 +46,7 @@ class Contender:
     requirements: tuple[str, ...] = ()
     megabytes: float = 1e9
     workers: int = 1
-    large: bool = False
+    copies: int = 1
     results: list[dict[str, Any]] = field(default_factory=list, compare=False)
 
     @property
@@ -61,7 +61,9 @@ class Contender:
 
 
 MINHASH, DEDUP, CLEAN, ENCODE = "MinHash signatures", "dedup stage", "clean stage, HTML", "encode"
-DEDUP_SCALING, CLEAN_SCALING = f"dedup stage, {COPIES} times the documents", "clean stage, two workers"
+MORE, MOST = 4, 24
+DEDUP_MORE, DEDUP_SCALING = (f"dedup stage, {copies} times the documents" for copies in (MORE, MOST))
+CLEAN_SCALING = "clean stage, two workers"
 DATATROVE = (  # one environment for both of its rows
     *("datatrove==0.10.1", "spacy", "xxhash<4", "orjson", "regex", "tokenizers"),
     *(
@@ -80,8 +82,10 @@ CONTENDERS = [
     Contender(MINHASH, "datatrove", "minhash_datatrove", 100, DATATROVE, 1),
     Contender(DEDUP, "Textmill", "dedup_textmill"),
     Contender(DEDUP, "text-dedup", "dedup_text_dedup", 10, ("text-dedup==0.4.0",)),
-    Contender(DEDUP_SCALING, "Textmill, two workers", "dedup_textmill", workers=2, large=True),
-    Contender(DEDUP_SCALING, "Textmill, one worker (goal ≥ 30 MB/s)", "dedup_textmill", 1.7, large=True),
+    Contender(DEDUP_MORE, "Textmill", "dedup_textmill", 30, copies=MORE),
+    Contender(DEDUP_MORE, "text-dedup", "dedup_text_dedup", 10, ("text-dedup==0.4.0",), copies=MORE),
+    Contender(DEDUP_SCALING, "Textmill, two workers", "dedup_textmill", workers=2, copies=MOST),
+    Contender(DEDUP_SCALING, "Textmill, one worker", "dedup_textmill", 1.7, copies=MOST),
     Contender(CLEAN, "Textmill", "clean_textmill"),
     Contender(CLEAN, "datatrove's FineWeb chain", "clean_datatrove", 5, DATATROVE, 4),
     Contender(CLEAN_SCALING, "Textmill, two workers", "clean_textmill", workers=2),
@@ -99,7 +103,7 @@ def main() -> None:
     parser.add_argument("--only", help="steps whose name contains this")
     options = parser.parse_args()
     folder = make(STATE / "bench-curation", options.megabytes)
-    make_pages(folder, options.megabytes // 3)
+    make_pages(folder, options.megabytes)
     make_tokenizer(folder)
     chosen = [each for each in CONTENDERS if not options.only or options.only in each.step]
     missing = {}
@@ -126,8 +130,9 @@ def main() -> None:
                 )
     print(table(chosen, missing))
     for each in chosen:
-        if each.results and "kept" in each.results[-1] and each.step == DEDUP:
-            found = recall_and_precision(folder, json.loads(Path(each.results[-1]["kept"]).read_text()))
+        if each.results and "kept" in each.results[-1] and each.step == DEDUP_MORE:
+            kept = json.loads(Path(each.results[-1]["kept"]).read_text())
+            found = recall_and_precision(folder, kept, each.copies)
             print(
                 f"\n{each.name}: recall {found['recall']:.4f}, precision {found['precision']:.4f} of planted pairs",
                 end="",
@@ -159,7 +164,7 @@ def run(contender: Contender, folder: Path) -> dict[str, Any]:
     Raises:
         subprocess.CalledProcessError: it failed.
     """
-    folder = enlarge(folder) if contender.large else folder
+    folder = enlarge(folder, contender.copies) if contender.copies > 1 else folder
     out = folder / "out" / f"{contender.script}{contender.workers}"
     out.mkdir(parents=True, exist_ok=True)
     (folder / "execution.yaml").write_text(f"workers: {contender.workers}\n")

@@ -3,12 +3,12 @@
 import ast
 import json
 import random
+import shutil
 import sysconfig
 import warnings
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -19,8 +19,6 @@ PAIRS = 2000
 THRESHOLD = 0.8
 PAGES_A_FILE = 100
 """Web pages in an archive."""
-COPIES = 24
-"""Of the documents, where start-up is not to weigh."""
 
 
 def make(folder: Path, megabytes: int) -> Path:
@@ -71,10 +69,11 @@ def make_pages(folder: Path, megabytes: int) -> None:
     """Write pages/web/docs/*.warc.gz and pages.jsonl: the texts as web pages with navigation, headings, lists, code, footer."""
     from tasks.web.warc import response_record
 
-    done = folder / "pages/sources.json"
-    if done.exists():
+    done = folder / "pages.json"
+    if done.exists() and json.loads(done.read_text()) == {"megabytes": megabytes}:
         return
-    (folder / "pages/web/docs").mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder / "pages", ignore_errors=True)
+    (folder / "pages/web/docs").mkdir(parents=True)
     texts = _docstrings(Path(sysconfig.get_path("purelib")))
     size = number = 0
     records: list[bytes] = []
@@ -91,7 +90,7 @@ def make_pages(folder: Path, megabytes: int) -> None:
                 number, records = number + 1, []
             if size >= megabytes * 1e6:
                 break
-    done.write_text("{}")
+    done.write_text(json.dumps({"megabytes": megabytes}))
 
 
 def _page(name: str, text: str) -> str:
@@ -117,17 +116,17 @@ def _page(name: str, text: str) -> str:
     )
 
 
-def enlarge(folder: Path) -> Path:
-    """FOLDER/large with documents/ of COPIES times the text: the letters are shifted, so that no two copies are alike."""
+def enlarge(folder: Path, copies: int) -> Path:
+    """FOLDER/<copies> with documents/ of so many times the text: the letters are shifted, so that no two copies are alike."""
     from string import ascii_lowercase as low
     from string import ascii_uppercase as up
 
-    large, source = folder / "large", sorted((folder / "documents").glob("*.parquet"))
-    if len(list((large / "documents").glob("*.parquet"))) == COPIES * len(source):
+    large, source = folder / str(copies), sorted((folder / "documents").glob("*.parquet"))
+    if len(list((large / "documents").glob("*.parquet"))) == copies * len(source):
         return large
     for path in source:
         table = read_shard(path)
-        for copy in range(COPIES):
+        for copy in range(copies):
             shifted = str.maketrans(low + up, low[copy:] + low[:copy] + up[copy:] + up[:copy])
             texts = pa.array([text.translate(shifted) for text in table.column("text").to_pylist()])
             ids = pa.array([f"{copy}-{name}" for name in table.column("id").to_pylist()])
@@ -170,9 +169,11 @@ def _pairs(rng: random.Random) -> Iterator[tuple[str, str, bool]]:
         made += 1
 
 
-def recall_and_precision(folder: Path, kept: list[str]) -> dict[str, Any]:
+def recall_and_precision(folder: Path, kept: list[str], copies: int) -> dict[str, float]:
     """Of the planted pairs at or above the threshold, how many lost a document; of those that lost one, how many are."""
     truth = json.loads((folder / "truth.json").read_text())["pairs"]
+    if copies > 1:
+        truth = {f"{copy}-{pair}": similar for pair, similar in truth.items() for copy in range(copies)}
     left = set(kept)
     found = {pair for pair in truth if not {f"{pair}a", f"{pair}b"} <= left}
     right = sum(truth[pair] for pair in found)

@@ -50,28 +50,34 @@ def foldings() -> Int32:
 def _fold(data: UInt8, offsets: Int64, table: Int32, out: UInt8, borders: Int64) -> None:
     """Fold each document to `out` from `borders[doc]` on; `borders[doc + 1]` is ~end where Python has to do it."""
     at_out = 0
+    ascii_table = table[:0x80].astype(np.uint8)
     for doc in range(len(offsets) - 1):
         begin, at, end = at_out, offsets[doc], offsets[doc + 1]
         gap = good = True
         while at < end:
-            code = np.int64(data[at])
-            if code < 0x80:
+            code = np.int64(data[np.uint64(at)])
+            if code < 0x80:  # without a branch that the processor would have to guess at each word
+                letter = ascii_table[np.uint64(code)]
+                out[np.uint64(at_out)] = letter
+                space = letter == SPACE
+                at_out += 1 - (space & gap)
+                gap = space
                 at += 1
-            else:
-                length = 2 if code < 0xE0 else 3 if code < 0xF0 else 4
-                if code < 0xC2 or code >= 0xF5 or at + length > end:
-                    good = False
-                    break
-                code &= 0x7F >> length
-                for k in range(1, length):
-                    byte = np.int64(data[at + k])
-                    good = good and byte & 0xC0 == 0x80
-                    code = code << 6 | byte & 0x3F
-                least = 0x80 if length == 2 else 0x800 if length == 3 else 0x10000
-                if not good or code < least or code >= len(table):
-                    good = False
-                    break
-                at += length
+                continue
+            length = 2 if code < 0xE0 else 3 if code < 0xF0 else 4
+            if code < 0xC2 or code >= 0xF5 or at + length > end:
+                good = False
+                break
+            code &= 0x7F >> length
+            for k in range(1, length):
+                byte = np.int64(data[at + k])
+                good = good and byte & 0xC0 == 0x80
+                code = code << 6 | byte & 0x3F
+            least = 0x80 if length == 2 else 0x800 if length == 3 else 0x10000
+            if not good or code < least or code >= len(table):
+                good = False
+                break
+            at += length
             folded = table[code]
             if folded == BY_PYTHON:
                 good = False

@@ -107,15 +107,23 @@ def _emit(spans: Any, count: int, first: int, end: int) -> Any:
 
 @jit
 def _tokenize(codes: Any, bits: Any, spans: Any) -> Any:
-    count, at = 0, 0
-    while at < len(codes):
-        if bits[at] & SPACE:
+    count, at, size = 0, 0, len(codes)
+    while at < size:
+        if bits[np.uint64(at)] & SPACE:  # unsigned places spare the compiler the check for negative ones
             at += 1
             continue
-        end = at
-        while end < len(codes) and not bits[end] & SPACE:
+        end, every, some = at, ALPHA, 0
+        while end < size:
+            found = bits[np.uint64(end)]
+            if found & SPACE:
+                break
+            every, some = every & found, some | found
             end += 1
-        count = _chunk(codes, bits, at, end, spans, count)
+        if every and not some & (PREFIX | SUFFIX):  # nothing but letters
+            spans[count, 0], spans[count, 1] = at, end
+            count += 1
+        else:
+            count = _chunk(codes, bits, at, end, spans, count)
         at = end
     return count
 

@@ -12,10 +12,10 @@ answer are two); the n-grams are in files (tasks.text.ngram_index), with 8 bytes
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,9 +31,6 @@ from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, as_documents, read_shar
 from tasks.text.references import Reference, read_references
 from tasks.text.sizes import by_source, funnel
 from tasks.text.split import TRAIN, VALIDATION
-
-if TYPE_CHECKING:
-    from tasks.text.ngrams import Counted, Index
 
 log = logging.getLogger(__name__)
 SPLIT_SCHEMA = SCHEMA.append(pa.field("split", pa.string()))
@@ -67,7 +64,7 @@ def run(params: DecontaminateParams, inputs: Inputs, outputs: Outputs) -> Metric
         UserError: a reference file is no dependency in dvc.yaml, is missing, empty or broken, the split names other
             documents than there are, or the gate finds a document that should be gone.
     """
-    from tasks.text import kernels
+    from tasks.text import frequencies, kernels
 
     kernels.prepare()
     shards = shard_paths(inputs["documents"])
@@ -78,7 +75,7 @@ def run(params: DecontaminateParams, inputs: Inputs, outputs: Outputs) -> Metric
     references = list(read_references("decontaminate", params.references, inputs))
     items = _index(shards, inputs["split"], inputs["held_out"], references, params.ngram, index)
     look = partial(_look, split=inputs["split"], index=index, found=found)
-    ngrams = _count(map_shards(look, shards, "decontaminate: n-grams"), index, params.max_documents)
+    ngrams = frequencies.add_up(map_shards(look, shards, "decontaminate: n-grams"), index, params.max_documents)
     divide = partial(_divide, index=index, found=found, split=inputs["split"], params=params, target=outputs.root)
     counts = list(map_shards(divide, shards, "decontaminate: writing"))
     written = [outputs / "documents" / shard.name for shard in shards]
@@ -185,57 +182,18 @@ def _look(shard: Path, split: Path, index: Path, found: Path) -> Path:
     return counts
 
 
-def _count(found: Iterable[Path], folder: Path, max_documents: int) -> dict[str, int]:
-    """Write in how many training documents the n-grams are, and how many of each item's count; returns totals."""
-    from tasks.text.ngrams import EVERYWHERE, Index
-
-    index = Index.load(folder)
-    frequencies = _frequencies(index, folder, "w+")
-    for path in found:
-        with np.load(path) as counts:
-            arrays = list(counts.values())
-        for frequency, grams, count in zip(frequencies, arrays[::2], arrays[1::2], strict=True):
-            frequency[grams] += count
-    for name, most in (("ordinary", max_documents), ("nearly_all", EVERYWHERE * max_documents)):
-        np.save(folder / f"{name}.npy", index.counted(frequencies, most).of_item)
-    boilerplate = 0
-    for table, frequency in zip(index.tables, frequencies, strict=True):
-        boilerplate += sum(int((frequency[block] > max_documents).sum()) for block in table.blocks())
-    return {"ngrams": sum(len(table.grams) for table in index.tables), "boilerplate_ngrams": boilerplate}
-
-
-def _frequencies(index: "Index", folder: Path, mode: Literal["r", "w+"]) -> list[Any]:
-    """In how many training documents each n-gram is, int64 [grams] for each table, mapped into memory."""
-    return [
-        np.lib.format.open_memmap(folder / f"frequencies{number}.npy", mode, np.int64, table.grams.shape)
-        for number, table in enumerate(index.tables)
-    ]
-
-
-def _counted(index: "Index", folder: Path, max_documents: int) -> tuple["Counted", "Counted"]:
-    """The n-grams that are no boilerplate, and nearly all."""
-    from tasks.text.ngrams import EVERYWHERE, Counted
-
-    frequencies = _frequencies(index, folder, "r")
-    ordinary, nearly_all = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("ordinary", "nearly_all"))
-    return (
-        Counted(ordinary, frequencies, max_documents),
-        Counted(nearly_all, frequencies, EVERYWHERE * max_documents),
-    )
-
-
 def _divide(
     shard: Path, index: Path, found: Path, split: Path, params: DecontaminateParams, target: Path
 ) -> dict[str, Any]:
     """Write a shard's documents that stay, and those that go; returns counts."""
-    from tasks.text import ngrams
+    from tasks.text import frequencies, ngrams
 
     items = ngrams.Index.load(index)
     with np.load(found / f"{shard.stem}.npz") as kept:
         sizes, *arrays = kept.values()
     tables = len(items.tables)
     hits = ngrams.Hits(arrays[:tables], arrays[tables:], sizes)
-    item, share = items.contaminated(hits, *_counted(items, index, params.max_documents), params.max_overlap)
+    item, share = items.contaminated(hits, *frequencies.counted(items, index, params.max_documents), params.max_overlap)
     splits = _splits(shard, split)
     table = as_documents(read_shard(shard))
     gone = np.array([name == TRAIN for name in splits], bool) & (item >= 0)
@@ -274,13 +232,13 @@ def _divide(
 
 def _gate(shard: Path, index: Path, params: DecontaminateParams) -> list[str]:
     """Ids of the training documents in a written shard that break the rule."""
-    from tasks.text import ngrams
+    from tasks.text import frequencies, ngrams
 
     items = ngrams.Index.load(index)
     table = read_shard(shard, ["id", "text", "split"])
     training = table.filter(pc.not_equal(table.column("split"), VALIDATION))
     hits = items.hits([text or "" for text in training.column("text").to_pylist()])
-    item, _ = items.contaminated(hits, *_counted(items, index, params.max_documents), params.max_overlap)
+    item, _ = items.contaminated(hits, *frequencies.counted(items, index, params.max_documents), params.max_overlap)
     return list(training.filter(pa.array(item >= 0)).column("id").to_pylist())
 
 

@@ -65,7 +65,10 @@ class DedupParams(StageParams):
     )
     source_order: list[str] = Field(default=[], description="source_priority: names of sources, the best first.")
     quality: str = Field(
-        "quality", min_length=1, description="quality: the column, or key in meta, that holds the score."
+        "quality",
+        min_length=1,
+        description="quality: the column, or key in meta, with the score; the highest stays, of perplexity and profanity the "
+        "lowest.",
     )
     url_keep: Literal["newest", "longest", "keep"] = Field(
         "newest", description="Which document of an address stays: the newest, the longest, or as keep says."

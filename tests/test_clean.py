@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import string
-import unicodedata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,12 +21,9 @@ from tasks.clean import CleanParams, run
 from tasks.core.errors import UserError
 from tasks.core.params import validate
 from tasks.core.paths import Inputs, Outputs
-from tasks.text import filters
 from tasks.text.conversation import render
 from tasks.text.documents import REMOVED_SCHEMA, document_id, read_documents, write_documents
-from tasks.text.mend import mend
 from tasks.web.archive import read_pages
-from tasks.web.extract import MAX_COMPLEXITY, complexity, decode, extract_text, is_simple
 
 PROSE = "The quick brown fox jumps over the lazy dog while seven wizards watch from a distant hill and say nothing."
 
@@ -180,117 +176,6 @@ def test_pathological_pages_are_lost_alone(tmp_path: Path, extraction: Literal["
     }
     assert metrics["removed"] == {"extraction_timeout": 1, "page_too_complex": 1}
     assert kept["http://a/good"]["text"] == PROSE
-
-
-@pytest.mark.parametrize(
-    ("body", "charset"),
-    [
-        ("Grüße, 日本".encode(), ""),
-        ("\ufeffGrüße, 日本".encode(), "iso-8859-1"),
-        ("Grüße, 日本".encode("utf-16"), ""),
-        ("<meta charset='shift_jis'>日本".encode("shift_jis"), ""),
-        ("Grüße – “so”".encode("cp1252"), "iso-8859-1"),
-        ("Grüße".encode(), "no-such-charset"),
-        ("Привет, как дела? Это обычный русский текст, который надо узнать.".encode("koi8-r"), ""),
-    ],
-)
-def test_encodings(body: bytes, charset: str) -> None:
-    for codec in ("utf-8-sig", "utf-16", "shift_jis", "cp1252", "koi8-r"):
-        try:
-            expected = body.decode(codec)
-        except UnicodeDecodeError:
-            continue
-        if decode(body, charset) == expected:
-            return
-    pytest.fail(decode(body, charset))
-
-
-def test_extraction_keeps_signatures_indentation_and_link_lists() -> None:
-    html = (
-        "<html><body><nav><a href=/>Home</a> <a href=/a>About us and more</a></nav><main><h1>module</h1><dl><dt>"
-        "<strong>f</strong>(a, b=1, *, key=None)</dt><dd><span>Return&nbsp;a.<br>&nbsp;&nbsp;&nbsp;&nbsp;return&nbsp;a"
-        "</span></dd></dl><script>var x = 1</script></main><footer>Copyright somebody</footer></body></html>"
-    )
-    text = mend(extract_text(html, True, [])[0], False)
-    assert "f(a, b=1, *, key=None)\nReturn a.\n    return a" in text
-    assert not any(word in text for word in ("Home", "Copyright", "var x"))
-    links = "See <a href=#a>A</a>,&nbsp;<a href=#b>B</a>,&nbsp;<a href=#c>C</a> here."
-    html = f"<html><body><p>{links}</p>{f'<p>{PROSE}</p>' * 9}</body></html>"
-    assert mend(extract_text(html, True, [])[0], False).startswith("See A, B, C here.")
-    assert "somebody" not in extract_text(html, False, ["footer"])[0]
-
-
-def test_complexity_counts_what_nests() -> None:
-    assert complexity("<p>x<br><li>" * 5000) == 0
-    assert complexity("<div>" * 30 + "</div>" * 30) == 30
-    assert complexity("<script>if (a<b) {'" + "<div>" * 5000 + "'}</script><b>x</b>") == 1
-    assert complexity("<div>" * 5000) > MAX_COMPLEXITY
-
-
-@given(
-    st.lists(st.sampled_from(["<div>", "<b ", "x=1 " * 900, "'<", ">", "</div>", "text ", "<p>"])), st.integers(1, 900)
-)
-def test_a_page_that_is_simple_at_a_glance_is_simple(parts: list[str], times: int) -> None:
-    html = "".join(parts) * times
-    assert not is_simple(html) or complexity(html) <= MAX_COMPLEXITY
-
-
-def test_mending() -> None:
-    assert mend("cafÃ© â€œsoâ€\x9d", True) == "café “so”"
-    assert mend("e\u0301te\u0301", True) == "été"
-    assert mend("a\x00b\u200bc\ufeffd\x1b[31m", True) == "abcd"
-    assert mend("one\u00a0two  \r\n\r\n\r\n\r\n    three\t\u2028four", True) == "one two\n\n    three\nfour"
-    assert mend("I &lt;3 you", True) == "I <3 you"
-    assert mend("write &lt; for <", False) == "write &lt; for <"
-    assert mend("👩\u200d👩\u200d👧", True) == "👩\u200d👩\u200d👧"
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.text(max_size=80))
-def test_mended_text_is_clean(text: str) -> None:
-    mended = mend(text, False)
-    assert not any(unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\t" for character in mended)
-    assert unicodedata.is_normalized("NFC", mended)
-    assert "\n\n\n" not in mended
-    assert all(line == line.rstrip() for line in mended.split("\n"))
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.text(max_size=60))
-def test_mending_twice_is_mending_once(text: str) -> None:
-    once = mend(text, False)
-    assert mend(once, False) == once
-
-
-CLEAN = [
-    "def f(a, b=1):",
-    "    return a",
-    "",
-    "Grüße aus Köln – “so”.",
-    "日本語 العربية",
-    "x\ty",
-    "👩\u200d👧 1 < 2 & 3",
-    "é ½ × œ",
-]
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.lists(st.sampled_from(CLEAN), min_size=1, max_size=6))
-def test_clean_text_is_left_alone(lines: list[str]) -> None:
-    text = "\n".join(lines).strip("\n")
-    while "\n\n\n" in text:
-        text = text.replace("\n\n\n", "\n\n")
-    assert mend(text, False) == text
-
-
-def test_measures_have_known_values() -> None:
-    assert filters.character_entropy(filters.count_characters("abcd" * 9)) == 2.0
-    assert filters.character_entropy(filters.count_characters("aaaa")) == 0.0
-    assert filters.duplicate_line_ratio("abcd\nabcd\nab\n\n") == 4 / 10
-    assert filters.symbol_ratio(filters.count_characters("ab ++ c!")) == 3 / 6
-    assert filters.top_ngram_ratio("a b a b c d", 2) == 4 / 6
-    assert filters.top_ngram_ratio("a b c d", 2) == 0.0
-    assert filters.zlib_ratio("a" * 100_000) < 0.01
 
 
 def test_each_filter_names_its_reason(tmp_path: Path) -> None:

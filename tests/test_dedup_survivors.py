@@ -43,6 +43,9 @@ def test_the_survivor_is_the_one_that_the_rule_names(tmp_path: Path) -> None:
     assert metrics["overlap"] == {"blog": {"manual": 1}, "forum": {"manual": 1}}
     assert metrics["largest_clusters"] == {"b": {"documents": 3, "source": "manual"}}
     assert set(dedup(tmp_path, [rows], keep="quality", quality="score")[0]) == {"b"}
+    for each in rows:
+        each["meta"] = (each["meta"] or "").replace("score", "perplexity") or None
+    assert set(dedup(tmp_path, [rows], keep="quality", quality="perplexity")[0]) == {"a"}  # the lowest is the best
     with pytest.raises(UserError, match=r"dedup\.quality"):
         dedup(tmp_path, [rows], keep="quality", quality="stars")
     with pytest.raises(UserError, match=r"dedup\.source_order"):

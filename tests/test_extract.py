@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tasks.clean import CleanParams
 from tasks.core.errors import UserError
 from tasks.core.params import validate
-from tasks.web.extract import How, extract_page
+from tasks.text.mend import mend
+from tasks.web.extract import MAX_COMPLEXITY, How, complexity, decode, extract_page, extract_text, is_simple
 from tasks.web.extractor import ExtractionFailed, Extractor
 
 PARAGRAPH = "The quick brown fox jumps over the lazy dog while seven wizards watch from a distant hill and say nothing."
@@ -157,3 +158,56 @@ def test_a_parser_that_dies_is_started_again(extractor: Extractor, monkeypatch: 
 def test_what_a_tier_cannot_do_is_said() -> None:
     with pytest.raises(UserError, match=r"params\.yaml: clean.*precise"):
         validate(CleanParams, {"extraction": "precise", "main_content": False}, "params.yaml: clean")
+
+
+@pytest.mark.parametrize(
+    ("body", "charset"),
+    [
+        ("Grüße, 日本".encode(), ""),
+        ("\ufeffGrüße, 日本".encode(), "iso-8859-1"),
+        ("Grüße, 日本".encode("utf-16"), ""),
+        ("<meta charset='shift_jis'>日本".encode("shift_jis"), ""),
+        ("Grüße – “so”".encode("cp1252"), "iso-8859-1"),
+        ("Grüße".encode(), "no-such-charset"),
+        ("Привет, как дела? Это обычный русский текст, который надо узнать.".encode("koi8-r"), ""),
+    ],
+)
+def test_encodings(body: bytes, charset: str) -> None:
+    for codec in ("utf-8-sig", "utf-16", "shift_jis", "cp1252", "koi8-r"):
+        try:
+            expected = body.decode(codec)
+        except UnicodeDecodeError:
+            continue
+        if decode(body, charset) == expected:
+            return
+    pytest.fail(decode(body, charset))
+
+
+def test_extraction_keeps_signatures_indentation_and_link_lists() -> None:
+    html = (
+        "<html><body><nav><a href=/>Home</a> <a href=/a>About us and more</a></nav><main><h1>module</h1><dl><dt>"
+        "<strong>f</strong>(a, b=1, *, key=None)</dt><dd><span>Return&nbsp;a.<br>&nbsp;&nbsp;&nbsp;&nbsp;return&nbsp;a"
+        "</span></dd></dl><script>var x = 1</script></main><footer>Copyright somebody</footer></body></html>"
+    )
+    text = mend(extract_text(html, True, [])[0], False)
+    assert "f(a, b=1, *, key=None)\nReturn a.\n    return a" in text
+    assert not any(word in text for word in ("Home", "Copyright", "var x"))
+    links = "See <a href=#a>A</a>,&nbsp;<a href=#b>B</a>,&nbsp;<a href=#c>C</a> here."
+    html = f"<html><body><p>{links}</p>{f'<p>{PARAGRAPH}</p>' * 9}</body></html>"
+    assert mend(extract_text(html, True, [])[0], False).startswith("See A, B, C here.")
+    assert "somebody" not in extract_text(html, False, ["footer"])[0]
+
+
+def test_complexity_counts_what_nests() -> None:
+    assert complexity("<p>x<br><li>" * 5000) == 0
+    assert complexity("<div>" * 30 + "</div>" * 30) == 30
+    assert complexity("<script>if (a<b) {'" + "<div>" * 5000 + "'}</script><b>x</b>") == 1
+    assert complexity("<div>" * 5000) > MAX_COMPLEXITY
+
+
+@given(
+    st.lists(st.sampled_from(["<div>", "<b ", "x=1 " * 900, "'<", ">", "</div>", "text ", "<p>"])), st.integers(1, 900)
+)
+def test_a_page_that_is_simple_at_a_glance_is_simple(parts: list[str], times: int) -> None:
+    html = "".join(parts) * times
+    assert not is_simple(html) or complexity(html) <= MAX_COMPLEXITY

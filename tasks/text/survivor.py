@@ -14,6 +14,9 @@ import pyarrow.parquet as pq
 from tasks.text.documents import read_shard
 from tasks.text.shingles import Int64
 
+LOWER_IS_BETTER = ("perplexity", "profanity")
+"""Scores of clean of which the smallest is the best."""
+
 
 def priorities(
     table: pa.Table, keep: str, source_order: Sequence[str], quality: str
@@ -22,7 +25,8 @@ def priorities(
 
     `longest`: all alike, so that the length decides. `source_priority`: the source's place in `source_order`, sources
     that are not named after all that are. `quality`: the number under `quality`, a column of the shard (clean
-    writes its scores so) or else a key of the JSON in `meta`, the highest first; documents without one come last.
+    writes its scores so) or else a key of the JSON in `meta`, the highest first, of LOWER_IS_BETTER the lowest; documents
+    without one come last.
     """
     if keep == "source_priority":
         places = pc.index_in(table.column("source"), value_set=pa.array(source_order, pa.string()))
@@ -33,7 +37,9 @@ def priorities(
         if quality in table.column_names:
             scores = pc.coalesce(table.column(quality).cast(pa.float64()), scores)
         scores = pc.if_else(pc.is_nan(scores), None, scores)
-        return -pc.fill_null(scores, -np.inf).to_numpy(), len(scores) - scores.null_count
+        found = len(scores) - scores.null_count
+        worst_last = scores if quality in LOWER_IS_BETTER else pc.negate(scores)
+        return pc.fill_null(worst_last, np.inf).to_numpy(), found
     return np.zeros(len(table)), len(table)
 
 

@@ -12,8 +12,9 @@
 | different words of: the, be, to, of, and, that, have, with | fewer than 2 |
 """
 
+from tasks.text.rules.characters import ALPHA, SYMBOL
 from tasks.text.rules.verdict import Verdict, too_high, too_low
-from tasks.text.rules.words import ALPHA, SYMBOL, Page
+from tasks.text.rules.words import Page
 
 MIN_WORDS, MAX_WORDS = 50, 100_000
 MIN_WORD_LENGTH, MAX_WORD_LENGTH = 3, 10

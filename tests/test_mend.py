@@ -1,0 +1,97 @@
+"""Text mended and measured: known values, and that what is mended is clean, stays so, and clean text is left alone."""
+
+import unicodedata
+
+import ftfy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.text import filters
+from tasks.text.mend import mend
+
+
+def test_mending() -> None:
+    assert mend("cafÃ© â€œsoâ€\x9d", True) == "café “so”"
+    assert mend("e\u0301te\u0301", True) == "été"
+    assert mend("a\x00b\u200bc\ufeffd\x1b[31m", True) == "abcd"
+    assert mend("one\u00a0two  \r\n\r\n\r\n\r\n    three\t\u2028four", True) == "one two\n\n    three\nfour"
+    assert mend("I &lt;3 you", True) == "I <3 you"
+    assert mend("write &lt; for <", False) == "write &lt; for <"
+    assert mend("👩\u200d👩\u200d👧", True) == "👩\u200d👩\u200d👧"
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=80))
+def test_mended_text_is_clean(text: str) -> None:
+    mended = mend(text, False)
+    assert not any(unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\t" for character in mended)
+    assert unicodedata.is_normalized("NFC", mended)
+    assert "\n\n\n" not in mended
+    assert all(line == line.rstrip() for line in mended.split("\n"))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(max_size=60))
+def test_mending_twice_is_mending_once(text: str) -> None:
+    once = mend(text, False)
+    assert mend(once, False) == once
+
+
+PIECES = [
+    "&amp;",
+    "&lt;",
+    "&hellip;",
+    "<b>",
+    "Ã©",
+    "â€œ",
+    "\x9d",
+    "e\u0301",
+    "\r",
+    "\n",
+    "\n",
+    " ",
+    "\xa0",
+    "ﬁ",
+    "word",
+    "€",
+]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(PIECES), max_size=30).map("".join), st.booleans())
+def test_no_line_that_ftfy_would_mend_is_kept_from_it(text: str, unescape: bool) -> None:
+    everything = ftfy.TextFixerConfig(
+        unescape_html="auto" if unescape else False, uncurl_quotes=False, normalization="NFC"
+    )
+    assert mend(text, unescape) == mend(ftfy.fix_text(text, everything), False)
+
+
+CLEAN = [
+    "def f(a, b=1):",
+    "    return a",
+    "",
+    "Grüße aus Köln – “so”.",
+    "日本語 العربية",
+    "x\ty",
+    "👩\u200d👧 1 < 2 & 3",
+    "é ½ × œ",
+]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.sampled_from(CLEAN), min_size=1, max_size=6))
+def test_clean_text_is_left_alone(lines: list[str]) -> None:
+    text = "\n".join(lines).strip("\n")
+    while "\n\n\n" in text:
+        text = text.replace("\n\n\n", "\n\n")
+    assert mend(text, False) == text
+
+
+def test_measures_have_known_values() -> None:
+    assert filters.character_entropy(filters.count_characters("abcd" * 9)) == 2.0
+    assert filters.character_entropy(filters.count_characters("aaaa")) == 0.0
+    assert filters.duplicate_line_ratio("abcd\nabcd\nab\n\n") == 4 / 10
+    assert filters.symbol_ratio(filters.count_characters("ab ++ c!")) == 3 / 6
+    assert filters.top_ngram_ratio("a b a b c d", 2) == 4 / 6
+    assert filters.top_ngram_ratio("a b c d", 2) == 0.0
+    assert filters.zlib_ratio("a" * 100_000) < 0.01

@@ -123,7 +123,6 @@ def run(params: DedupParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     sketched.mkdir(parents=True, exist_ok=True)
     kernels.prepare()
     shards = shard_paths(inputs["documents"])
-    names = [path.stem for path in shards]
     recipe = sketches.Recipe(
         **{key: getattr(params, key) for key in ("ngram", "bands", "rows", "seed", "simhash_bits")},
         method=params.sketch,
@@ -156,8 +155,9 @@ def run(params: DedupParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         cut = paragraphs.Cut(params.paragraph_separator, params.paragraph_characters, params.paragraph_left)
         decided = paragraphs.find(shards, corpus, found.removed, cut, verdicts, work)
         found, shortened = duplicates.add_repeated(corpus, found, decided, work), decided.metrics
-    duplicates.write_verdicts(corpus, found, names, verdicts)
-    kept = list(map_shards(partial(_divide, verdicts=verdicts, outputs=outputs.root), shards, "dedup: writing"))
+    duplicates.write_verdicts(corpus, found, verdicts / "verdicts.arrow")
+    divide = partial(_divide, verdicts=verdicts, outputs=outputs.root)
+    kept = list(map_shards(divide, list(enumerate(shards)), "dedup: writing"))
     write_json(outputs / "minhash.json", duplicates.description(recipe))
     write_clusters(corpus, found, outputs / "clusters.parquet")
     write_largest(corpus, found, shards, outputs / "largest.jsonl")
@@ -199,9 +199,12 @@ def _nothing_to_keep_by(params: DedupParams) -> str:
     )
 
 
-def _divide(shard: Path, verdicts: Path, outputs: Path) -> dict[str, Any]:
+def _divide(numbered: tuple[int, Path], verdicts: Path, outputs: Path) -> dict[str, Any]:
     """Write a shard's documents that are kept, and those that are removed; returns counts by source and reason."""
-    table, verdict = as_documents(read_shard(shard)), read_shard(verdicts / f"{shard.stem}.parquet")
+    from tasks.text.duplicates import read_verdicts
+
+    number, shard = numbered
+    table, verdict = as_documents(read_shard(shard)), read_verdicts(verdicts / "verdicts.arrow", number)
     removed_rows = verdict.column("row")
     mask = pc.is_in(pa.array(range(len(table)), pa.int64()), value_set=removed_rows.combine_chunks())
     removed = table.filter(mask)

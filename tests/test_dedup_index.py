@@ -65,7 +65,7 @@ def test_a_new_shard_is_compared_with_what_is_there(tmp_path: Path) -> None:
     assert dedup(tmp_path, shards, index=index, ngram=4) == dedup(tmp_path, shards, ngram=4)
 
 
-@pytest.mark.parametrize("part", ["json", "keys.npy", "u64", "parquet"])
+@pytest.mark.parametrize("part", ["json", "keys.npy", "u64", "arrow"])
 @pytest.mark.parametrize("damage", ["gone", "cut", "empty"])
 def test_a_damaged_sketch_is_made_anew(tmp_path: Path, part: str, damage: str) -> None:
     shards = [[{"id": f"{shard}-{n}", "text": text(n % 7) + f" {n % 2}"} for n in range(20)] for shard in range(2)]

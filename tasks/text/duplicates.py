@@ -8,13 +8,13 @@ import logging
 import unicodedata
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tasks.core.progress import Progress
 from tasks.text import lsh, shingles
@@ -207,29 +207,33 @@ def _similarity(
     return out
 
 
-def write_verdicts(corpus: Corpus, found: Found, shards: list[str], folder: Path) -> None:
-    """For each of `shards`, `<name>.parquet` with the rows to remove, in order, and why."""
-    shard = corpus.shard[found.removed]
-    borders = np.searchsorted(shard, np.arange(len(shards) + 1))
+def write_verdicts(corpus: Corpus, found: Found, target: Path) -> None:
+    """Write the rows to remove, and why, as Arrow IPC: a record batch a shard, in the order of the shards."""
+    borders = np.searchsorted(corpus.shard[found.removed], np.arange(len(corpus.names) + 1))
     reasons = np.zeros(len(corpus.ids), np.int8)
     reasons[found.removed] = found.reason
-    for number, name in enumerate(shards):
-        here = range(borders[number], borders[number + 1])
-        rows = [
-            {
-                "row": corpus.row[found.removed[k]],
-                "reason": REASONS[found.reason[k]],
-                "detail": found.details.get(int(found.removed[k]))
-                if found.via[k] == found.kept[k]
-                else f"{FOLLOWS[found.reason[k]].format(corpus.ids[found.via[k]].decode())}, "
-                f"{WENT[int(reasons[found.via[k]])]}",
-                "kept_id": corpus.ids[found.kept[k]].decode(),
-                "similarity": found.similarity[k],
-            }
-            for k in here
-        ]
-        table = pa.Table.from_pylist(rows, schema=VERDICT)
-        pq.write_table(table, folder / f"{name}.parquet", compression="none", write_statistics=False)
+    with pa.ipc.new_file(str(target), VERDICT) as writer:
+        for first, end in pairwise(borders.tolist()):
+            rows = [
+                {
+                    "row": corpus.row[found.removed[k]],
+                    "reason": REASONS[found.reason[k]],
+                    "detail": found.details.get(int(found.removed[k]))
+                    if found.via[k] == found.kept[k]
+                    else f"{FOLLOWS[found.reason[k]].format(corpus.ids[found.via[k]].decode())}, "
+                    f"{WENT[int(reasons[found.via[k]])]}",
+                    "kept_id": corpus.ids[found.kept[k]].decode(),
+                    "similarity": found.similarity[k],
+                }
+                for k in range(first, end)
+            ]
+            writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=VERDICT))
+
+
+def read_verdicts(target: Path, number: int) -> pa.Table:
+    """The rows of the shard of that number that `write_verdicts` wrote."""
+    with pa.memory_map(str(target)) as file:
+        return pa.Table.from_batches([pa.ipc.open_file(file).get_batch(number)])
 
 
 def description(recipe: Recipe) -> dict[str, Any]:

@@ -27,11 +27,7 @@ from tasks.web.archive import read_pages
 
 PROSE = "The quick brown fox jumps over the lazy dog while seven wizards watch from a distant hill and say nothing."
 
-
-@pytest.fixture(autouse=True)
-def _one_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "execution.yaml").write_text("workers: 1\n")
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("one_worker")
 
 
 def member(url: str, body: bytes, kind: str = "text/html; charset=utf-8", status: str = "200 OK") -> bytes:

@@ -23,12 +23,7 @@ from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, read_documents, write_s
 
 MASK = 2**64 - 1
 
-
-@pytest.fixture(autouse=True)
-def _one_worker(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path_factory.mktemp("settings")
-    (folder / "execution.yaml").write_text("workers: 1\n")
-    monkeypatch.chdir(folder)
+pytestmark = pytest.mark.usefixtures("one_worker")
 
 
 def shingles_of(text: str, n: int) -> set[int]:

@@ -15,12 +15,7 @@ from tasks.text.comparable_columns import comparable_column, digests
 from tasks.text.documents import write_shard
 from tasks.text.urls import canonical_url, url_keys
 
-
-@pytest.fixture(autouse=True)
-def _one_worker(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path_factory.mktemp("settings")
-    (folder / "execution.yaml").write_text("workers: 1\n")
-    monkeypatch.chdir(folder)
+pytestmark = pytest.mark.usefixtures("one_worker")
 
 
 @settings(max_examples=100, deadline=None)

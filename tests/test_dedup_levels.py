@@ -12,12 +12,7 @@ from test_dedup import words
 
 from tasks.text import containment, postings
 
-
-@pytest.fixture(autouse=True)
-def _one_worker(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path_factory.mktemp("settings")
-    (folder / "execution.yaml").write_text("workers: 1\n")
-    monkeypatch.chdir(folder)
+pytestmark = pytest.mark.usefixtures("one_worker")
 
 
 def test_of_an_address_the_newest_stays(tmp_path: Path) -> None:

@@ -20,12 +20,7 @@ from tasks.dedup import DedupParams, run
 from tasks.text.conversation import SCHEMA as CONVERSATIONS
 from tasks.text.documents import SCHEMA, SCORES, as_documents, read_documents, shard_paths, write_shard
 
-
-@pytest.fixture(autouse=True)
-def _one_worker(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path_factory.mktemp("settings")
-    (folder / "execution.yaml").write_text("workers: 1\n")
-    monkeypatch.chdir(folder)
+pytestmark = pytest.mark.usefixtures("one_worker")
 
 
 def test_the_survivor_is_the_one_that_the_rule_names(tmp_path: Path) -> None:

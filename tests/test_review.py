@@ -19,11 +19,7 @@ from tasks.web.browser import find_browser
 
 LOOSE: dict[str, Any] = {"languages": None, "max_top_ngram_ratio": 1.0}
 
-
-@pytest.fixture(autouse=True)
-def _one_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "execution.yaml").write_text("workers: 1\n")
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("one_worker")
 
 
 class Page(HTMLParser):

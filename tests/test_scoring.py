@@ -86,10 +86,7 @@ def clean(folder: Path, rows: list[dict[str, Any]], **block: Any) -> tuple[dict[
     return metrics, kept, removed
 
 
-@pytest.fixture(autouse=True)
-def _one_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "execution.yaml").write_text("workers: 1\n")
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("one_worker")
 
 
 def test_lines_of_a_whole_site_go(tmp_path: Path) -> None:

@@ -5,13 +5,15 @@ similarity s becomes a candidate with probability 1 - (1 - s^rows)^bands.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from tasks.text.shingles import Int64, UInt32, UInt64, jit
 
+Item = TypeVar("Item")
 Float64 = npt.NDArray[np.float64]
 
 FAN = 64
@@ -203,14 +205,22 @@ def buckets(keys: UInt64, documents: Int64, stable: bool = True) -> Iterator[Int
         yield documents[chosen[np.argsort(own[chosen], kind=kind)]]
 
 
+def _one_ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The items; while one is worked on, a thread makes the next (sorting and comparing let go of the GIL)."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = thread.submit(next, items, None)
+            yield item
+
+
 def candidates(bands: Iterable[UInt64], documents: Int64) -> Int64:
     """Those of `documents` that share a key with another in at least one band, in the order given."""
     shared = np.zeros(int(documents.max(initial=-1)) + 1, np.bool_)
-    for keys in bands:
-        for order in buckets(keys, documents, stable=False):
-            equal = keys[order[1:]] == keys[order[:-1]]
-            shared[order[1:][equal]] = True
-            shared[order[:-1][equal]] = True
+    for keys, order in _one_ahead((band, order) for band in bands for order in buckets(band, documents, stable=False)):
+        equal = keys[order[1:]] == keys[order[:-1]]
+        shared[order[1:][equal]] = True
+        shared[order[:-1][equal]] = True
     return documents[shared[documents]]
 
 
@@ -229,11 +239,10 @@ def clusters(
     with_shingles = np.flatnonzero(sizes * (starts >= 0))
     parents = np.arange(documents, dtype=np.int64)
     work = {"compared": 0, "capped": 0}
-    for keys in bands:
-        for order in buckets(keys, with_shingles):
-            compared, capped = _join_buckets(keys, order, shingles, starts, sizes, threshold, FAN, parents)
-            work["compared"] += compared
-            work["capped"] += capped
+    for keys, order in _one_ahead((band, order) for band in bands for order in buckets(band, with_shingles)):
+        compared, capped = _join_buckets(keys, order, shingles, starts, sizes, threshold, FAN, parents)
+        work["compared"] += compared
+        work["capped"] += capped
     _flatten(parents)
     return parents, work
 

@@ -142,7 +142,7 @@ def test_a_hundred_thousand_copies_of_one_page(tmp_path: Path) -> None:
 def test_clusters_are_listed_for_the_report(tmp_path: Path) -> None:
     rows = [{"id": f"{n}", "text": text(n // 3) + f" {n}"} for n in range(7)]
     _, removed, metrics = dedup(tmp_path, [rows])
-    listed = pa.parquet.read_table(tmp_path / "run0/out/clusters.parquet").to_pylist()
+    listed = pa.parquet.read_table(next(tmp_path.glob("run*")) / "out/clusters.parquet").to_pylist()
     assert {row["id"]: row["similarity"] for row in listed} == {i: row["similarity"] for i, row in removed.items()}
     assert [row["cluster_size"] for row in listed] == [3, 3, 3, 3]
     assert sum(metrics["similarity_histogram"].values()) == 4
@@ -159,7 +159,7 @@ def test_the_largest_clusters_say_what_they_are_about(tmp_path: Path) -> None:
     rows += [{"id": f"c{n}", "text": text(3) + "." * (9 - n), "meta": '["title"]'} for n in range(2)]
     rows += [{"id": "d", "text": text(4)}]
     _, _, metrics = dedup(tmp_path, [rows[::2], rows[1::2]])
-    written = (tmp_path / "run0/out/largest.jsonl").read_text(encoding="utf-8")
+    written = (next(tmp_path.glob("run*")) / "out/largest.jsonl").read_text(encoding="utf-8")
     largest = [json.loads(line) for line in written.split("\n") if line]
     assert [(row["id"], row["url"]) for row in largest] == [
         ("a0", "http://e.org/a"),

@@ -162,16 +162,17 @@ KILLED = """
     from pathlib import Path
     from tasks.core.errors import Interrupted
     from tasks.core.paths import Inputs, Outputs
-    from tasks.core.stage import _interrupt
+    from tasks.core.interruption import give_in, listen
     from tasks.finetune import FinetuneParams, run
     from tasks.model import tuning
-    signal.signal(signal.SIGTERM, _interrupt)
+    listen()
     tuning.SECONDS_BETWEEN_CHECKPOINTS = 0.3
     root, work, base, train = map(Path, sys.argv[1:5])
     inputs = Inputs({"pretrain": base, "train": train})
     try:
         run(FinetuneParams.model_validate_json(sys.argv[5]), inputs, Outputs(root, work))
     except Interrupted:
+        give_in()
         sys.exit(75)
 """
 

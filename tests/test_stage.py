@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
+from running import wait_for
 from safetensors import SafetensorError
 
 from tasks.core import processes
@@ -75,10 +76,7 @@ def test_exit_codes_and_messages(toy: Path) -> None:
 def test_stopped_at_any_point_leaves_no_output(toy: Path, number: signal.Signals) -> None:
     set_params(toy, "words", sleep_s=60)
     process = subprocess.Popen(COMMAND, cwd=toy, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not list((toy / "data").glob(".*partial/half.txt")):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(lambda: list((toy / "data").glob(".*partial/half.txt")), 60)
     process.send_signal(number)
     _, said = process.communicate(timeout=30)
     assert not (toy / "data/words").exists()
@@ -91,6 +89,20 @@ def test_stopped_at_any_point_leaves_no_output(toy: Path, number: signal.Signals
     assert stage(toy).returncode == 0
     assert sorted(path.name for path in (toy / "data").iterdir()) == ["words"]
     assert "RUNNING" not in {run.info.status for run in runs(toy)}  # what SIGKILL left was ended by the next run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("answer", ["pass", "raise ImportError('a part of it')"])
+def test_a_stage_that_swallows_the_interruption_is_asked_again(toy: Path, answer: str) -> None:
+    path = toy / "tasks/words.py"
+    swallow = f"try: time.sleep(60)\n    except BaseException: {answer}\n    time.sleep(60)"
+    path.write_text(path.read_text().replace("time.sleep(params.sleep_s)", swallow))
+    process = subprocess.Popen(COMMAND, cwd=toy, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: list((toy / "data").glob(".*partial/half.txt")), 60)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=30)
+    assert (process.returncode, "Start again" in said) == (EXIT_INTERRUPTED, True)
+    assert not (toy / "data/words").exists()
 
 
 @pytest.mark.slow

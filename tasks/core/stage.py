@@ -8,9 +8,9 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
+from tasks.core import interruption
 from tasks.core.disk import no_space_left
 from tasks.core.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, Interrupted, UserError
 from tasks.core.paths import Inputs, Metrics, Outputs
@@ -33,11 +33,14 @@ def stage_main(run: Run) -> None:
         logging.getLogger(own).setLevel(logging.INFO)
     for chatty in ("torchao", "torch.utils._pytree"):  # they warn of GPU kernels that a machine without one lacks
         logging.getLogger(chatty).setLevel(logging.ERROR)
-    for signal_number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signal_number, _interrupt)
+    interruption.listen()
     if "DVC_STAGE" in os.environ:  # `dvc` was killed: what it started must not write beside its successor
         end_with_dvc(signal.SIGTERM)
-    sys.exit(run_stage(Path.cwd(), stage, run))
+    try:
+        code = run_stage(Path.cwd(), stage, run)
+    finally:
+        interruption.give_in()
+    sys.exit(code)
 
 
 def run_stage(root: Path, stage: str, run: Run) -> int:
@@ -62,7 +65,7 @@ def run_stage(root: Path, stage: str, run: Run) -> int:
             outputs = Outputs(staging, work)
             running.follow(staging / "curves.csv")
             started = time.monotonic()
-            with kept_workers():
+            with interruption.interruptible(), kept_workers():
                 metrics = run(params, Inputs(node.inputs, stage), outputs)
             outputs.timings["seconds"] = time.monotonic() - started
             paths.publish(root, stage, outputs, metrics)
@@ -74,6 +77,7 @@ def run_stage(root: Path, stage: str, run: Run) -> int:
         tracked.fail("FAILED", str(error))
         return EXIT_USER_ERROR
     except (Interrupted, KeyboardInterrupt):
+        interruption.give_in()
         log.warning("%s: interrupted, nothing was finished. Start again to continue.", stage)
         tracked.fail("KILLED", "interrupted")
         return EXIT_INTERRUPTED
@@ -97,8 +101,3 @@ def run_stage(root: Path, stage: str, run: Run) -> int:
     finally:
         if staging is not None:
             shutil.rmtree(staging, ignore_errors=True)
-
-
-def _interrupt(signal_number: int, _: FrameType | None) -> None:
-    signal.signal(signal_number, signal.SIG_IGN)  # the second Ctrl-C must not break the clean-up
-    raise Interrupted(signal.Signals(signal_number).name)

@@ -50,8 +50,9 @@ from tasks.{stage} import run
 root = Path.cwd()
 params = validate(params_model("{stage}"), read_yaml(root / "params.yaml")["{stage}"], "{stage}")
 inputs = paths.Inputs({{name: root / path for name, path in json.loads(sys.argv[1]).items()}})
-outputs = paths.Outputs(paths.staging_folder(root, "{stage}"), paths.work_folder(root, "{stage}", None))
-paths.publish(root, "{stage}", outputs, run(params, inputs, outputs))
+with paths.work_folder(root, "{stage}", None) as work:
+    outputs = paths.Outputs(paths.staging_folder(root, "{stage}"), work)
+    paths.publish(root, "{stage}", outputs, run(params, inputs, outputs))
 """
 """A stage without DVC and MLflow, whose own memory would hide that of the work."""
 

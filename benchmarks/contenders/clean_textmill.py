@@ -12,6 +12,7 @@ from tasks.clean import CleanParams, run  # noqa: E402
 from tasks.core.engine import kept_workers  # noqa: E402
 from tasks.core.execution import load_execution  # noqa: E402
 from tasks.core.paths import Inputs, Outputs  # noqa: E402
+from tasks.web.extractor import extractor  # noqa: E402
 
 RULES = ("gopher_repetition", "gopher_quality", "c4", "fineweb")
 
@@ -23,6 +24,7 @@ def main() -> None:
     params = CleanParams.model_validate({"rules": RULES, "languages": ["en"]})
     with kept_workers():
         metrics = run(params, Inputs({"scrape": Path(sys.argv[1]) / "pages"}), Outputs(out, out / "work"))
+    extractor().close()  # only the processor time of processes that have ended is counted
     size = sum(sizes["bytes_in"] for sizes in metrics["sources"].values())
     report(STARTED, size, kept=metrics["documents_out"], workers=load_execution().worker_count())
 

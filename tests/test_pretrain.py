@@ -109,13 +109,13 @@ def start_apart(root: Path, inputs: Inputs, **changes) -> subprocess.Popen:
     """The same in a process of its own, which signals can be sent to."""
     project(root)
     script = (
-        "import sys, json, signal\n"
+        "import sys, json\n"
         "from pathlib import Path\n"
+        "from tasks.core import interruption\n"
         "from tasks.core.errors import Interrupted\n"
         "from tasks.core.paths import Inputs, Outputs\n"
-        "from tasks.core.stage import _interrupt\n"
         "from tasks.pretrain import PretrainParams, run\n"
-        "signal.signal(signal.SIGTERM, _interrupt)\n"
+        "interruption.listen()\n"
         "params, inputs = json.loads(sys.argv[1]), json.loads(sys.argv[2])\n"
         "try:\n"
         "    run(PretrainParams(**params), Inputs({k: Path(v) for k, v in inputs.items()}), Outputs(Path('out'), Path('work')))\n"

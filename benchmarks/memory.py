@@ -152,7 +152,9 @@ def measure(stage: str, project: Path) -> tuple[int, int]:
         while running.poll() is None:
             largest["main"] = max(largest["main"], anonymous(running.pid))
             try:
-                workers = process.children()
+                workers = [
+                    each for server in process.children() for each in server.children()
+                ]  # what they are forked from
                 trees = [[worker, *worker.children(recursive=True)] for worker in workers]
             except psutil.NoSuchProcess:
                 trees = []

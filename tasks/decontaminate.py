@@ -27,6 +27,7 @@ from tasks.core.errors import UserError
 from tasks.core.params import StageParams
 from tasks.core.paths import Inputs, Metrics, Outputs
 from tasks.core.stage import stage_main
+from tasks.core.workers import expect_workers
 from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, as_documents, read_shard, shard_paths, write_shard
 from tasks.text.references import Reference, read_references
 from tasks.text.sizes import by_source, funnel
@@ -64,6 +65,7 @@ def run(params: DecontaminateParams, inputs: Inputs, outputs: Outputs) -> Metric
         UserError: a reference file is no dependency in dvc.yaml, is missing, empty or broken, the split names other
             documents than there are, or the gate finds a document that should be gone.
     """
+    expect_workers("tasks.text.frequencies", "tasks.text.ngrams", "tasks.text.ready")
     from tasks.text import frequencies, kernels
 
     kernels.prepare()

@@ -20,6 +20,7 @@ from tasks.core.errors import UserError
 from tasks.core.params import StageParams
 from tasks.core.paths import Inputs, Metrics, Outputs
 from tasks.core.stage import stage_main
+from tasks.core.workers import expect_workers
 from tasks.text.documents import read_shard, shard_paths, write_shard
 from tasks.text.records import Format
 from tasks.text.references import read_references
@@ -78,6 +79,7 @@ def run(params: InstructParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     Raises:
         UserError: a file of `files` or `references` is missing or unreadable, or nothing is left to train on.
     """
+    expect_workers("tasks.text.items", "tasks.text.ready")
     from tasks.text import items, kernels, repeated
 
     references = list(read_references("instruct", params.references, inputs))

@@ -119,6 +119,64 @@ def test_kept_workers_serve_again() -> None:
     assert not psutil.wait_procs(last, timeout=10)[1]
 
 
+def environment_of(_: int) -> tuple[str | None, int]:
+    return os.environ.get("ONLY_HERE"), len(set(os.environ) - {"PYTHONPATH"})
+
+
+def test_workers_have_the_environment_of_the_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though what they are forked from was started with an older one."""
+    list(map_shards(square, range(2), "squares", 2))
+    for value in ("one", "two"):
+        monkeypatch.setenv("ONLY_HERE", value)
+        assert set(map_shards(environment_of, range(4), "processes", 2)) == {environment_of(0)}
+    monkeypatch.delenv("ONLY_HERE")
+    assert set(map_shards(environment_of, range(4), "processes", 2)) == {environment_of(0)}
+
+
+SLEEPERS = """
+import sys, time
+from tasks.core.engine import kept_workers, map_shards
+from tasks.core.workers import expect_workers
+if __name__ == "__main__":
+    expect_workers("json")
+    with kept_workers():
+        list(map_shards(abs, [1, 2, 3], "numbers", 2))
+        print("ready", flush=True)
+        list(map_shards(time.sleep, [600, 600], "sleepers", 2))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_nothing_outlives_the_process_that_started_it(tmp_path: Path, number: signal.Signals) -> None:
+    """Neither the workers nor what they are forked from, though it is this that they are children of."""
+    (tmp_path / "execution.yaml").write_text("workers: 2\n")
+    (tmp_path / "sleepers.py").write_text(SLEEPERS)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(tmp_path / "sleepers.py")]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE) as main:
+        assert main.stdout is not None
+        assert main.stdout.readline() == b"ready\n"
+        time.sleep(0.2)
+        below = psutil.Process(main.pid).children(recursive=True)
+        assert len(below) >= 3
+        main.send_signal(number)
+    assert not psutil.wait_procs(below, timeout=10)[1]
+
+
+def parent_of(_: int) -> int:
+    time.sleep(0.05)
+    return os.getppid()
+
+
+def test_what_workers_are_forked_from_may_be_lost() -> None:
+    with kept_workers():
+        [server] = set(map_shards(parent_of, range(4), "parents", 2))
+        os.kill(server, signal.SIGKILL)
+        while psutil.Process(server).status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
+        assert list(map_shards(square, range(7), "squares", 2)) == [n * n for n in range(7)]
+
+
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Any]:
     """A Ray cluster of two nodes on this machine."""

@@ -5,8 +5,6 @@ whose worker is lost is tried once more; one that loses its worker twice is name
 """
 
 import logging
-import multiprocessing
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -15,8 +13,8 @@ from typing import TypeVar
 
 from tasks.core.errors import UserError
 from tasks.core.execution import load_execution
-from tasks.core.processes import end_with_parent
 from tasks.core.progress import Progress
+from tasks.core.workers import start_pool
 
 log = logging.getLogger(__name__)
 Shard = TypeVar("Shard")
@@ -139,13 +137,8 @@ def _start(
         if futures := _submit(pool, function, shards):
             return pool, futures
         _end(pool)  # a worker ended while it had nothing to do
-    pool = _pool(workers)
+    pool = start_pool(workers)
     return pool, _submit(pool, function, shards)
-
-
-def _pool(workers: int) -> ProcessPoolExecutor:
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_die_with_parent)
 
 
 def _submit(
@@ -166,7 +159,7 @@ def _put_back(pool: ProcessPoolExecutor, workers: int) -> None:
 
 def _alone(function: Callable[[Shard], Result], shard: Shard) -> Future[Result]:
     """Work on a shard in a process of its own; returns when it is done."""
-    pool = _pool(1)
+    pool = start_pool(1)
     try:
         future = pool.submit(function, shard)
         wait([future])
@@ -180,10 +173,3 @@ def _end(pool: ProcessPoolExecutor) -> None:
     pool.shutdown(wait=False, cancel_futures=True)
     for process in processes:
         process.terminate()
-
-
-def _die_with_parent() -> None:
-    """Runs in each worker: ignore the terminal's Ctrl-C (the parent handles it), and end when the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    end_with_parent(signal.SIGKILL)

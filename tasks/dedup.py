@@ -4,7 +4,7 @@ Exact: equal after case folding and collapsing of white space. Near: MinHash sig
 are banded to find candidates, and the exact Jaccard similarity of the n-gram sets decides (Lee et al. 2022,
 "Deduplicating Training Data Makes Language Models Better", arXiv:2107.06499, found near-duplicates this way).
 
-Memory of the process that searches: 0.12 GB per million documents for the levels url, exact and near; beside it, `contained`
+Memory of the process that searches: 0.27 GB per million documents for the levels url, exact and near; beside it, `contained`
 takes 0.9 GB per million documents (and up to 3 KB for each that shares text with 64 larger ones), and `paragraphs` 0.1 GB
 per million paragraphs.
 """
@@ -25,6 +25,7 @@ from tasks.core.errors import UserError
 from tasks.core.params import StageParams
 from tasks.core.paths import Inputs, Metrics, Outputs, write_json
 from tasks.core.stage import stage_main
+from tasks.core.workers import expect_workers
 from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, as_documents, read_shard, shard_paths, write_shard
 from tasks.text.sizes import by_source, funnel
 
@@ -109,6 +110,8 @@ def run(params: DedupParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     Similarity is taken as transitive: a chain of pairs above the threshold is one cluster, so a removed document may
     be less similar to the one kept in its place than the threshold; what is recorded is measured between these two.
     """
+    expect_workers("tasks.text.sketches", "tasks.text.gathering", "tasks.text.ready")
+    from tasks.text import corpus as catalogues
     from tasks.text import duplicates, kernels, paragraphs, sketches, survivor
     from tasks.text.findings import summarise, write_clusters, write_largest
 
@@ -127,6 +130,7 @@ def run(params: DedupParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         **{key: getattr(params, key) for key in ("ngram", "bands", "rows", "seed", "simhash_bits")},
         method=params.sketch,
         urls="url" in params.levels,
+        sets="contained" in params.levels,
     )
     sketch = partial(sketches.sketch, folder=sketched, recipe=recipe)
     counts = list(map_shards(sketch, shards, "dedup: signatures"))
@@ -144,7 +148,7 @@ def run(params: DedupParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         if not sum(scored for _, scored in written):
             raise UserError(_nothing_to_keep_by(params))
         priorities = [path for path, _ in written]
-    corpus = sketches.load(sketched, counts, work, priorities)
+    corpus = catalogues.load(sketched, counts, shards, params.ngram, params.bands, work, priorities)
     rules = duplicates.Rules(
         **{key: getattr(params, key) for key in ("levels", "threshold", "bands", "url_keep")},
         **{key: getattr(params, key) for key in ("containment", "containment_shingles")},

@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from tasks.core.engine import map_shards
 from tasks.text import lsh, postings
+from tasks.text.corpus import Corpus
+from tasks.text.gathering import gather
 from tasks.text.shingles import Int64, UInt64
-from tasks.text.sketches import Corpus
 
 log = logging.getLogger(__name__)
 SAMPLE = 16
@@ -43,7 +44,7 @@ def contained(
     ordered = short[np.lexsort((place[short], -corpus.sizes[short]))]
     sizes = corpus.sizes[ordered]
     pairs, bounded = _pairs(corpus, ordered, sizes, work)
-    shingles, starts = corpus.gather(np.unique(ordered[pairs]), work / "contained.u64")
+    shingles, starts = gather(corpus, np.unique(ordered[pairs]), work / "contained.u64")
     share = lsh.containments(shingles, starts[ordered], sizes, pairs)
     pairs, share = pairs[share >= least], share[share >= least]
     order = np.lexsort((place[ordered[pairs[:, 1]]], -share, pairs[:, 0]))

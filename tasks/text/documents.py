@@ -39,6 +39,8 @@ REMOVED_SCHEMA = pa.schema(
         ("matched", pa.string()),  # for contamination: the evaluation item that it overlaps
     ]
 )
+FEW_VALUES = ("source", "lang", "licence", "reason")
+"""Columns whose values repeat, written with a dictionary. One of texts or ids would make reading a fifth slower."""
 SHARD_BYTES = 2 << 20
 """Text bytes after which a new shard begins: small enough to spread over cores, and set by the data alone, not the workers."""
 SHARD_ROWS = 1 << 14
@@ -107,7 +109,8 @@ def count_rows(folder: Path) -> int:
 def write_shard(table: pa.Table, path: Path) -> None:
     """Write one shard; the same table gives the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, path, compression="zstd", compression_level=1)  # 3: 1.7 times as long, for 7% less
+    few = [name for name in FEW_VALUES if name in table.column_names]
+    pq.write_table(table, path, compression="zstd", compression_level=1, use_dictionary=few)  # 3: 1.7 times as long
 
 
 class DocumentWriter:

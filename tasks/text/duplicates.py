@@ -20,9 +20,11 @@ from tasks.core.progress import Progress
 from tasks.text import lsh, shingles
 from tasks.text.comparable import NORMALISER
 from tasks.text.containment import contained
+from tasks.text.corpus import Corpus
+from tasks.text.gathering import gather
 from tasks.text.paragraphs import Decided
 from tasks.text.shingles import Int64, UInt64
-from tasks.text.sketches import Corpus, Recipe
+from tasks.text.sketches import Recipe
 from tasks.text.survivor import by_rank, first_of
 
 log = logging.getLogger(__name__)
@@ -49,6 +51,11 @@ WENT = {
     CONTAINED: "which stands in it",
     REPEATED: "whose paragraphs it has",
 }
+
+
+Gathered = tuple[UInt64, Int64 | None]
+"""What `gather` returned, if anything."""
+NONE_GATHERED: Gathered = (np.zeros(0, np.uint64), None)
 
 
 @dataclass(frozen=True)
@@ -108,11 +115,10 @@ def find(corpus: Corpus, rules: Rules, work: Path) -> Found:
         stays = first_of(np.where(reason == KEPT, corpus.digests, -1), ranked)
         gone = np.flatnonzero(stays != place)
         remove(gone, stays[gone], EXACT)
-    work_done, sizes = {"compared": 0, "capped": 0}, np.zeros(0, np.int64)
+    work_done, sizes, gathered = {"compared": 0, "capped": 0}, np.zeros(0, np.int64), NONE_GATHERED
     if "near" in rules.levels:
-        distinct = np.flatnonzero(reason == KEPT)
-        distinct = distinct[np.argsort(corpus.ids[distinct], kind="stable")]  # an order that no shard decides
-        labels, work_done = _near(corpus, distinct, rules, work)
+        distinct = ranked[reason[ranked] == KEPT]  # an order that no shard decides
+        labels, gathered, work_done = _near(corpus, distinct, rules, work)
         sizes = np.bincount(labels) if len(labels) else sizes
         near = np.full(documents, -1)
         near[distinct] = labels
@@ -127,7 +133,7 @@ def find(corpus: Corpus, rules: Rules, work: Path) -> Found:
         )
         remove(gone, stays, CONTAINED)
         shares[gone] = share
-    found = _resolve(corpus, via, reason, shares, work)
+    found = _resolve(corpus, via, reason, shares, work, gathered)
     cluster_sizes = np.bincount(found.kept, minlength=documents)
     metrics = {
         "clusters": int((cluster_sizes > 0).sum()),
@@ -153,56 +159,72 @@ def add_repeated(corpus: Corpus, found: Found, decided: Decided, work: Path) -> 
 
 
 def _resolve(
-    corpus: Corpus, via: Int64, reason: npt.NDArray[np.int8], shares: npt.NDArray[np.float64], work: Path
+    corpus: Corpus,
+    via: Int64,
+    reason: npt.NDArray[np.int8],
+    shares: npt.NDArray[np.float64],
+    work: Path,
+    gathered: Gathered = NONE_GATHERED,
 ) -> Found:
     """Follow each removed document to the one that stays, and measure how similar the two are."""
     kept = via
     for _ in REASONS:  # a chain is at most one step a level
         kept = kept[kept]
     removed = np.flatnonzero(reason)
-    similarity = _similarity(corpus, via[removed], kept[removed], removed, reason[removed], work)
+    similarity = _similarity(corpus, via[removed], kept[removed], removed, reason[removed], work, gathered)
     direct = (reason[removed] >= CONTAINED) & (via[removed] == kept[removed])
     similarity[direct] = shares[removed[direct]]
     return Found(removed, kept[removed], reason[removed], via[removed], similarity, {})
 
 
-def _near(corpus: Corpus, distinct: Int64, rules: Rules, work: Path) -> tuple[Int64, dict[str, int]]:
-    """Labels of the clusters of similar documents, int64 [distinct], and counts of the work."""
+def _near(corpus: Corpus, distinct: Int64, rules: Rules, work: Path) -> tuple[Int64, Gathered, dict[str, int]]:
+    """Labels of the clusters of similar documents, int64 [distinct], the shingle sets compared, and counts of the work."""
 
     def keys() -> Iterator[UInt64]:
         for band in range(rules.bands):
-            yield np.concatenate([shard[band] for shard in corpus.keys])[distinct]
+            yield corpus.keys[band][distinct]
 
-    with Progress("dedup: comparing", total=2 * rules.bands, unit="bands") as progress:
-
-        def counted() -> Iterator[UInt64]:
-            for each in keys():
-                yield each
-                progress.advance()
-
-        sizes = corpus.sizes[distinct]
-        sharing = lsh.candidates(counted(), np.flatnonzero(sizes))
-        shingles_of, starts = corpus.gather(np.sort(distinct[sharing]), work / "candidates.u64")
-        labels, done = lsh.clusters(counted(), shingles_of, starts[distinct], sizes, rules.threshold)
+    sizes = corpus.sizes[distinct]
+    with Progress("dedup: candidates", total=rules.bands, unit="bands") as progress:
+        sharing = lsh.candidates(_counted(keys(), progress), np.flatnonzero(sizes))
+    gathered = gather(corpus, np.sort(distinct[sharing]), work / "candidates.u64")
+    with Progress("dedup: comparing", total=rules.bands, unit="bands") as progress:
+        labels, done = lsh.clusters(
+            _counted(keys(), progress), gathered[0], gathered[1][distinct], sizes, rules.threshold
+        )
     if done["capped"]:
         log.warning(
             "dedup: %d times a document shared a band with more than %d clusters and was compared with these only. "
             "If the texts share much boilerplate, raise dedup.rows.",
             *(done["capped"], lsh.FAN),
         )
-    return labels, done
+    return labels, gathered, done
+
+
+def _counted(items: Iterator[UInt64], progress: Progress) -> Iterator[UInt64]:
+    for each in items:
+        yield each
+        progress.advance()
 
 
 def _similarity(
-    corpus: Corpus, via: Int64, kept: Int64, removed: Int64, reason: npt.NDArray[np.int8], work: Path
+    corpus: Corpus,
+    via: Int64,
+    kept: Int64,
+    removed: Int64,
+    reason: npt.NDArray[np.int8],
+    work: Path,
+    gathered: Gathered,
 ) -> npt.NDArray[np.float64]:
     """Exact Jaccard similarity of each removed document to the one that is kept; 1 for equal texts, however short."""
     one = np.where(reason == EXACT, via, removed)  # equal texts have equal sets: fewer of them to fetch
     same = corpus.digests[one] == corpus.digests[kept]
     out = np.ones(len(removed))
     pairs = np.stack([one[~same], kept[~same]], axis=1)
+    everything, starts = gathered
     if len(pairs):
-        everything, starts = corpus.gather(np.unique(pairs), work / "removed.u64")
+        if starts is None or (starts[pairs] < 0).any():
+            everything, starts = gather(corpus, np.unique(pairs), work / "removed.u64")
         out[~same] = lsh.similarities(everything, starts, corpus.sizes, pairs)
     return out
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from tasks.text.corpus import Corpus
 from tasks.text.documents import read_shard, write_shard
 from tasks.text.duplicates import REASONS, Found
 from tasks.text.shingles import Int64
-from tasks.text.sketches import Corpus
 
 LARGEST = 10
 """Clusters that the metrics name."""

@@ -18,9 +18,9 @@ from tasks.core.engine import map_shards
 from tasks.text import lsh
 from tasks.text.comparable import comparable, digest
 from tasks.text.conversation import messages_of
+from tasks.text.corpus import Corpus, as_uint64, catalogue_column, numbered
 from tasks.text.documents import read_shard, write_shard
 from tasks.text.shingles import Int64
-from tasks.text.sketches import Corpus, catalogue_column, digest_halves, numbered
 from tasks.text.survivor import by_rank
 
 SEPARATORS = {"line": re.compile(r"(\n+)"), "blank_line": re.compile(r"(\n(?:[^\S\n]*\n)+)")}
@@ -129,7 +129,7 @@ def _repeated(files: list[Path], first: Int64, work: Path) -> tuple[Int64, Int64
     ends = np.cumsum(lengths, dtype=np.int64)
     halves = catalogue_column(work, "paragraphs", "u8", int(ends[-1]))
     for path, end, length in zip(files, ends, lengths, strict=True):
-        halves[end - length : end] = digest_halves(read_shard(path, ["digest"]).column("digest"))[:, 0]
+        halves[end - length : end] = as_uint64(read_shard(path, ["digest"]).column("digest"), 2)[:, 0]
     may = np.zeros(len(halves), np.bool_)
     may[lsh.candidates([halves], np.arange(len(halves)))] = True
     parts = []
@@ -137,7 +137,7 @@ def _repeated(files: list[Path], first: Int64, work: Path) -> tuple[Int64, Int64
         table = read_shard(path).filter(pa.array(may[end - length : end]))
         owner = table.column("row").to_numpy() + first[number]
         numbers = (table.column(name).to_numpy() for name in ("position", "characters"))
-        parts.append((owner, *numbers, digest_halves(table.column("digest"))))
+        parts.append((owner, *numbers, as_uint64(table.column("digest"), 2)))
     owners, positions, characters, digests = (np.concatenate(part) for part in zip(*parts, strict=True))
     texts = numbered(digests)
     again = np.bincount(texts, minlength=1)[texts] > 1

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -13,23 +14,18 @@ Sizes = Mapping[str, Mapping[str, int]]
 def by_source(table: pa.Table) -> dict[str, dict[str, int]]:
     """Documents, characters and bytes of text for each source."""
     text = table.column("text")
-    sizes = pa.table(
-        {
-            "source": table.column("source").fill_null(""),
-            "characters": pc.utf8_length(text).cast(pa.int64()),
-            "bytes": pc.binary_length(text).cast(pa.int64()),
-        }
+    encoded = (
+        pa.chunked_array([table.column("source").fill_null("").combine_chunks()]).combine_chunks().dictionary_encode()
     )
-    sums = sizes.group_by("source").aggregate(
-        [("bytes", "count", pc.CountOptions(mode="all")), ("characters", "sum"), ("bytes", "sum")]
-    )
+    place, names = encoded.indices.to_numpy(), encoded.dictionary.to_pylist()
+    of_text = {"documents": None, "characters": pc.utf8_length(text), "bytes": pc.binary_length(text)}
+    sums = {
+        name: np.bincount(place, sizes if sizes is None else sizes.fill_null(0).to_numpy(), len(names))
+        for name, sizes in of_text.items()
+    }
     return {
-        row["source"]: {
-            "documents": row["bytes_count"],
-            "characters": row["characters_sum"] or 0,
-            "bytes": row["bytes_sum"] or 0,
-        }
-        for row in sums.sort_by("source").to_pylist()
+        names[at]: {name: int(sums[name][at]) for name in sums}
+        for at in sorted(range(len(names)), key=names.__getitem__)
     }
 
 

@@ -28,6 +28,8 @@ SHINGLE_HASH = (
 )
 SHINGLER = "words: runs of Unicode letters, digits, marks and _; in scripts written without spaces, each character"
 
+LANE = 16
+"""32-bit numbers in a vector register of 64 bytes. Whole registers at addresses divisible by 64: else up to 1.8 times as slow."""
 SEPARATOR, IN_WORD, WORD = np.uint8(0), np.uint8(1), np.uint8(2)
 LAST_CODE_POINT = 0x323B0  # beyond lie only selectors and private use: separators
 SPACELESS = (  # scripts written without spaces between words
@@ -154,9 +156,10 @@ def _drop_repeats(shingles: UInt64, offsets: Int64) -> None:
 
 
 @jit
-def _signatures(shingles: UInt64, offsets: Int64, a: UInt32, b: UInt32, minima: UInt32) -> None:
+def _signatures(shingles: UInt64, offsets: Int64, lanes: UInt32, minima: UInt32) -> None:
+    a, b, own = lanes[0], lanes[1], lanes[2]
     for doc in range(len(offsets) - 1):
-        row = minima[doc]
+        own[:] = np.uint32(0xFFFFFFFF)
         for at in range(offsets[doc], offsets[doc + 1]):
             x = np.uint32(shingles[at] & np.uint64(0xFFFFFFFF))
             x ^= x >> np.uint32(16)
@@ -164,10 +167,11 @@ def _signatures(shingles: UInt64, offsets: Int64, a: UInt32, b: UInt32, minima: 
             x ^= x >> np.uint32(13)
             x = np.uint32(x * np.uint32(0xC2B2AE35))
             x ^= x >> np.uint32(16)
-            for k in range(len(a)):
+            for k in range(len(own)):
                 v = np.uint32(x * a[k] + b[k])
-                if v < row[k]:
-                    row[k] = v
+                if v < own[k]:
+                    own[k] = v
+        minima[doc] = own[: minima.shape[1]]
 
 
 def shingle_lists(data: UInt8, offsets: Int64, n: int) -> tuple[UInt64, Int64]:
@@ -216,6 +220,10 @@ def signatures(shingles: UInt64, offsets: Int64, count: int, seed: int) -> UInt3
 
     Equal to `datasketch.MinHash(count, seed, scheme="affine32").hashvalues`; all ones where a document has no shingle.
     """
-    minima = np.full((len(offsets) - 1, count), 0xFFFFFFFF, np.uint32)
-    _signatures(shingles, offsets, *permutations(count, seed), minima)
+    minima = np.empty((len(offsets) - 1, count), np.uint32)
+    width = -(-count // LANE) * LANE
+    memory = np.zeros((3 * width + LANE) * 4, np.uint8)
+    lanes = memory[-memory.ctypes.data % (4 * LANE) :][: 3 * width * 4].view(np.uint32).reshape(3, width)
+    lanes[0, :count], lanes[1, :count] = permutations(count, seed)
+    _signatures(shingles, offsets, lanes, minima)
     return minima

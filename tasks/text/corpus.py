@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from tasks.text.sketches import open_sketch
 
 IN_MEMORY = 20_000_000
 """Documents up to which the catalogue is held in memory, about 120 bytes each; beyond, in files."""
-READ_AT_ONCE = 64
-"""Sketches that are read together: a call costs more than a sketch's few hundred rows."""
+READ_AT_ONCE = 1 << 15
+"""Documents whose catalogues are read together: a call costs more than the few hundred rows of a sketch."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +82,12 @@ def load(
     keys = in_file(work, "keys", "u8", bands, total)
     url = fetched_at = None
     begin = 0
-    for first in range(0, len(sketched), READ_AT_ONCE):
-        group = sketched[first : first + READ_AT_ONCE]
+    groups = np.flatnonzero(np.diff((np.cumsum(lengths) - lengths) // READ_AT_ONCE, prepend=-1))
+    for first, end in pairwise([*groups.tolist(), len(sketched)]):
+        group, sizes = sketched[first:end], lengths[first:end]
         table = pa.concat_tables([open_sketch(folder / f"{shard['name']}.arrow") for shard in group])
         here = slice(begin, begin + len(table))
         begin = here.stop
-        sizes = lengths[first : first + len(group)]
         ids[here] = fixed_width(table.column("id"), ids.dtype)
         keys[:, here] = as_uint64(table.column("keys"), bands).T
         for name in ("characters", "shingles"):
@@ -94,11 +95,9 @@ def load(
         columns["source"][here] = pc.index_in(
             table.column("source"), value_set=pa.array(sources, pa.string())
         ).to_numpy()
-        columns["shard"][here] = np.repeat(np.arange(first, first + len(group)), sizes)
+        columns["shard"][here] = np.repeat(np.arange(first, end), sizes)
         columns["row"][here] = np.concatenate([np.arange(size) for size in sizes])
-        priority[here] = (
-            np.concatenate([np.load(path) for path in priorities[first : first + len(group)]]) if priorities else 0.0
-        )
+        priority[here] = np.concatenate([np.load(path) for path in priorities[first:end]]) if priorities else 0.0
         digest[here] = as_uint64(table.column("digest"), 2)
         if "url_key" in table.column_names:
             if url is None or fetched_at is None:

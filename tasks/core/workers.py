@@ -38,7 +38,7 @@ def start_pool(workers: int) -> ProcessPoolExecutor:
 def _context(modules: tuple[str, ...]) -> BaseContext:
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
-    main = sys.modules["__main__"].__spec__
+    main = getattr(sys.modules["__main__"], "__spec__", None)
     own = [main.name] if main and not main.name.endswith("__main__") else []
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tasks.core.fork_server", *own, *modules])

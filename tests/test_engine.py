@@ -16,6 +16,7 @@ import psutil
 import pytest
 from conftest import ROOT
 
+from tasks.core import engine
 from tasks.core.engine import kept_workers, map_shards
 from tasks.core.errors import UserError
 
@@ -119,6 +120,25 @@ def test_kept_workers_serve_again() -> None:
     assert not psutil.wait_procs(last, timeout=10)[1]
 
 
+def test_shards_that_are_handed_over_together_stand_for_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In order, tried again without their neighbours, and named alone."""
+    monkeypatch.setattr(engine, "HANDED_OVER", 2)
+    assert list(map_shards(square, range(23), "squares", 2)) == [n * n for n in range(23)]
+    paths = [tmp_path / f"{n:02d}" for n in range(23)]
+    for path in paths[:13]:
+        path.touch()
+    assert list(map_shards(die_once, paths, "numbers", 2)) == [path.name for path in paths]
+    with pytest.raises(UserError, match="shard 3"):
+        list(map_shards(fail_on_three, range(23), "numbers", 2))
+    folder = tmp_path / "marks"
+    folder.mkdir()
+    with pytest.raises(UserError, match="the worker of 2 was killed, twice"):
+        list(map_shards(partial(mark_or_die, folder=folder), range(23), "numbers", 2))
+    assert {path.name for path in folder.iterdir()} == {str(n) for n in range(23)} - {"2"}
+
+
 def environment_of(_: int) -> tuple[str | None, int]:
     return os.environ.get("ONLY_HERE"), len(set(os.environ) - {"PYTHONPATH"})
 
@@ -135,6 +155,7 @@ def test_workers_have_the_environment_of_the_moment(monkeypatch: pytest.MonkeyPa
 
 SLEEPERS = """
 import sys, time
+from tasks.core import engine
 from tasks.core.engine import kept_workers, map_shards
 from tasks.core.workers import expect_workers
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TypeVar
 
 from tasks.core.errors import UserError
@@ -19,6 +20,11 @@ from tasks.core.workers import start_pool
 log = logging.getLogger(__name__)
 Shard = TypeVar("Shard")
 Result = TypeVar("Result")
+
+Place = tuple[Future[list[Result]], int]
+"""A result: the future of a group of shards, and where in the group it is."""
+HANDED_OVER = 50
+"""Groups of shards that each worker is given, at least, where there are enough: one by one, they disturb the workers."""
 
 
 class WorkerLost(Exception):
@@ -81,24 +87,30 @@ def _in_processes(
         yield from map(function, shards)
         return
     at = 0
-    finished: dict[int, Future[Result]] = {}  # ahead of `at`, from pools that broke
+    together = max(1, len(shards) // (workers * HANDED_OVER))
+    finished: dict[int, Place[Result]] = {}  # ahead of `at`, from pools that broke
     while at < len(shards):
         todo = [n for n in range(at, len(shards)) if n not in finished]
-        pool, started = _start(function, [shards[n] for n in todo], workers)
-        futures = dict(zip(todo, started, strict=False))  # fewer where the pool broke while it was filled
+        groups = [todo[k : k + together] for k in range(0, len(todo), together)]
+        pool, started = _start(partial(_each, function), [[shards[n] for n in group] for group in groups], workers)
+        futures = {  # fewer where the pool broke while it was filled
+            n: (future, k) for group, future in zip(groups, started, strict=False) for k, n in enumerate(group)
+        }
         try:
             while at in finished or at in futures:
                 if at in futures:
-                    yield futures[at].result()
+                    future, k = futures[at]
+                    yield future.result()[k]
                 else:
-                    future = finished.pop(at)
-                    yield WorkerLost(shards[at]) if _lost(future) else future.result()
+                    future, k = finished.pop(at)
+                    yield WorkerLost(shards[at]) if _lost(future) else future.result()[k]
                 at += 1
         except BrokenProcessPool:
             # Whose worker died is not told: what was under way goes once more, each by itself.
-            broken = [n for n, future in futures.items() if _lost(future)]
-            finished |= {n: future for n, future in futures.items() if n >= at and n not in broken}
-            finished |= {n: _alone(function, shards[n]) for n in broken[: workers + 1]}  # one waits at the pool's door
+            whole = {n: place for n, place in futures.items() if not _lost(place[0])}
+            finished |= {n: place for n, place in whole.items() if n >= at}
+            broken = [n for n in futures if n not in whole][: (workers + 1) * together]  # one waits at the pool's door
+            finished |= {n: (_alone(function, shards[n]), 0) for n in broken}
             _end(pool)
         except BaseException:
             _end(pool)
@@ -107,7 +119,11 @@ def _in_processes(
             _put_back(pool, workers)
 
 
-def _lost(future: Future[Result]) -> bool:
+def _each(function: Callable[[Shard], Result], shards: Sequence[Shard]) -> list[Result]:
+    return [function(shard) for shard in shards]
+
+
+def _lost(future: Future[list[Result]]) -> bool:
     return isinstance(future.exception(), BrokenProcessPool)
 
 
@@ -157,11 +173,11 @@ def _put_back(pool: ProcessPoolExecutor, workers: int) -> None:
         _kept[workers] = pool
 
 
-def _alone(function: Callable[[Shard], Result], shard: Shard) -> Future[Result]:
+def _alone(function: Callable[[Shard], Result], shard: Shard) -> Future[list[Result]]:
     """Work on a shard in a process of its own; returns when it is done."""
     pool = start_pool(1)
     try:
-        future = pool.submit(function, shard)
+        future = pool.submit(_each, function, [shard])
         wait([future])
         return future
     finally:

@@ -1,7 +1,8 @@
 """Parallel data work: a function over shards, by local processes or on a Ray cluster, results in the order of the shards.
 
 What crosses the boundary is a shard's path and parameters going in, counts coming out; documents never do. A shard
-whose worker is lost is tried once more; one that loses its worker twice is named when all others are through.
+whose worker is lost is tried once more, by itself, and so are those that were handed over with it; one that loses its
+worker then is named when all others are through.
 """
 
 import logging
@@ -25,6 +26,8 @@ Place = tuple[Future[list[Result]], int]
 """A result: the future of a group of shards, and where in the group it is."""
 HANDED_OVER = 50
 """Groups of shards that each worker is given, at least, where there are enough: one by one, they disturb the workers."""
+TOGETHER = 8
+"""Shards in a group, at most: it bounds what one lost worker makes others do again, each by itself."""
 
 
 class WorkerLost(Exception):
@@ -87,7 +90,7 @@ def _in_processes(
         yield from map(function, shards)
         return
     at = 0
-    together = max(1, len(shards) // (workers * HANDED_OVER))
+    together = max(1, min(TOGETHER, len(shards) // (workers * HANDED_OVER)))
     finished: dict[int, Place[Result]] = {}  # ahead of `at`, from pools that broke
     while at < len(shards):
         todo = [n for n in range(at, len(shards)) if n not in finished]

@@ -1,7 +1,6 @@
 """Supervised tuning: the pretrained model learns to answer in turns, from conversations, by TRL; all weights or LoRA."""
 
 import logging
-import shutil
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +13,6 @@ from tasks.core.paths import Inputs, Metrics, Outputs
 from tasks.core.stage import stage_main
 
 log = logging.getLogger(__name__)
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 MERGE_TOLERANCE = 1e-3
 """Largest change of a logit, relative to the largest logit, that merging LoRA weights may make in fp32."""
 
@@ -217,6 +215,7 @@ def _save(model: Any, base: Path, folder: Path) -> None:
     from transformers import GenerationConfig
 
     from tasks.model.load import load_model
+    from tasks.model.tokenizer_files import copy_tokenizer
     from tasks.model.tuning import logits_of
     from tasks.text.chat import ChatEncoder
 
@@ -226,9 +225,7 @@ def _save(model: Any, base: Path, folder: Path) -> None:
         bos_token_id=encoder.start, eos_token_id=[encoder.end, encoder.start], pad_token_id=encoder.pad
     )
     model.save_pretrained(folder)
-    for name in TOKENIZER_FILES:
-        if (base / name).exists():
-            shutil.copyfile(base / name, folder / name)
+    copy_tokenizer(base, folder)
     tokens = torch.tensor([encoder.prompt([{"role": "user", "content": "Hello, how are you?"}], 16)])
     if not torch.equal(logits_of(model, tokens), logits_of(load_model(folder, str(model.device)), tokens)):
         raise AssertionError(f"{folder}: the saved model does not give the logits of the tuned one")

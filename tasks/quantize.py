@@ -35,7 +35,8 @@ class QuantizeParams(StageParams):
 
 
 def run(params: QuantizeParams, inputs: Inputs, outputs: Outputs) -> Metrics:
-    """Write `<format>/model.gguf` or, for torchao, a folder `<format>/` that transformers loads, and `table.json`.
+    """Write `<format>/model.gguf` with its tokenizer beside it or, for torchao, a folder `<format>/` that transformers
+    loads, and `table.json`.
 
     For each format: bytes, bits per byte on held-out conversations, largest and mean difference of next-token
     log-probabilities (nats) from the tuned model; in the timings, tokens generated a second.
@@ -95,9 +96,11 @@ def _gate(params: QuantizeParams, yardstick: Any, source: Path, work: Path) -> M
 def _gguf(source: Path, folder: Path, form: Any, yardstick: Any) -> tuple[Metrics, float]:
     from tasks.model.gguf import export_gguf
     from tasks.model.llama_cpp import ExactModel
+    from tasks.model.tokenizer_files import copy_tokenizer
 
     target = folder / "model.gguf"
     kept = export_gguf(source, target, form)
+    copy_tokenizer(source, folder)
     with ExactModel(target, yardstick.context, yardstick.threads) as exported:
         largest, mean = yardstick.distance(exported, CANDIDATES)
         measured = {

@@ -1,16 +1,14 @@
 """A trained model as a Hugging Face folder that everything downstream loads."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from tasks.core.errors import UserError
+from tasks.model.tokenizer_files import copy_tokenizer
 from tasks.text.chat_template import PAD
-
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
 
 def full_weights(engine: Any, zero_stage: int) -> dict[str, torch.Tensor]:
@@ -40,9 +38,7 @@ def save_model(weights: dict[str, torch.Tensor], config: Any, tokenizer: Path, f
         bos_token_id=config.bos_token_id, eos_token_id=config.eos_token_id, pad_token_id=pad
     )
     model.save_pretrained(folder)
-    for name in TOKENIZER_FILES:
-        if (tokenizer / name).exists():
-            shutil.copyfile(tokenizer / name, folder / name)
+    copy_tokenizer(tokenizer, folder)
     # The tokenizer's own stage does not know how long a text the model will read.
     settings = folder / "tokenizer_config.json"
     described = json.loads(settings.read_text(encoding="utf-8")) | {"model_max_length": config.max_position_embeddings}

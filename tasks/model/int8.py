@@ -2,15 +2,14 @@
 
 import json
 import logging
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tasks.core.errors import UserError
+from tasks.model.tokenizer_files import copy_tokenizer
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
 PROBE_TOKENS = 16
 
 
@@ -31,9 +30,7 @@ def save_int8(source: Path, folder: Path) -> Any:
     load = {"dtype": torch.float32, "local_files_only": True}
     quantized = AutoModelForCausalLM.from_pretrained(source, quantization_config=config, **load).eval()
     quantized.save_pretrained(folder)
-    for name in TOKENIZER_FILES:
-        if (source / name).exists():
-            shutil.copyfile(source / name, folder / name)
+    copy_tokenizer(source, folder)
     if list(folder.glob("*.bin")):
         raise UserError(
             f"{folder}: torchao saved a pickle, which is never loaded here. Leave torchao-int8 out of quantize.formats"

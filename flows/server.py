@@ -16,6 +16,7 @@ from flows.stages import TELEMETRY_OFF
 from flows.supervise import GRACE_VARIABLE
 from tasks.core.errors import UserError
 from tasks.core.paths import state_folder
+from tasks.core.place import settle
 
 PREFECT_PORT, MLFLOW_PORT = 4200, 5000
 START_TIMEOUT_S = 120.0
@@ -24,6 +25,7 @@ START_TIMEOUT_S = 120.0
 def prefect_environment(root: Path, port: int) -> dict[str, str]:
     """Environment of a Prefect server that keeps its history in this checkout and listens on `port` of loopback."""
     api = f"http://127.0.0.1:{port}/api"
+    settle(state_folder(root))
     return {
         **os.environ,
         **TELEMETRY_OFF,

@@ -18,6 +18,8 @@ from tasks.core.paths import state_folder, write_json
 from tasks.core.store import Store, open_store
 
 POOL = "textmill"
+MLFLOW_ALONE = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+"""Without it MLflow starts eight workers of 190 MB each for jobs (evaluation of traces) that nobody here asks for."""
 
 
 def _start(command: list[str], root: Path, environment: dict[str, str], log: Path) -> subprocess.Popen[str]:
@@ -54,8 +56,9 @@ def serve(root: Path) -> None:
     servers = [_start(["prefect", "server", "start", *bind, str(prefect_port)], root, environment, prefect_log)]
     remote = store.uri.startswith("http")
     if not remote:
-        command = ["mlflow", "server", "--backend-store-uri", store.uri, "--workers", "1", *bind, str(mlflow_port)]
-        servers.append(_start(command, root, {**os.environ, **TELEMETRY_OFF}, mlflow_log))
+        keeps = ["--backend-store-uri", store.uri, "--artifacts-destination", str(state / "mlartifacts")]
+        command = ["mlflow", "server", *keeps, "--workers", "1", *bind, str(mlflow_port)]
+        servers.append(_start(command, root, {**os.environ, **TELEMETRY_OFF, **MLFLOW_ALONE}, mlflow_log))
     holder = state / "ui.json"
     try:
         with stop_on_signal(stop):

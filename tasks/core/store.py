@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from tasks.core.errors import EXIT_USER_ERROR, UserError
 from tasks.core.paths import state_folder
+from tasks.core.place import settle
 from tasks.core.processes import dvc_process
 
 EXPERIMENT = "textmill"
@@ -30,6 +31,7 @@ class Store:
         import mlflow
 
         self.root, self.state = root, state_folder(root)
+        settle(self.state)
         self.uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.state / 'mlflow.db'}"
         mlflow.set_tracking_uri(self.uri)
         self.client = mlflow.MlflowClient(self.uri)
@@ -42,7 +44,7 @@ class Store:
         found = self.client.get_experiment_by_name(name)
         if found is not None:
             return str(found.experiment_id)
-        # An absolute place: by default artifacts would follow the current directory.
+        # An absolute place: by default artifacts would follow the current directory. `settle` keeps it true.
         own = self.uri.startswith("sqlite:")
         location = (self.state / "mlartifacts").resolve().as_uri() if own else None
         # The kind decides which view the pages open with: runs and curves, not traces of prompts.

@@ -41,10 +41,10 @@ ui: install ## Prefect and MLflow in the browser
 	@python -m flows.ui
 
 chat: install ## talk to the quantized model in the terminal
-	@python -m tasks.model.chat
+	@python -m tasks.serving.chat
 
 serve: install ## OpenAI-compatible server of the quantized model (PORT=8080)
-	@python -m tasks.model.serve --port $(PORT)
+	@python -m tasks.serving --port $(PORT)
 
 report: install ## write the report with this machine's timings and provenance, and say where it is
 	@python -m flows.summary --report

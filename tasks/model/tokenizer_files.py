@@ -1,5 +1,6 @@
 """The files of a tokenizer, as they stand in a Hugging Face folder."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -11,3 +12,11 @@ def copy_tokenizer(source: Path, target: Path) -> None:
     for name in TOKENIZER_FILES:
         if (source / name).exists():
             shutil.copyfile(source / name, target / name)
+
+
+def has_chat_template(folder: Path) -> bool:
+    """Whether the tokenizer in `folder` says how a chat is written; that of a base model does not."""
+    if (folder / "chat_template.jinja").exists():
+        return True
+    settings = folder / "tokenizer_config.json"
+    return settings.exists() and "chat_template" in json.loads(settings.read_text(encoding="utf-8"))

@@ -74,6 +74,7 @@ lock: ## resolve the dependencies of pyproject.toml anew into requirements.lock
 STAGES = $(filter-out __init__,$(basename $(notdir $(wildcard tasks/*.py))))
 clean: ## remove stage outputs, caches and run history; your files, the environment and the remote stay
 	rm -rf $(STAGES:%=data/%) $(STAGES:%=data/.%.partial) .textmill .dvc/tmp
+	rm -f $(filter-out metrics/report.json,$(STAGES:%=metrics/%.json))
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 	@known=$$(git ls-files --cached --others --exclude-standard '*.dvc' && git log --all -1 --format=%h -- '*.dvc') \

@@ -77,7 +77,7 @@ def read_version(root: Path, rev: str) -> Version:
             for path in sorted(files.find(f"data/{stage}/removed"))
         ]
         metrics: dict[str, float] = {}
-        for path in sorted(files.find("metrics")):
+        for path in sorted(path for path in files.find("metrics") if path.endswith(".json")):
             content = json.loads(files.read_text(path))
             metrics |= {f"{Path(path).stem}/{name}": value for name, value in flat_metrics(content).items()}
     except (DvcException, SCMError) as error:

@@ -12,6 +12,7 @@ from tasks.core.errors import UserError
 from tasks.core.params import StageParams
 from tasks.core.paths import Inputs, Metrics, Outputs
 from tasks.core.stage import stage_main
+from tasks.score.headline import headline
 
 SPLITS = "report.json"
 """What the tokenizer stage writes about its vocabulary; every other JSON file among the inputs is metrics."""
@@ -28,14 +29,17 @@ class ReportParams(StageParams):
 
 
 def run(params: ReportParams, inputs: Inputs, outputs: Outputs) -> Metrics:
-    """Write index.html from the metrics of all stages, the largest clusters, the training curves and the samples."""
+    """Write index.html from the metrics of all stages, the largest clusters, the training curves and the samples.
+
+    Its metrics are the headline figures of the run.
+    """
     names = [name for name in inputs if name.endswith(".json") and name != SPLITS]
     metrics = {name.removesuffix(".json"): read_json(inputs[name]) for name in names}
     curves = {name.partition("/")[0]: read_curves(path) for name, path in inputs.items() if name.endswith(".csv")}
     samples, largest = read_lines(inputs["evaluate"] / "samples.jsonl"), read_lines(inputs["largest.jsonl"])
     page = build(params, metrics, curves, samples, largest, read_json(inputs[SPLITS])["longest_splits"])
     (outputs / "index.html").write_text(page, encoding="utf-8")
-    return {"stages": len(metrics), "bytes": len(page.encode())}
+    return headline(metrics)
 
 
 def build(

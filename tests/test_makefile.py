@@ -40,6 +40,8 @@ def outputs_of_a_run(project: Path) -> None:
     for stage in read_yaml(project / "dvc.yaml")["stages"]:
         for folder in (f"data/{stage}", f"data/.{stage}.partial"):
             (project / folder).mkdir(parents=True)
+        (project / "metrics").mkdir(exist_ok=True)
+        (project / f"metrics/{stage}.json").touch()
     for file in (".textmill/mlflow.db", ".dvc/cache/files/md5/00/00", ".dvc/tmp/lock", ".dvc/remote/files/md5/11/11"):
         (project / file).parent.mkdir(parents=True, exist_ok=True)
         (project / file).touch()
@@ -52,6 +54,7 @@ def test_clean_removes_what_runs_made(toy: Path) -> None:
     assert make(toy, "clean").returncode == 0
     assert [path.name for path in (toy / "data").iterdir()] == ["mine"]
     assert not any((toy / gone).exists() for gone in (".textmill", ".dvc/cache", ".dvc/tmp"))
+    assert not list((toy / "metrics").glob("*.json"))
     assert (toy / ".dvc/remote/files/md5/11/11").exists()
     assert all((toy / file).exists() for file in before.split())
     outputs_of_a_run(toy)

@@ -152,7 +152,11 @@ def test_what_the_artifacts_are_named_and_hold(reproduced: Path) -> None:
     assert metrics["clean"]["documents_in"] == metrics["clean"]["documents_out"] + sum(
         metrics["clean"]["removed"].values()
     )
-    assert {"validation_bits_per_byte", "xz_bits_per_byte"} <= metrics["evaluate"].keys()
+    assert metrics["report"].keys() >= {"documents", "tokens", "tuned_bits_per_byte", "xz_bits_per_byte", "model_bytes"}
+    shown = subprocess.run(
+        [sys.executable, "-m", "dvc", "metrics", "show", "--json"], cwd=reproduced, capture_output=True, check=True
+    )
+    assert [*json.loads(shown.stdout).popitem()[1]["data"]] == ["metrics/report.json"]
     for stage in ("clean", "dedup", "decontaminate"):
         assert list((reproduced / f"data/{stage}/documents").glob("*.parquet"))
     from transformers import AutoModelForCausalLM
@@ -186,6 +190,7 @@ def test_two_versions_differ_by_what_changed(reproduced: Path, tmp_path: Path) -
     run = lambda *command: subprocess.run(command, cwd=project, check=True, capture_output=True, text=True)  # noqa: E731
     run("git", "add", "-A")
     run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "first")
+    before = json.loads((project / "metrics/pack.json").read_text())
     params = (project / "params.yaml").read_text()
     (project / "params.yaml").write_text(params.replace("min_characters: 20 ", "min_characters: 2000 "))
     run(sys.executable, "-m", "dvc", "repro", "pack")
@@ -193,7 +198,6 @@ def test_two_versions_differ_by_what_changed(reproduced: Path, tmp_path: Path) -
     assert "clean: too_short" in shown
     assert "clean/removed/too_short" in shown
     assert "not in the sources" not in shown
-    before = json.loads(run("git", "show", "HEAD:metrics/pack.json").stdout)
     after = json.loads((project / "metrics/pack.json").read_text())
     gone = before["documents_out"] - after["documents_out"]
     assert f"Removed: {gone:,} documents" in shown

@@ -16,6 +16,7 @@ from tasks.core.paths import Inputs, Outputs, write_json
 from tasks.core.provenance import merged
 from tasks.report import ReportParams, build, run
 from tasks.score import curation
+from tasks.score.headline import headline
 
 SIZES = {"documents_in": 10, "documents_out": 10, "removed": {}}
 SPLIT = {"tokens": 1, "documents": 1, "rows": 1, "utilisation": 1.0}
@@ -241,7 +242,8 @@ def test_the_stage_writes_the_page_from_what_dvc_yaml_names(tmp_path: Path) -> N
         target.write_text(content.get(name, curve))
     metrics = run(ReportParams(), Inputs(inputs, "report"), Outputs(tmp_path, tmp_path))
     html = (tmp_path / "index.html").read_text(encoding="utf-8")
-    assert metrics["stages"] == len(curated()) + 1
+    assert metrics == headline(curated())
+    assert metrics["documents"] == SIZES["documents_out"]
     assert "1,717" in html
     assert "http://e.org/a" in html
     assert ["floccinaucinihilipilification", "1,234"] in Tables(html).rows["Longest splits"]

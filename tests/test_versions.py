@@ -46,7 +46,7 @@ def write_version(
 
 def commit(root: Path, name: str) -> None:
     for command in (
-        [sys.executable, "-m", "dvc", "add", "-q", "data"],
+        [sys.executable, "-m", "dvc", "add", "-q", "data", "metrics/pack.json"],
         ["git", "add", "-A"],
         ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", name],
     ):

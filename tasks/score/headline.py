@@ -1,0 +1,55 @@
+"""The headline figures of a run: a few flat names that a person sorts by, taken from the metrics of all stages."""
+
+from collections.abc import Mapping
+from typing import Any
+
+Metrics = Mapping[str, Any]
+Figures = dict[str, float]
+
+PLACES = {
+    "documents": "decontaminate/documents_out",
+    "tokens": "pack/train/tokens",
+    "vocabulary_size": "tokenizer/vocabulary_size",
+    "bytes_per_token": "tokenizer/validation/bytes_per_token",
+    "parameters": "pretrain/parameters",
+    "tokens_trained_on": "pretrain/tokens",
+    "training_loss": "pretrain/training_loss",
+    "tuning_loss": "finetune/loss_last",
+    "validation_bits_per_byte": "evaluate/validation_bits_per_byte",
+    "xz_bits_per_byte": "evaluate/xz_bits_per_byte",
+    "answers_f1": "evaluate/questions/f1",
+    "answers_rouge_l": "evaluate/questions/rougeL",
+}
+"""Figures that are one number of one stage: `<stage>/<name>/...`."""
+
+
+def headline(metrics: Metrics) -> Figures:
+    """The figures of a run from `metrics`, stage → what it measured; what was not measured is left out.
+
+    Beside `PLACES`: `documents_read` (pages and documents that scrape read), `tuned_bits_per_byte` (on the same text as
+    `validation_bits_per_byte` and `xz_bits_per_byte`) and `model_bytes` (of the smallest format).
+    """
+    text = _at(metrics, "evaluate/validation_text")
+    found = {name: _at(metrics, place) for name, place in PLACES.items()} | {
+        "documents_read": _read(metrics),
+        "tuned_bits_per_byte": _at(metrics, f"evaluate/finetune/{text}/bits_per_byte"),
+        "model_bytes": min(_sizes(metrics), default=None),
+    }
+    return {name: value for name, value in sorted(found.items()) if isinstance(value, int | float)}
+
+
+def _at(metrics: Metrics, place: str) -> Any:
+    node: Any = metrics
+    for part in place.split("/"):
+        node = node.get(part) if isinstance(node, Mapping) else None
+    return node
+
+
+def _read(metrics: Metrics) -> int | None:
+    counts = [_at(metrics, "scrape/documents"), _at(metrics, "scrape/pages")]
+    return sum(count or 0 for count in counts) if any(count is not None for count in counts) else None
+
+
+def _sizes(metrics: Metrics) -> list[float]:
+    formats = _at(metrics, "quantize/formats")
+    return [form["bytes"] for form in formats.values()] if isinstance(formats, Mapping) else []

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from scraping import files, members, pages, record, rows, scrape, url
@@ -107,6 +108,6 @@ def test_a_mistake_in_one_of_many_files_is_told(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(local_files, "PART_BYTES", 1)
     Path("execution.yaml").write_text("workers: 2\n")
     Path("a.jsonl").write_text('{"text": "one"}\n')
-    Path("b.parquet").write_bytes(b"PAR1 no")
-    with pytest.raises(UserError, match=r"b\.parquet: cannot be read as Parquet"):
+    pq.write_table(pa.table({"body": ["x"]}), "b.parquet")
+    with pytest.raises(UserError, match=r"b\.parquet: has no column 'text'"):
         scrape(tmp_path / "run", files("*.jsonl", "*.parquet"))

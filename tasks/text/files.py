@@ -6,23 +6,18 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 from urllib.parse import quote
 
 from tasks.core.errors import UserError
-from tasks.text.compressed import CODECS, Damaged, Stream, plain_suffix
+from tasks.text.compressed import Damaged, Stream, plain_suffix
+from tasks.text.csv_files import read_csv
 from tasks.text.encoding import decode_file
+from tasks.text.file_kinds import LANGUAGES, Format, format_of, suffixes
+from tasks.text.json_files import read_json
+from tasks.text.mail_files import read_mbox
 from tasks.text.row_files import read_jsonl, read_parquet
 from tasks.text.row_items import Columns, Item, lost
 
-Format = Literal["jsonl", "parquet", "text", "markdown", "html"]
-SUFFIXES: dict[str, Format] = {
-    **dict.fromkeys((".jsonl", ".ndjson"), "jsonl"),
-    ".parquet": "parquet",
-    **dict.fromkeys((".txt", ".text", ".rst"), "text"),
-    **dict.fromkeys((".md", ".markdown"), "markdown"),
-    **dict.fromkeys((".html", ".htm", ".xhtml"), "html"),
-}
 FRONT_MATTER = re.compile(r"\ufeff?---[ \t]*\r?\n(.{0,20000}?)^---[ \t]*\r?(?:\n|\Z)", re.DOTALL | re.MULTILINE)
 
 
@@ -35,43 +30,53 @@ class Reading:
     max_bytes: int
 
 
-def format_of(path: Path, wanted: str) -> Format | None:
-    """The format of a file: `wanted`, or by the suffix if that is `auto`; None where that is unknown."""
-    return SUFFIXES.get(plain_suffix(path)) if wanted == "auto" else wanted  # type: ignore[return-value]
+@dataclass(frozen=True)
+class Found:
+    """A file, its kind (None: one that is not read), and whether it was asked for by its kind: by name, by a glob with
+    its suffix, or by a `format`. A mistake in such a file is the user's; in others it costs the file.
+    """
+
+    path: Path
+    kind: Format | None
+    asked: bool
 
 
-def find(patterns: Sequence[str], root: Path, wanted: str, where: str) -> tuple[list[tuple[Path, Format]], list[Path]]:
-    """The files that the globs match or that lie under the folders named, sorted, each once, with their format.
+def find(patterns: Sequence[str], root: Path, wanted: str, where: str) -> list[Found]:
+    """The files that the globs match or that lie under the folders named, sorted, each once.
 
-    Also returns the files of unknown suffix in named
-    folders (a website's pictures, say), which are not read.
+    Hidden files and folders (`.git`) are passed over where the pattern does not name them.
 
     Raises:
-        UserError: a pattern matches no file, or names a file whose suffix is unknown.
+        UserError: a pattern matches no file, or is the name of a file of unknown kind.
     """
-    found: dict[Path, Format] = {}
-    others: set[Path] = set()
+    found: dict[Path, Found] = {}
     for pattern in patterns:
-        folder = (root / pattern).is_dir()
-        if folder:
-            paths = [Path(at) / name for at, _, names in os.walk(root / pattern) for name in names]
-        else:
-            paths = [Path(match) for match in glob.glob(str(root / pattern), recursive=True)]  # noqa: PTH207  absolute patterns too
-        paths = [path for path in paths if path.is_file()]
+        alone = (root / pattern).is_file()
+        paths = [root / pattern] if alone else _matches(pattern, root)
         if not paths:
             raise UserError(f"{where}: paths: {pattern!r} matches no file under {root}")
+        suffix = plain_suffix(Path(pattern))
         for path in paths:
             kind = format_of(path, wanted)
-            if kind is not None:
-                found[path] = kind
-            elif folder:
-                others.add(path)
-            else:
+            if kind is None and alone:
                 raise UserError(
-                    f"{where}: {path}: the suffix {path.suffix!r} does not tell the format. Set format, or name the "
-                    f"files {', '.join(sorted(SUFFIXES))}, {', '.join(CODECS)} behind it if they are compressed."
+                    f"{where}: {path}: the suffix {path.suffix!r} does not tell the kind of the file. Set format, or "
+                    f"give it one of the suffixes {suffixes()}."
                 )
-    return sorted(found.items()), sorted(others - set(found))
+            asked = alone or wanted != "auto" or (suffix != "" and suffix == plain_suffix(path))
+            found[path] = Found(path, kind, asked or (path in found and found[path].asked))
+    return [found[path] for path in sorted(found)]
+
+
+def _matches(pattern: str, root: Path) -> list[Path]:
+    if not (root / pattern).is_dir():
+        paths = [Path(match) for match in glob.glob(str(root / pattern), recursive=True)]  # noqa: PTH207  absolute patterns too
+        return [path for path in paths if path.is_file()]
+    paths = []
+    for at, folders, names in os.walk(root / pattern):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths += [Path(at) / name for name in names if not name.startswith(".")]
+    return [path for path in paths if path.is_file()]
 
 
 def file_url(path: Path, root: Path) -> str:
@@ -82,30 +87,44 @@ def file_url(path: Path, root: Path) -> str:
     return absolute.as_uri()
 
 
+def unread(path: Path, root: Path) -> Item:
+    """The removed document that a file of unknown kind becomes."""
+    named = f"the suffix {path.suffix!r} is" if path.suffix else "a name without a suffix is"
+    return lost(str(path), file_url(path, root), "unknown_kind", f"{path}: {named} that of no kind that is read")
+
+
 def read(path: Path, kind: Format, root: Path, how: Reading) -> Iterator[Item]:
-    """The items of one file, in its order.
+    """The documents of one file, in its order.
 
     Raises:
-        UserError: the file cannot be opened, changes meanwhile, or is Parquet without a footer or the columns.
+        WrongColumns: it has none of the columns.
+        UserError: the file cannot be opened, or changes meanwhile.
     """
     url = file_url(path, root)
     if kind == "jsonl":
         yield from read_jsonl(path, url, how.columns, how.encoding, how.max_bytes)
+    elif kind == "json":
+        yield from read_json(path, url, how.columns, how.encoding, how.max_bytes)
+    elif kind in ("csv", "tsv"):
+        yield from read_csv(path, url, how.columns, how.encoding, how.max_bytes, tabs=kind == "tsv")
     elif kind == "parquet":
         yield from read_parquet(path, url, how.columns)
     else:
         yield _text(path, url, kind, how)
 
 
-def read_page(path: Path, root: Path, max_bytes: int) -> tuple[str, bytes] | Item:
-    """URL and bytes of an HTML file, or why there are none.
+def read_pages(path: Path, kind: Format, root: Path, max_bytes: int) -> Iterator[tuple[str, bytes] | Item]:
+    """URL and bytes of a file that is kept as it is, or of each message of an mbox; or why there are none.
 
     Raises:
         UserError: the file cannot be opened, or changes meanwhile.
     """
     url = file_url(path, root)
+    if kind == "mbox":
+        yield from read_mbox(path, url, max_bytes)
+        return
     content = _whole(path, url, max_bytes)
-    return content if isinstance(content, Item) else (url, content)
+    yield content if isinstance(content, Item) else (url, content)
 
 
 def _whole(path: Path, url: str, max_bytes: int) -> bytes | Item:
@@ -127,6 +146,8 @@ def _text(path: Path, url: str, kind: Format, how: Reading) -> Item:
     text, meta = decoded.text, dict(decoded.note)
     if kind == "markdown" and (front := FRONT_MATTER.match(text)):  # what tools say about the text, not the text
         text, meta = text[front.end() :].lstrip("\r\n"), {**meta, "front_matter": front.group(1).strip()}
+    if kind == "code" and (language := LANGUAGES.get(plain_suffix(path))):
+        meta["language"] = language
     if not text.strip():
         return Item(str(path), url, content, text, reason="empty", detail="no text in the file")
     return Item(str(path), url, content, text, meta, encoding=decoded.label)

@@ -10,10 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.core.errors import UserError
 from tasks.text.compressed import Damaged, Readable, Stream, codec_of, lines
 from tasks.text.encoding import Decoded, mark
-from tasks.text.row_items import Columns, Item, lost, plain, row_item
+from tasks.text.row_items import Columns, Item, WrongColumns, lost, plain, row_item
 
 BATCH_ROWS = 1000
 LACKING = object()
@@ -100,19 +99,25 @@ def read_jsonl(path: Path, url: str, columns: Columns, declared: str | None, max
 
 
 def read_parquet(path: Path, url: str, columns: Columns) -> Iterator[Item]:
-    """The rows of a Parquet file. Of a damaged row group the rows before the damage are kept, the rest is counted once.
+    """The rows of a Parquet file. Of a damaged row group the rows before the damage are kept, the rest is counted once;
+    a file without a readable footer is counted as a whole.
 
     Raises:
-        UserError: the file cannot be opened, changes meanwhile, has no readable footer, or the columns are missing or of
-            another type.
+        WrongColumns: the columns are missing or of another type.
+        UserError: the file cannot be opened, or changes meanwhile.
     """
     if codec_of(path):
-        raise UserError(f"{path}: Parquet is compressed inside; decompress the file around it.")
+        yield lost(
+            str(path), url, "corrupt_file", f"{path}: Parquet is compressed inside; decompress the file around it."
+        )
+        return
     with Stream(path) as unchanged:
         try:
             file = pq.ParquetFile(path)
         except (pa.ArrowException, OSError) as error:
-            raise UserError(f"{path}: cannot be read as Parquet ({error}). Replace the file.") from None
+            detail = f"{path}: cannot be read as Parquet ({error}). Replace the file."
+            yield lost(str(path), url, "corrupt_file", detail)
+            return
         with file:
             _check_columns(path, file.schema_arrow, columns)
             yield from _row_groups(file, path, url, columns)
@@ -121,7 +126,7 @@ def read_parquet(path: Path, url: str, columns: Columns) -> Iterator[Item]:
 
 def _check_columns(path: Path, schema: pa.Schema, columns: Columns) -> None:
     if not set(schema.names) & {columns.text, columns.messages}:
-        raise UserError(
+        raise WrongColumns(
             f"{path}: has no column {columns.text!r} or {columns.messages!r}, only {', '.join(sorted(schema.names))}. "
             "Set text_column or messages_column."
         )
@@ -129,7 +134,7 @@ def _check_columns(path: Path, schema: pa.Schema, columns: Columns) -> None:
         kind = schema.field(columns.text).type
         kind = kind.value_type if pa.types.is_dictionary(kind) else kind
         if not (_is_text(kind) or _is_bytes(kind) or pa.types.is_null(kind)):
-            raise UserError(
+            raise WrongColumns(
                 f"{path}: column {columns.text!r} holds {kind}, no text. Set text_column or messages_column."
             )
 

@@ -4,8 +4,14 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
+from tasks.core.errors import UserError
 from tasks.text.conversation import Message, Role, render
 from tasks.text.encoding import Decoded
+
+
+class WrongColumns(UserError):
+    """A file of rows has none of the columns that were named, or one of another type."""
+
 
 ROLES: dict[str, Role] = {"system": "system", "user": "user", "assistant": "assistant"}
 

@@ -1,57 +1,83 @@
 """A source of local files: in parts of whole files, so that many of them are shared out among the workers."""
 
+import logging
 from collections import Counter
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 from tasks.text import files
-from tasks.text.row_items import Columns, Item
+from tasks.text.file_kinds import MEDIA_TYPES, Format, format_of, require_package
+from tasks.text.row_items import Columns, Item, WrongColumns, lost
 from tasks.web.intake import Counts, Intake
 from tasks.web.parts import Part, read_parts
 from tasks.web.sources import FilesSource
 from tasks.web.warc import resource_record
 
+log = logging.getLogger(__name__)
 PART_BYTES = 16 << 20
 """Bytes on disk after which a new part begins: set by the files alone, so that the shards do not depend on the workers."""
 
 
 def read(source: FilesSource, root: Path) -> list[Counts]:
-    """Read the source's files into `documents`, `removed` and, HTML, `web/<source>` under `root`; returns the counts.
+    """Read the source's files into `documents`, `removed` and, what `clean` makes text of, `web/<source>` under `root`.
+
+    Returns the counts.
 
     Raises:
-        UserError: a pattern matches no file; a file has an unknown suffix, cannot be opened, changes meanwhile, or is
-            Parquet without a footer or the columns.
+        UserError: a pattern matches no file or names one of unknown kind, a file that was asked for by its kind lacks the
+            columns, one cannot be opened or changes meanwhile, or a package is missing.
     """
     where = f"params.yaml: scrape.sources: {source.name}"
-    found, others = files.find(source.paths, Path.cwd(), source.format, where)
-    counts = read_parts(_parts([path for path, _ in found]), source, root, partial(_take, source=source))
-    return [*counts, Counts(outcomes=Counter(unknown_suffix=len(others)))]
+    found = files.find(source.paths, Path.cwd(), source.format, where)
+    for kind in sorted({file.kind for file in found if file.kind}):
+        require_package(kind, where)
+    asked = frozenset(str(file.path) for file in found if file.asked)
+    counts = read_parts(_parts(found), source, root, partial(_take, source=source, asked=asked))
+    if unread := Counter(file.path.suffix.lower() or "no suffix" for file in found if file.kind is None):
+        named = ", ".join(f"{suffix} {count}" for suffix, count in unread.most_common())
+        log.warning("%s: %d files are of a kind that is not read: %s", where, unread.total(), named)
+    return counts
 
 
-def _parts(paths: list[Path]) -> list[Part]:
+def _parts(found: Sequence[files.Found]) -> list[Part]:
     parts: list[list[str]] = []
     size = PART_BYTES
-    for path in paths:
+    for file in found:
         if size >= PART_BYTES:
             parts.append([])
             size = 0
-        parts[-1].append(str(path))
-        size += path.stat().st_size
+        parts[-1].append(str(file.path))
+        size += file.path.stat().st_size if file.kind else 0
     return [Part(number, tuple(part)) for number, part in enumerate(parts)]
 
 
-def _take(part: Part, intake: Intake, source: FilesSource) -> None:
-    """Documents of files; HTML files become pages, for extraction is a later stage's work."""
+def _take(part: Part, intake: Intake, source: FilesSource, asked: Collection[str]) -> None:
+    """Documents of files; what is no plain text or rows of it becomes pages, for extraction is a later stage's work."""
     root = Path.cwd()
     how = files.Reading(Columns(source.text_column, source.messages_column), source.encoding, source.max_bytes)
-    media = f"text/html; charset={source.encoding}" if source.encoding else "text/html"
     for path in map(Path, part.paths):
-        kind = cast(files.Format, files.format_of(path, source.format))  # `find` takes only files of known format
-        if kind != "html":
-            for item in files.read(path, kind, root, how):
-                intake.add(item)
-        elif isinstance(page := files.read_page(path, root, source.max_bytes), Item):
+        kind = format_of(path, source.format)
+        if kind is None:
+            intake.add(files.unread(path, root))
+        elif kind in MEDIA_TYPES:
+            _take_pages(path, kind, intake, source)
+        else:
+            try:
+                for item in files.read(path, kind, root, how):
+                    intake.add(item)
+            except WrongColumns as error:
+                if str(path) in asked:
+                    raise
+                intake.add(lost(str(path), files.file_url(path, root), "no_text_column", str(error)))
+
+
+def _take_pages(path: Path, kind: Format, intake: Intake, source: FilesSource) -> None:
+    media = MEDIA_TYPES[kind]
+    if source.encoding and media.startswith("text/"):
+        media += f"; charset={source.encoding}"
+    for page in files.read_pages(path, kind, Path.cwd(), source.max_bytes):
+        if isinstance(page, Item):
             intake.add(page)
         else:
             intake.page(*page, resource_record(page[0], media, page[1]))

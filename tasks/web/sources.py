@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from tasks.text.file_kinds import Format
+
 USER_AGENT = "Textmill/0.1 (builds a text corpus; obeys robots.txt)"
 
 
@@ -152,22 +154,25 @@ class FilesSource(_Source):
     kind: Literal["files"] = "files"
     paths: tuple[str, ...] = Field(
         min_length=1,
-        description="Globs (** too) and folders, relative to the root of the project; of a folder, what has a known suffix.",
+        description="Globs (** too) and folders, relative to the root of the project; hidden files are passed over.",
     )
-    format: Literal["auto", "jsonl", "parquet", "text", "markdown", "html"] = Field(
+    format: Literal["auto"] | Format = Field(
         default="auto",
-        description="auto goes by the suffix: jsonl, ndjson; parquet; txt, text, rst; md, markdown; html, htm, xhtml; "
-        "compressed ones have gz, zst, bz2 or lz4 behind it.",
+        description="auto goes by the suffix, e.g. txt, md, csv, jsonl, pdf, docx, epub, tex, eml, mbox, py; compressed "
+        "ones have gz, zst, bz2 or lz4 behind it. What is of no known kind is removed, with the reason.",
     )
     encoding: str | None = Field(
-        default=None, description="Declared for text, Markdown, HTML and JSONL files; null: found out, and counted how."
+        default=None,
+        description="Declared for files of text and rows, HTML and LaTeX; null: found out, and counted how.",
     )
     max_bytes: int = Field(
         default=100_000_000,
         ge=1,
-        description="Bytes of a text or HTML file or of a line at most, after decompression; larger are removed.",
+        description="Bytes of a file, or of a line of JSONL or CSV, at most, after decompression; larger are removed.",
     )
-    text_column: str = Field(default="text", min_length=1, description="Key or column with the text (JSONL, Parquet).")
+    text_column: str = Field(
+        default="text", min_length=1, description="Key or column with the text (JSON, JSONL, Parquet, CSV, TSV)."
+    )
     messages_column: str = Field(
         default="messages", min_length=1, description="Key or column with role and content pairs."
     )

@@ -37,9 +37,10 @@ def _complain(message: str) -> int:
 
 def _run(root: Path, options: argparse.Namespace) -> int:
     from flows import plan, summary
+    from flows.overrides import parse_override
     from flows.workspace import require_free
 
-    overrides = dict(plan.parse_override(text) for text in options.param)
+    overrides = dict(parse_override(text) for text in options.param)
     plan.check(root, overrides)
     require_free(root)  # DVC would only complain of its own locks
     stages = plan.select(root, options.stages, options.from_stage)

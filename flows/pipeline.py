@@ -18,7 +18,7 @@ from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
-from flows import plan, sweep
+from flows import overrides, plan, sweep
 from flows.cancel import watch_for_cancel
 from flows.record import PipelineRecord
 from flows.stages import StageFailed, StageStopped, StageTimedOut, reproduce, turn
@@ -97,7 +97,8 @@ def pipeline(
         with hold(folder, name), stop_on_signal(stop), watch_for_cancel(flow_run.get_id(), stop):
             sweep.sign(folder, flow_run.get_id())
             sweep.end_orphans(folder)
-            plan.override(folder, params or {})
+            plan.check(folder, params)
+            overrides.write(folder / "params.yaml", params or {})
             return _walk(folder, plan.select(folder, stages, from_stage), force, stop)
     except UserError as error:
         log.error("%s", error)

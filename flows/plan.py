@@ -1,13 +1,11 @@
 """What a flow run has to do: the stages asked for, overrides of parameters, what is up to date already."""
 
-import shutil
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
+from flows.overrides import edited
 from flows.workspace import mend_locks
 from tasks.core import graph
 from tasks.core.errors import UserError, missing_package
@@ -37,58 +35,6 @@ def select(root: Path, stages: list[str] | None, from_stage: str | None) -> list
     return [stage for stage in graph.load_graph(root) if stage in wanted]
 
 
-def override(root: Path, params: dict[str, Any]) -> None:
-    """Set dotted keys in params.yaml, comments kept, after checking the result. As `dvc exp run -S`, it edits the file.
-
-    Raises:
-        UserError: as `check`; params.yaml is then untouched.
-    """
-    check(root, params)
-    if not params:
-        return
-    text = _edited(root, params)
-    path = root / "params.yaml"
-    beside = path.with_name(".params.yaml.partial")
-    beside.write_text(text, encoding="utf-8")
-    shutil.copymode(path, beside)
-    beside.replace(path)
-
-
-def _edited(root: Path, params: dict[str, Any]) -> str:
-    path = root / "params.yaml"
-    read_yaml(path)  # complains of what is no YAML
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 4096
-    content = yaml.load(path)
-    for key, value in params.items():
-        node: Any = content
-        *parents, last = key.split(".")
-        for part in parents:
-            if not isinstance(node, dict) or not isinstance(node.setdefault(part, {}), dict):
-                raise UserError(f"params: {key}: {part} is no block of params.yaml")
-            node = node[part]
-        node[last] = value
-    text = StringIO()
-    yaml.dump(content, text)
-    return text.getvalue()
-
-
-def parse_override(text: str) -> tuple[str, Any]:
-    """`key=value` of the command line; the value is YAML.
-
-    Raises:
-        UserError: no `=` in it, or the value is no YAML.
-    """
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise UserError(f"--param {text}: must be KEY=VALUE, e.g. dedup.threshold=0.7")
-    try:
-        return key, YAML(typ="safe").load(value)
-    except YAMLError as error:
-        raise UserError(f"--param {text}: the value is not valid YAML: {' '.join(str(error).split())}") from None
-
-
 def check(root: Path, params: dict[str, Any] | None = None) -> None:
     """Check params.yaml (as it would be with the dotted keys of `params` set), execution.yaml and dvc.yaml.
 
@@ -98,7 +44,7 @@ def check(root: Path, params: dict[str, Any] | None = None) -> None:
     from tasks.core.execution import load_execution
 
     path = root / "params.yaml"
-    blocks = YAML(typ="safe").load(_edited(root, params)) if params else read_yaml(path)
+    blocks = YAML(typ="safe").load(edited(path, params)) if params else read_yaml(path)
     try:
         check_params(blocks, list(graph.load_graph(root)))
     except ImportError as error:  # of a stage's module

@@ -63,6 +63,7 @@ def read_version(root: Path, rev: str) -> Version:
     """
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
+    from dvc_data.index.index import DataIndexDirError
     from scmrepo.exceptions import SCMError
 
     try:
@@ -84,10 +85,11 @@ def read_version(root: Path, rev: str) -> Version:
         raise UserError(
             f"{rev}: {error}. Known: commits, branches, tags, names of `dvc exp show`, {WORKSPACE}"
         ) from None
-    except FileNotFoundError as error:
+    except (FileNotFoundError, DataIndexDirError) as error:
+        where = "data/pack" if isinstance(error, DataIndexDirError) else error.filename or error
         raise UserError(
-            f"{rev}: {error.filename or error} is in neither the folders nor DVC's cache. Fetch it with "
-            f"`dvc pull`, or make it: check {rev} out and `dvc repro pack`"
+            f"{rev}: {where} is in neither the folders nor DVC's cache. Fetch it with `dvc pull`, or make it: "
+            f"{'' if rev == WORKSPACE else f'check {rev} out and '}`dvc repro pack`"
         ) from None
     nothing = pa.table({"id": pa.array([], pa.string()), "reason": pa.array([], pa.string())})
     return Version(rev, _once(pa.concat_tables(documents)), pa.concat_tables([nothing, *removed]), metrics)

@@ -1,12 +1,15 @@
 """A mistake in params.yaml is one clear line: file, key, what is allowed."""
 
 import shutil
+from difflib import ndiff
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import ROOT
 
-from flows.plan import override, parse_override
+from flows import overrides, plan
+from flows.overrides import parse_override
 from tasks.core import graph
 from tasks.core.errors import UserError
 from tasks.core.execution import load_execution
@@ -81,17 +84,116 @@ def test_execution_mistakes(tmp_path: Path, text: str) -> None:
         load_execution(tmp_path)
 
 
-def test_override_keeps_comments_and_takes_back_a_mistake(project: Path) -> None:
-    path = project / "params.yaml"
-    path.write_text("# why\n" + path.read_text())
+def test_a_mistaken_override_is_told_before_the_file_is_touched(project: Path) -> None:
     shutil.copytree(ROOT / "flows", project / "flows", dirs_exist_ok=True)
     with pytest.raises(UserError, match="no block"):
-        override(project, {"words.text.deep": 1})
-    # The toy's stages are not importable here, so only the editing is looked at.
-    before = path.read_text()
-    with pytest.raises((UserError, ModuleNotFoundError)):
-        override(project, {"words.txt": "a"})
-    assert path.read_text() == before
+        plan.check(project, {"words.text.deep": 1})
+    with pytest.raises(UserError, match="no block"):
+        overrides.write(project / "params.yaml", {"words.text.deep": 1})
+
+
+def leaves(block: Any, key: str = "") -> dict[str, Any]:
+    """Dotted keys of params.yaml with their values; of a block that is empty, its own."""
+    if isinstance(block, dict) and block:
+        return {k: v for name, inner in block.items() for k, v in leaves(inner, f"{key}.{name}").items()}
+    return {key.removeprefix("."): block}
+
+
+def changed_lines(before: str, after: str) -> list[str]:
+    return [line for line in ndiff(before.splitlines(), after.splitlines()) if line[0] in "-+"]
+
+
+def value_at(path: Path, key: str) -> Any:
+    value: Any = read_yaml(path)
+    for part in key.split("."):
+        value = value[part]
+    return value
+
+
+@pytest.mark.parametrize("value", [7, 0.25, "words with spaces: and # signs", None, [1, "b"], {"a": {"b": [None]}}])
+def test_an_override_changes_the_line_of_its_key(tmp_path: Path, value: Any) -> None:
+    path, text = tmp_path / "params.yaml", (ROOT / "params.yaml").read_text()
+    kinds = {type(old): (key, old) for key, old in leaves(read_yaml(ROOT / "params.yaml")).items()}
+    kinds["block"] = ("scrape.sources", [...])
+    for key, old in kinds.values():
+        path.write_text(text)
+        overrides.write(path, {key: value})
+        assert value_at(path, key) == value
+        lines = changed_lines(text, path.read_text())
+        assert len(lines) <= 2 if not isinstance(old, list) else lines, key
+        assert path.read_text().count(" # ") >= text.count(" # "), key
+
+
+LAID_OUT_OTHERWISE = """# mine
+scrape:
+    sources:   # all of them
+        - {name: a,   kind: files}
+        - name: "b"
+          kind: files # last
+
+# Next.
+dedup: { threshold: 0.8,  levels: [exact] }   # one line
+pack:
+    mixture: ~
+    text: >
+      two
+      lines
+plan:
+  budget: # later
+    5
+finetune:
+report: {}"""
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "old", "new"),
+    [
+        ("pack.mixture", 3, "mixture: ~\n", "mixture: 3\n"),
+        ("pack.mixture.weights.web", 3, "mixture: ~\n", "mixture: {weights: {web: 3}}\n"),
+        ("dedup.threshold", 0.7, "threshold: 0.8,", "threshold: 0.7,"),
+        ("dedup.index", "a: b", "levels: [exact] }", "levels: [exact], index: 'a: b'}"),
+        ("dedup.levels", None, "levels: [exact] }", "levels: null }"),
+        ("pack.new", [1, None], "      lines\n", "      lines\n    new: [1, null]\n"),
+        ("pack.text", "a\nb", "text: >\n      two\n      lines\n", 'text: "a\\nb"\n'),
+        ("finetune.epochs", 2, "finetune:\n", "finetune: {epochs: 2}\n"),
+        ("plan.budget", 1, "budget: # later\n    5\n", "budget: 1 # later\n"),
+        ("report.title", "é", "report: {}", "report: {title: é}"),
+        ("prefer", True, "report: {}", "report: {}\nprefer: true\n"),
+        (
+            "scrape.sources",
+            [],
+            """sources:   # all of them
+        - {name: a,   kind: files}
+        - name: "b"
+          kind: files # last
+""",
+            "sources: []   # all of them\n",
+        ),
+    ],
+)
+def test_an_override_leaves_the_rest_as_its_writer_laid_it_out(
+    tmp_path: Path, key: str, value: Any, old: str, new: str
+) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(LAID_OUT_OTHERWISE)
+    overrides.write(path, {key: value})
+    assert path.read_text() == LAID_OUT_OTHERWISE.replace(old, new)
+    assert value_at(path, key) == value
+
+
+def test_dvc_lays_params_yaml_out_as_it_stands(tmp_path: Path) -> None:
+    """So `dvc exp run -S` changes the line of its key alone. It indents no lists, quotes no more than it must, and
+    writes null as nothing: write new keys so.
+    """
+    from dvc.utils.serialize import modify_yaml
+
+    path = Path(shutil.copy(ROOT / "params.yaml", tmp_path))
+    with modify_yaml(str(path)) as params:
+        params["dedup"]["threshold"] = 0.85
+    before = (ROOT / "params.yaml").read_text()
+    lines = changed_lines(before, path.read_text())
+    assert len(lines) == 2, lines
+    assert all("threshold: 0.8" in line for line in lines)
 
 
 def test_override_on_the_command_line() -> None:

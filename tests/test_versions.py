@@ -13,6 +13,7 @@ from tiny import tiny_tokenizer
 
 from flows import diff
 from flows.versions import WORKSPACE, by_reason, compare, read_version
+from tasks.core.errors import EXIT_USER_ERROR
 from tasks.core.params import validate
 from tasks.core.paths import Inputs, Outputs, write_json
 from tasks.pack import PackParams, run
@@ -110,3 +111,16 @@ def test_the_command_tells_both(
     assert "repeated" not in said
     assert "not in the sources" not in said
     assert "pack: mixture_left_out" in Path("diff.html").read_text()
+
+
+@pytest.mark.parametrize("rev", ["HEAD~1", "HEAD", WORKSPACE])
+def test_a_clone_without_the_cache_is_told_so_in_one_line(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], rev: str
+) -> None:
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", str(project), str(clone)], check=True)
+    monkeypatch.chdir(clone)
+    assert diff.main([rev]) == EXIT_USER_ERROR
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert "dvc pull" in said[0]

@@ -10,7 +10,7 @@ export MLFLOW_DISABLE_TELEMETRY = true
 export DVC_NO_ANALYTICS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check ui chat serve report bench bench-curation bench-memory clean lock format
+.PHONY: help install run preset test check ui chat serve report bench bench-curation bench-memory clean lock format
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -27,6 +27,9 @@ $(VENV)/installed: requirements.lock
 
 run: install ## bring the whole pipeline up to date: crawl to evaluated, quantized model
 	@python -m flows.pipeline
+
+preset: install ## write params.yaml as presets/NAME.yaml wants it, and show what changes (NAME=; none: list them)
+	@python -m flows.preset $(NAME) $(if $(FORCE),--force)
 
 test: install ## every test, the whole pipeline on small data included
 	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

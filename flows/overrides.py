@@ -8,7 +8,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from tasks.core.errors import UserError
 from tasks.core.params import read_yaml
@@ -37,7 +37,11 @@ def write(path: Path, params: dict[str, Any]) -> None:
     """
     if not params:
         return
-    text = edited(path, params)
+    replace(path, edited(path, params))
+
+
+def replace(path: Path, text: str) -> None:
+    """Write a file whole or not at all, with the permissions that it has."""
     beside = path.with_name(f".{path.name}.partial")
     beside.write_text(text, encoding="utf-8")
     shutil.copymode(path, beside)
@@ -85,7 +89,13 @@ def _is_null(node: Node) -> bool:
 
 
 def _replaced(text: str, name: Node, old: Any, value: Any, inside_flow: bool) -> str:
-    """Put `value` in place of the node `old`, on the line of its key; a comment on that line stays."""
+    """Put `value` in place of the node `old`, on the line of its key; a comment on that line stays.
+
+    A list in place of one whose items have lines of their own is written so too.
+    """
+    if isinstance(value, list) and value and isinstance(old, SequenceNode) and not old.flow_style:
+        start, indent = text.rindex("\n", 0, old.start_mark.index) + 1, " " * old.start_mark.column
+        return text[:start] + "".join(f"{indent}- {_on_one_line(v)}\n" for v in value) + text[_line_end(text, old) :]
     written = "" if value is None and not inside_flow else _on_one_line(value)
     shown = f" {written}" if written else ""
     start, end = old.start_mark.index, _end(text, old)
@@ -125,8 +135,20 @@ def _end(text: str, node: Any) -> int:
 
 
 def _on_one_line(value: Any) -> str:
-    yaml, stream = YAML(typ="safe", pure=True), StringIO()
-    yaml.default_flow_style, yaml.width = True, 1 << 20
+    """YAML of `value`, in the form in which DVC writes it; as JSON where that does not give back the value.
+
+    ruamel.yaml leaves strings like `https://…` without quotes, which it does not read within brackets.
+    """
+    yaml: Any = YAML(typ="safe", pure=True)
+    stream = StringIO()
+    yaml.default_flow_style, yaml.width, yaml.sort_base_mapping_type_on_output = True, 1 << 20, False
     yaml.dump(value, stream)
-    written = stream.getvalue().strip().removesuffix("...").rstrip()
-    return json.dumps(value, ensure_ascii=False) if "\n" in written else written
+    forms = [stream.getvalue().strip().removesuffix("...").rstrip(), json.dumps(value, ensure_ascii=False)]
+    return next((form for form in forms if "\n" not in form and _read(form) == [value]), json.dumps(value))
+
+
+def _read(form: str) -> Any:
+    try:
+        return YAML(typ="safe").load(f"[{form}]")
+    except YAMLError:
+        return None

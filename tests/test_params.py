@@ -181,6 +181,33 @@ def test_an_override_leaves_the_rest_as_its_writer_laid_it_out(
     assert value_at(path, key) == value
 
 
+@pytest.mark.parametrize(
+    "value", ["https://example.org/#a", "a:b", "yes", "1.0", "- x", "\x85\u2028é", "'\"\\", "a\nb"]
+)
+def test_yaml_reads_back_what_was_set(tmp_path: Path, value: str) -> None:
+    path, text = tmp_path / "params.yaml", (ROOT / "params.yaml").read_text()
+    for wrapped in (value, [value], [{"name": value, "paths": [value]}], {"web": [value]}):
+        for key in ("report.title", "tokenizer.compare", "evaluate.prompts", "pack.mixture.weights"):
+            path.write_text(text)
+            overrides.write(path, {key: wrapped})
+            assert value_at(path, key) == wrapped
+
+
+def test_a_list_whose_items_have_lines_keeps_that_form(tmp_path: Path) -> None:
+    path, text = tmp_path / "params.yaml", (ROOT / "params.yaml").read_text()
+    path.write_text(text)
+    overrides.write(
+        path, {"evaluate.prompts": ["Say why", "When: five"], "scrape.sources": [{"name": "a", "kind": "web"}]}
+    )
+    lines = changed_lines(text, path.read_text())
+    assert [line for line in lines if line[0] == "+"] == [
+        "+   - {name: a, kind: web}",
+        "+   - Say why",
+        "+   - 'When: five'",
+    ]
+    assert sum(line.startswith("-   - ") for line in lines) == len(lines) - 3
+
+
 def test_dvc_lays_params_yaml_out_as_it_stands(tmp_path: Path) -> None:
     """So `dvc exp run -S` changes the line of its key alone. It indents no lists, quotes no more than it must, and
     writes null as nothing: write new keys so.

@@ -4,6 +4,8 @@ import re
 import string
 from collections import Counter
 
+from tasks.text.word_characters import runs
+
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -30,13 +32,29 @@ def f1(answer: str, expected: str) -> float:
     return 2 * common / (len(said) + len(wanted))
 
 
+class _Words:
+    """rouge-score's tokenizer, for any script: lower-case words without underscores, those above 3 letters stemmed if asked."""
+
+    def __init__(self, stemmer: bool) -> None:
+        from nltk.stem.porter import PorterStemmer
+
+        self._stem = PorterStemmer().stem if stemmer else str
+
+    def tokenize(self, text: str) -> list[str]:
+        words = runs(text.lower().replace("_", " "))
+        return [self._stem(word) if len(word) > 3 else word for word in words]
+
+
 class RougeL:
-    """F-measure of the longest common subsequence of words (Lin 2004), as the package rouge-score computes it."""
+    """F-measure of the longest common subsequence of words (Lin 2004), as the package rouge-score computes it.
+
+    Of text beyond ASCII its own tokenizer keeps the letters a to z alone; here words are words in every script.
+    """
 
     def __init__(self, stemmer: bool) -> None:
         from rouge_score.rouge_scorer import RougeScorer
 
-        self._scorer = RougeScorer(["rougeL"], use_stemmer=stemmer)
+        self._scorer = RougeScorer(["rougeL"], tokenizer=_Words(stemmer))
 
     def __call__(self, answer: str, expected: str) -> float:
         return float(self._scorer.score(expected, answer)["rougeL"].fmeasure)

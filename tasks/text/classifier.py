@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tasks.text.word_characters import runs
+
 FEATURES = 1 << 18
 MAX_CHARACTERS = 20_000
 """Of a text: what it is shows at its beginning."""
@@ -25,7 +27,13 @@ HELD_OUT = 5
 def _vectorizer() -> Any:
     from sklearn.feature_extraction.text import HashingVectorizer
 
-    return HashingVectorizer(n_features=FEATURES, ngram_range=(1, 2), alternate_sign=False, dtype=np.float32)
+    words = {"tokenizer": _words, "token_pattern": None}
+    return HashingVectorizer(n_features=FEATURES, ngram_range=(1, 2), alternate_sign=False, dtype=np.float32, **words)
+
+
+def _words(text: str) -> list[str]:
+    """scikit-learn's own are these, but fall apart at each mark: runs of two characters or more."""
+    return [run for run in runs(text) if len(run) > 1]
 
 
 def features(texts: Sequence[str]) -> Any:

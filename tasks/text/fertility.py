@@ -12,6 +12,7 @@ from tasks.core.errors import UserError
 from tasks.text.documents import read_shard
 from tasks.text.encode import encode_documents, encode_slowly, engine_name, load_tokenizer
 from tasks.text.split import TRAIN, VALIDATION
+from tasks.text.word_characters import is_of_letters
 
 LISTED = 30
 """Entries of each list in the report."""
@@ -52,7 +53,7 @@ def measure(work: tuple[Path, npt.NDArray[np.bool_]], tokenizer_folder: Path) ->
             if back != row["text"]:
                 raise UserError(f"{shard}: document {row['id']}: its text does not come back from its tokens")
             split_words = row["text"].split()
-            words.update(word for word in split_words if word.isalpha())
+            words.update(word for word in split_words if is_of_letters(word))
             total = counts.setdefault((row["split"], row["source"] or ""), dict(NOTHING))
             total["documents"] += 1
             total["bytes"] += len(row["text"].encode())

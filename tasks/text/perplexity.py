@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from tasks.text.word_characters import WORD
+
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
-WORD = re.compile(r"\w+|[^\w\s]")
+TOKEN = re.compile(rf"[{WORD}]+|[^{WORD}\s]")
 VOCABULARY = 50_000
 DISCOUNT = 0.75
 ORDER = 3
@@ -27,7 +29,7 @@ UNKNOWN = 0
 
 def words_of(text: str) -> list[str]:
     """Lower-case words and signs, the first MAX_WORDS."""
-    return WORD.findall(text[: 20 * MAX_WORDS].lower())[:MAX_WORDS]
+    return TOKEN.findall(text[: 20 * MAX_WORDS].lower())[:MAX_WORDS]
 
 
 class Trigrams:

@@ -6,7 +6,6 @@ shingle hash goes once through MurmurHash3's finalizer, then permutation k takes
 Broder 1997, "On the resemblance and containment of documents".
 """
 
-import unicodedata
 from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
@@ -15,6 +14,8 @@ from typing import Any
 import numba as nb
 import numpy as np
 import numpy.typing as npt
+
+from tasks.text.word_characters import RUN
 
 UInt8 = npt.NDArray[np.uint8]
 UInt32 = npt.NDArray[np.uint32]
@@ -26,7 +27,9 @@ WORD_HASH = "fnv1a-64 of the word's UTF-8 bytes"
 SHINGLE_HASH = (
     "s = 0; for each word w: s = s * 0x9E3779B97F4A7C15 ^ w, s ^= s >> 29; then s *= 0xBF58476D1CE4E5B9, s ^= s >> 32"
 )
-SHINGLER = "words: runs of Unicode letters, digits, marks and _; in scripts written without spaces, each character"
+SHINGLER = (
+    "words: runs of Unicode letters, digits, marks, joiners and _; in scripts written without spaces, each character"
+)
 
 LANE = 16
 """32-bit numbers in a vector register of 64 bytes. Whole registers at addresses divisible by 64: else up to 1.8 times as slow."""
@@ -51,11 +54,9 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
 @cache
 def character_classes() -> UInt8:
     """uint8 [LAST_CODE_POINT]: what a code point is in a text: a separator, part of a word, or a word by itself."""
-    characters = list(map(chr, range(LAST_CODE_POINT)))
-    in_word = np.fromiter(map(str.isalnum, characters), np.bool_, LAST_CODE_POINT)
-    in_word |= np.array(list(map(unicodedata.category, characters))).astype("U1") == "M"
-    in_word[ord("_")] = True
-    classes = np.where(in_word, IN_WORD, SEPARATOR)
+    classes = np.full(LAST_CODE_POINT, SEPARATOR)
+    for run in RUN.finditer("".join(map(chr, range(LAST_CODE_POINT)))):
+        classes[run.start() : run.end()] = IN_WORD
     for first, end in SPACELESS:
         block = classes[first:end]
         block[block == IN_WORD] = WORD

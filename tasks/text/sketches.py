@@ -26,7 +26,7 @@ from tasks.text.documents import SCHEMA, read_shard
 from tasks.text.sizes import by_source
 from tasks.text.urls import url_keys
 
-FORMAT = 6
+FORMAT = 7
 """Raised when a sketch's layout or meaning changes: older ones are then not found."""
 COUNTS = b"textmill"
 """Key in the metadata of a sketch's schema."""

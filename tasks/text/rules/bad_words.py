@@ -2,13 +2,14 @@
 
 | of a page | removed |
 | --- | --- |
-| its lower-case text has a word of its language's list, with no letter, digit or underscore beside it | any |
+| its lower-case text has a word of its language's list, with no letter, digit, mark or underscore beside it | any |
 | the same in Japanese, Thai and Chinese, which put no spaces between words | any, wherever it stands |
 
 The paper's list is the "List of Dirty, Naughty, Obscene or Otherwise Bad Words" (LDNOOBW), a file for each language;
 mC4 leaves out of it what is common inside other words: 性 (zh), sm, グロ and 女の子 (ja). Here the lists are the user's. A
 page whose language is unknown is held against all of them; one in a language without a list passes. Every page with a
-word goes: the share that datatrove may keep at random (keep_fraction) is none in the paper.
+word goes: the share that datatrove may keep at random (keep_fraction) is none in the paper. Unlike there, a mark belongs to
+the word that it stands on: Hindi कम (few) does not stand in कमी (lack).
 """
 
 import re
@@ -17,9 +18,9 @@ from pathlib import Path
 
 from tasks.core.errors import UserError
 from tasks.text.rules.verdict import Verdict
+from tasks.text.word_characters import WORD, runs
 
 UNSPACED = ("ja", "th", "zh")
-RUN = re.compile(r"\w+")
 WHERE = "params.yaml: clean.bad_words"
 
 
@@ -28,7 +29,7 @@ class BadWords:
 
     def __init__(self, lists: Mapping[str, tuple[str, ...]]) -> None:
         # Beside each word its runs of letters: a text can only have the word that has all of them.
-        self._lists = {code: [(word, RUN.findall(word)) for word in words] for code, words in lists.items()}
+        self._lists = {code: [(word, runs(word)) for word in words] for code, words in lists.items()}
 
     @classmethod
     def read(cls, files: Mapping[str, Path]) -> "BadWords":
@@ -53,19 +54,19 @@ class BadWords:
     def judge(self, text: str, lang: str | None) -> Verdict:
         """The first word of the lists that the text has."""
         text = text.lower()
-        runs: set[str] | None = None
+        whole: set[str] | None = None
         for code, words in self._lists.items():
             if lang not in (None, code):
                 continue
             if code in UNSPACED:
                 found = next((word for word, _ in words if word in text), None)
             else:
-                runs = set(RUN.findall(text)) if runs is None else runs
-                found = next((word for word, own in words if runs.issuperset(own) and _stands_alone(word, text)), None)
+                whole = set(runs(text)) if whole is None else whole
+                found = next((word for word, own in words if whole.issuperset(own) and _stands_alone(word, text)), None)
             if found is not None:
                 return "c4_bad_word", found
         return None
 
 
 def _stands_alone(word: str, text: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text) is not None
+    return re.search(rf"(?<![{WORD}]){re.escape(word)}(?![{WORD}])", text) is not None

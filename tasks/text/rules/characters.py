@@ -1,4 +1,8 @@
-"""Classes of characters for the published rules: a table of bits by code point."""
+"""Classes of characters for the published rules: a table of bits by code point.
+
+Marks and joiners belong to words as letters without case do. spaCy, whose tokenizer the rules were made with, has the
+same for whole blocks (Devanagari, Bengali, Tamil, Telugu, Hebrew, Arabic); here it holds for every script.
+"""
 
 import unicodedata
 from functools import cache
@@ -8,11 +12,12 @@ import numpy.typing as npt
 
 from tasks.text.rules import punctuation as p
 from tasks.text.shingles import LAST_CODE_POINT
+from tasks.text.word_characters import JOINERS
 
 UInt16 = npt.NDArray[np.uint16]
 
 SPACE, ALPHA, LOWER, UPPER, DIGIT, PREFIX, SUFFIX, QUOTE = (1 << bit for bit in range(8))
-HYPHEN, ICON, SYMBOL, TERMINAL, PUNCTUATION, MARK = (1 << bit for bit in range(8, 14))
+HYPHEN, ICON, SYMBOL, TERMINAL, PUNCTUATION = (1 << bit for bit in range(8, 13))
 
 
 @cache
@@ -27,12 +32,12 @@ def classes() -> UInt16:
         category = unicodedata.category(character)
         if character.isalpha():
             bits[code] |= ALPHA | (0 if character.isupper() else LOWER) | (0 if character.islower() else UPPER)
+        elif category[0] == "M" or character in JOINERS:
+            bits[code] |= ALPHA | LOWER | UPPER
         elif character.isspace():
             bits[code] |= SPACE
         elif category == "So" and character != "°":
             bits[code] |= ICON | PREFIX | SUFFIX
-        elif category[0] == "M":
-            bits[code] |= MARK
         elif category[0] == "P":
             bits[code] |= PUNCTUATION
     bits[ord("0") : ord("9") + 1] |= DIGIT

@@ -45,14 +45,15 @@ RUN = """
 import json, sys
 from pathlib import Path
 from tasks.core import paths
+from tasks.core.publish import publish, staging_folder
 from tasks.core.params import params_model, read_yaml, validate
 from tasks.{stage} import run
 root = Path.cwd()
 params = validate(params_model("{stage}"), read_yaml(root / "params.yaml")["{stage}"], "{stage}")
 inputs = paths.Inputs({{name: root / path for name, path in json.loads(sys.argv[1]).items()}})
 with paths.work_folder(root, "{stage}", None) as work:
-    outputs = paths.Outputs(paths.staging_folder(root, "{stage}"), work)
-    paths.publish(root, "{stage}", outputs, run(params, inputs, outputs))
+    outputs = paths.Outputs(staging_folder(root, "{stage}"), work)
+    publish(root, "{stage}", outputs, run(params, inputs, outputs))
 """
 """A stage without DVC and MLflow, whose own memory would hide that of the work."""
 

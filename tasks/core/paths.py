@@ -77,14 +77,6 @@ def state_folder(root: Path) -> Path:
     return folder
 
 
-def staging_folder(root: Path, stage: str) -> Path:
-    """The empty folder beside `data/<stage>` that a stage fills. What an earlier, killed run left there goes."""
-    folder = root / "data" / f".{stage}.partial"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
-
-
 @contextmanager
 def work_folder(root: Path, stage: str, identity: object) -> Iterator[Path]:
     """Where unfinished work of `stage` is kept under the fingerprint of `identity`; this process's alone while inside.
@@ -128,15 +120,6 @@ def _untouched_s(folder: Path) -> float:
     with suppress(FileNotFoundError):  # it is being worked in
         return time.time() - max(path.lstat().st_mtime for path in (folder, *folder.rglob("*")))
     return 0
-
-
-def publish(root: Path, stage: str, outputs: Outputs, metrics: Metrics) -> None:
-    """Make a finished stage's output visible: metrics first, then the folder by one rename, then forget the work."""
-    write_json(root / "metrics" / f"{stage}.json", metrics)
-    final = root / "data" / stage
-    shutil.rmtree(final, ignore_errors=True)
-    outputs.root.replace(final)
-    shutil.rmtree(outputs.work, ignore_errors=True)
 
 
 def write_json(path: Path, content: object) -> None:

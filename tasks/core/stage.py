@@ -48,6 +48,7 @@ def run_stage(root: Path, stage: str, run: Run) -> int:
     from tasks.core import graph, paths
     from tasks.core.engine import kept_workers
     from tasks.core.params import load_params
+    from tasks.core.publish import publish, settle, staging_folder
     from tasks.core.tracking import NOT_STARTED, NotStarted, StageRun
 
     staging: Path | None = None
@@ -55,20 +56,21 @@ def run_stage(root: Path, stage: str, run: Run) -> int:
     try:
         if len(sys.argv) > 1:
             raise UserError(f"tasks.{stage} takes no arguments: its parameters are the block {stage} of params.yaml")
+        settle(root)
         node = graph.load_stage(root, stage)
         params = load_params(root, list(graph.load_graph(root)))[stage]
         graph.require_inputs(root, node)
         dependencies = graph.dependency_hashes(root, stage)
         tracked = running = StageRun(root, node, dependencies)
         with paths.work_folder(root, stage, [params.model_dump(), dependencies]) as work:
-            staging = paths.staging_folder(root, stage)
+            staging = staging_folder(root, stage)
             outputs = Outputs(staging, work)
             running.follow(staging / "curves.csv")
             started = time.monotonic()
             with interruption.interruptible(), kept_workers():
                 metrics = run(params, Inputs(node.inputs, stage), outputs)
             outputs.timings["seconds"] = time.monotonic() - started
-            paths.publish(root, stage, outputs, metrics)
+            publish(root, stage, outputs, metrics)
         running.finish(metrics, outputs.timings)
         log.info("%s: done in %.1f s", stage, outputs.timings["seconds"])
         return 0
@@ -99,5 +101,6 @@ def run_stage(root: Path, stage: str, run: Run) -> int:
         tracked.fail("FAILED", repr(error))
         raise
     finally:
+        settle(root)  # what was interrupted between the two steps of publishing
         if staging is not None:
             shutil.rmtree(staging, ignore_errors=True)

@@ -1,0 +1,88 @@
+"""Making a finished stage's output visible: its folder and its metrics, both or neither, wherever the process is killed.
+
+The metrics are first written beside their place, as `metrics/.<stage>.json.ready`: from that rename on the stage is
+published, and what a kill left undone is done by the next start of any command (`settle`). Before it, nothing has changed.
+"""
+
+import shutil
+from pathlib import Path
+
+from filelock import FileLock
+
+from tasks.core.paths import STATE, Metrics, Outputs, write_json
+
+
+def staging_folder(root: Path, stage: str) -> Path:
+    """The empty folder beside `data/<stage>` that a stage fills. What an earlier, killed run left there goes."""
+    folder = _staged(root, stage)
+    for left in (folder, _old(root, stage)):
+        shutil.rmtree(left, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def publish(root: Path, stage: str, outputs: Outputs, metrics: Metrics) -> None:
+    """Put a finished stage's folder and metrics in place of the old ones, then forget the work.
+
+    Raises:
+        OSError: it cannot be done; the old ones are where they were.
+    """
+    with writing(root):
+        write_json(_ready(root, stage), metrics)
+        try:
+            _complete(root, stage)
+        except OSError:
+            _take_back(root, stage)
+            raise
+    shutil.rmtree(outputs.work, ignore_errors=True)
+
+
+def settle(root: Path) -> None:
+    """Complete what a killed process had begun to publish. Waits while another process publishes."""
+    if not _begun(root):
+        return
+    with writing(root):
+        for stage in _begun(root):
+            _complete(root, stage)
+
+
+def writing(root: Path) -> FileLock:
+    """Held by whoever puts outputs in place; the kernel gives it back when the process ends, however it ends."""
+    (root / STATE).mkdir(exist_ok=True)
+    return FileLock(root / STATE / "publish.lock")
+
+
+def _begun(root: Path) -> list[str]:
+    return sorted(path.name[1:].removesuffix(".json.ready") for path in (root / "metrics").glob(".*.json.ready"))
+
+
+def _complete(root: Path, stage: str) -> None:
+    """Each step may have been taken already: once the staged folder is gone, it is the one in place."""
+    staged, final, old = _staged(root, stage), root / "data" / stage, _old(root, stage)
+    if staged.exists():
+        if final.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            final.rename(old)
+        staged.rename(final)
+    _ready(root, stage).replace(root / "metrics" / f"{stage}.json")
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _take_back(root: Path, stage: str) -> None:
+    staged, final, old = _staged(root, stage), root / "data" / stage, _old(root, stage)
+    if staged.exists():
+        if old.exists() and not final.exists():
+            old.rename(final)
+        _ready(root, stage).unlink()
+
+
+def _staged(root: Path, stage: str) -> Path:
+    return root / "data" / f".{stage}.partial"
+
+
+def _old(root: Path, stage: str) -> Path:
+    return root / "data" / f".{stage}.old"
+
+
+def _ready(root: Path, stage: str) -> Path:
+    return root / "metrics" / f".{stage}.json.ready"

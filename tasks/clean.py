@@ -28,6 +28,7 @@ from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, read_shard, write_shard
 from tasks.text.dropped import Dropped
 from tasks.text.judge import FilterParams, Language, Removal, judge
 from tasks.text.mask import Kind
+from tasks.text.places import without_lines
 from tasks.text.rules.bad_words import BadWords
 from tasks.text.score_params import ScoreParams
 from tasks.text.scoring import second_look
@@ -177,7 +178,8 @@ def clean_shard(
             counters["removed"][reason] += 1
         else:
             _note(row, language)
-            row["text"] = row["text"] if is_conversation else text
+            if not is_conversation:
+                row["meta"], row["text"] = without_lines(row["meta"], row["text"], text), text
             kept.append(row)
             counters["languages"][row["lang"] or "unknown"] += 1
             _count(after, row, None)

@@ -224,12 +224,14 @@ def _divide(numbered: tuple[int, Path], verdicts: Path, outputs: Path) -> dict[s
     return {"sources": by_source(kept), "removed": reasons}
 
 
-def _with_texts(table: pa.Table, texts: pa.Table) -> pa.Table:
-    """`table` with the texts of some rows replaced."""
+def _with_texts(table: pa.Table, shorter: pa.Table) -> pa.Table:
+    """`table` with the `text` and `meta` of some rows replaced."""
     mask = np.zeros(len(table), np.bool_)
-    mask[texts.column("row").to_numpy()] = True
-    old, new = table.column("text").combine_chunks(), texts.column("text").combine_chunks()
-    return table.set_column(table.column_names.index("text"), "text", pc.replace_with_mask(old, pa.array(mask), new))
+    mask[shorter.column("row").to_numpy()] = True
+    for name in ("text", "meta"):
+        old, new = table.column(name).combine_chunks(), shorter.column(name).combine_chunks()
+        table = table.set_column(table.column_names.index(name), name, pc.replace_with_mask(old, pa.array(mask), new))
+    return table
 
 
 def _metrics(

@@ -9,8 +9,12 @@ from tasks.text.conversation import MARKERS, Message, render
 from tasks.text.judge import Removal
 from tasks.text.mask import Kind, mask
 from tasks.text.mend import mend
+from tasks.text.places import KINDS as PLACES
+from tasks.text.places import change_parts
 
 Row = dict[str, Any]
+PERSONAL = ("from", "author")
+"""Keys of `meta` that name people: masked as the text is."""
 
 
 def clean_row(row: Row, unescape: bool, kinds: Sequence[Kind], counters: dict[str, Counter[str]]) -> tuple[str, bool]:
@@ -27,7 +31,10 @@ def clean_row(row: Row, unescape: bool, kinds: Sequence[Kind], counters: dict[st
 
     meta = json.loads(row["meta"]) if row["meta"] else {}
     if not isinstance(meta, dict) or "messages" not in meta:
-        row["text"] = one(row["text"] or "")
+        row["text"] = change_parts(row["text"] or "", meta, one) if isinstance(meta, dict) else one(row["text"] or "")
+        if meta and (said := meta.keys() & {*PLACES, *PERSONAL}):
+            meta |= {name: one(meta[name]) for name in said & {*PERSONAL} if isinstance(meta[name], str)}
+            row["meta"] = json.dumps(meta, ensure_ascii=False, sort_keys=True)
         return row["text"], False
     meta["messages"] = clean_messages(meta["messages"], one, counters["messages"])
     row["meta"] = json.dumps(meta, ensure_ascii=False, sort_keys=True)

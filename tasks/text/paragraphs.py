@@ -20,6 +20,7 @@ from tasks.text.comparable import comparable, digest
 from tasks.text.conversation import messages_of
 from tasks.text.corpus import Corpus, as_uint64, catalogue_column, numbered
 from tasks.text.documents import read_shard, write_shard
+from tasks.text.places import without_lines
 from tasks.text.shingles import Int64
 from tasks.text.survivor import by_rank
 
@@ -175,16 +176,18 @@ def list_paragraphs(job: tuple[Path, Path], cut: Cut) -> tuple[Path, int]:
 
 
 def shorten(job: tuple[Path, Path], cut: Cut, verdicts: Path) -> None:
-    """Write the new text of a shard's documents that lose paragraphs."""
+    """Write the new text and `meta` of a shard's documents that lose paragraphs."""
     shard, places = job
     rows, positions = np.load(places)
-    texts = read_shard(shard, ["text"]).column("text")
+    table = read_shard(shard, ["text", "meta"])
     new, borders = [], np.flatnonzero(np.diff(rows, prepend=-1, append=-1))  # rows ascend
     for begin, end in pairwise(borders.tolist()):
         row = int(rows[begin])
-        parts = cut.paragraphs(texts[row].as_py())
+        before, meta = (table.column(name)[row].as_py() for name in ("text", "meta"))
+        parts = cut.paragraphs(before)
         for position in positions[begin:end].tolist():
             parts[position : position + 2] = [""] * len(parts[position : position + 2])  # with the separator after it
-        new.append({"row": row, "text": "".join(parts).strip()})
-    schema = pa.schema([("row", pa.int64()), ("text", pa.string())])
+        text = "".join(parts).strip()
+        new.append({"row": row, "text": text, "meta": without_lines(meta, before, text)})
+    schema = pa.schema([("row", pa.int64()), ("text", pa.string()), ("meta", pa.string())])
     write_shard(pa.Table.from_pylist(new, schema=schema), verdicts / f"{shard.stem}.text.parquet")

@@ -22,6 +22,7 @@ from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, read_shard, shard_paths
 from tasks.text.dropped import Dropped
 from tasks.text.labels import read_labels
 from tasks.text.perplexity import Trigrams
+from tasks.text.places import without_lines
 from tasks.text.score_params import ScoreParams, thresholds
 from tasks.text.sizes import by_source
 
@@ -170,7 +171,7 @@ def _refine(
                 detail = f"{len(text)} characters < {min_characters} left"
                 removed.append({**row, "reason": "boilerplate", "detail": detail})
                 continue
-            row["text"] = text
+            row["meta"], row["text"] = without_lines(row["meta"], row["text"], text), text
         left.append(row)
     rows = left
     histograms = {}

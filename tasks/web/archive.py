@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from tasks.web.extract import HTML_TYPES, PLAIN_TYPES
 from tasks.web.http_message import Message, Unusable, decoded_body
 
 MAGIC = b"\x1f\x8b\x08"
@@ -37,19 +38,21 @@ class Page:
     problem: tuple[str, str] | None = None
 
 
-def read_pages(path: Path, max_page_bytes: int) -> Iterator[Page]:
+def read_pages(path: Path, max_page_bytes: int, max_document_bytes: int = 0) -> Iterator[Page]:
     """Yield a page for each `response`, `resource` and `conversion` record, and one with a `problem` for each that cannot be used.
 
     Problems: `broken_record` (a stretch of the file that cannot be decompressed or is no record), `page_too_large`,
     `undecodable` (its Content-Encoding), `http_status` (no 2xx). Other record types are no pages and are passed over.
+    `max_document_bytes` is for what is neither HTML nor plain text.
     """
-    for offset, content in _members(path, max_page_bytes + HEADER_BYTES):
+    limits = max_page_bytes, max(max_page_bytes, max_document_bytes)
+    for offset, content in _members(path, limits[1] + HEADER_BYTES):
         where = f"{path.name}, byte {offset}"
         if content is None:
             yield Page(url=f"{path.name}#{offset}", problem=("broken_record", f"{where}: broken or truncated gzip"))
             continue
         try:
-            yield from _pages(content, max_page_bytes)
+            yield from _pages(content, *limits)
         except Exception as error:  # warcio raises many kinds on records that break the format
             yield Page(url=f"{path.name}#{offset}", problem=("broken_record", f"{where}: {error!r}"))
 
@@ -101,7 +104,7 @@ def _decompress(data: mmap.mmap, start: int, limit: int) -> tuple[bytes, int] | 
     return b"".join(parts), min(at, len(data)) - len(inflate.unused_data)
 
 
-def _pages(content: bytes, max_page_bytes: int) -> Iterator[Page]:
+def _pages(content: bytes, max_page_bytes: int, max_document_bytes: int) -> Iterator[Page]:
     from warcio.archiveiterator import ArchiveIterator
 
     for record in ArchiveIterator(io.BytesIO(content)):
@@ -117,20 +120,20 @@ def _pages(content: bytes, max_page_bytes: int) -> Iterator[Page]:
             continue
         # warcio's own decoding stops after the first of several gzip members.
         message = Message(headers.protocol or "", int(status[:3]), headers.headers, record.raw_stream.read())
+        kind, _, options = (headers.get_header("Content-Type") or "").partition(";")
+        kind = kind.strip().lower()
+        most = max_document_bytes if kind and kind not in (*HTML_TYPES, *PLAIN_TYPES) else max_page_bytes
         try:
-            body, _ = decoded_body(
-                message if record.rec_type == "response" else replace(message, headers=[]), max_page_bytes
-            )
+            body, _ = decoded_body(message if record.rec_type == "response" else replace(message, headers=[]), most)
         except Unusable as unusable:
             too_large = unusable.reason == "too_large"
             yield Page(url, problem=("page_too_large" if too_large else unusable.reason, unusable.detail))
             continue
-        kind, _, options = (headers.get_header("Content-Type") or "").partition(";")
         charset = next((o.split("=", 1)[1] for o in options.split(";") if o.strip().lower().startswith("charset=")), "")
         yield Page(
             url=url,
             body=body,
-            content_type=kind.strip().lower(),
+            content_type=kind,
             charset=charset.strip(" \"'"),
             fetched_at=_date(record.rec_headers.get_header("WARC-Date")) if record.rec_type != "resource" else None,
         )

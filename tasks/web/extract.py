@@ -69,6 +69,11 @@ def is_simple(html: str) -> bool:
     return html.count("<") <= MAX_COMPLEXITY and max(map(len, html.split(">"))) <= LONG_TAG
 
 
+def is_too_complex(html: str) -> bool:
+    """Whether parsing it would take too long."""
+    return not is_simple(html) and complexity(html) > MAX_COMPLEXITY
+
+
 def extract_text(html: str, main_content: bool, skip_elements: Sequence[str], format: str = "text") -> tuple[str, str]:
     """Text and title of a page. Lines, lists and preformatted text keep their shape; in Markdown also their marks.
 

@@ -1,4 +1,5 @@
-"""Extraction in a process of its own, so that a page on which a parser hangs, crashes or fills the memory is all that is lost.
+"""Extraction in a process of its own, so that a page or document on which a parser hangs, crashes or fills the memory is
+all that is lost.
 
 The limit is processor time, counted by the kernel (ITIMER_PROF ends the process, in compiled code as well), so that a
 busy machine removes the same pages as an idle one.
@@ -15,11 +16,16 @@ from functools import cache
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 
+from tasks.web import readers
+from tasks.web.document import Content, Unreadable
 from tasks.web.extract import How, extract_page
 
 MEMORY_BYTES = 6 << 30
 SERVE = "import sys; sys.path[:] = sys.argv[2:]; from tasks.web.extractor import serve; serve(int(sys.argv[1]))"
 """The program of the process. One of multiprocessing's would import the whole stage again, which takes longer."""
+Request = tuple[str, str | bytes, How, float]
+"""Kind (html or a document's), content, how to extract it, seconds of processor time."""
+Failure = tuple[str, str]
 WALL_FACTOR, WALL_EXTRA_S = 20, 60  # against a process that sleeps forever: no processor time passes
 
 
@@ -41,24 +47,38 @@ class Extractor:
             ExtractionFailed: it took more than `seconds` of processor time (extraction_timeout), the process
                 ended, most often for memory (extraction_crashed), or the parser refused (extraction_error).
         """
+        content = self._ask(("html", html, how, seconds))
+        return content.text, content.title
+
+    def read(self, kind: str, body: bytes, how: How, seconds: float) -> Content:
+        """What a document of a kind of `tasks.web.readers` says.
+
+        Raises:
+            ExtractionFailed: as `extract`, or for the reason of `Unreadable`.
+        """
+        return self._ask((kind, body, how, seconds))
+
+    def _ask(self, request: Request) -> Content:
         if self._process is None or self._connection is None or self._process.poll() is not None:
             self._start()
         assert self._connection is not None  # noqa: S101
+        seconds = request[-1]
         try:
-            self._connection.send((html, how, seconds))
+            self._connection.send(request)
             if not self._connection.poll(seconds * WALL_FACTOR + WALL_EXTRA_S):
                 self.close()
                 raise ExtractionFailed("extraction_timeout", "no answer")
-            error, text, title = self._connection.recv()
+            failure, content = self._connection.recv()
         except (EOFError, OSError):
             code = self.close()
             if code == -signal.SIGPROF:
                 detail = f"more than {seconds:g} s of processor time"
                 raise ExtractionFailed("extraction_timeout", detail) from None
             raise ExtractionFailed("extraction_crashed", f"the process ended with {code}") from None
-        if error:
-            raise ExtractionFailed("extraction_error", error)
-        return text, title
+        if failure:
+            raise ExtractionFailed(*failure)
+        answer: Content = content
+        return answer
 
     def _start(self) -> None:
         self.close()
@@ -98,20 +118,25 @@ def serve(descriptor: int) -> None:
     loaded: set[str] = set()
     with suppress(EOFError, OSError):  # whoever asked is gone
         while True:
-            html, how, seconds = connection.recv()
-            connection.send(_answer(html, how, seconds, loaded))
+            connection.send(_answer(connection.recv(), loaded))
     os._exit(0)
 
 
-def _answer(html: str, how: How, seconds: float, loaded: set[str]) -> tuple[str, str, str]:
-    """Error, text and title."""
-    if how.extraction not in loaded:  # importing the parser is not the page's time
-        extract_page("<p>", how)
-        loaded.add(how.extraction)
+def _answer(request: Request, loaded: set[str]) -> tuple[Failure | None, Content | None]:
+    kind, content, how, seconds = request
+    parser = how.extraction if kind == "html" else kind
+    if parser not in loaded:  # importing the parser is not the page's time
+        with suppress(Exception):
+            extract_page("<p>", how) if kind == "html" else readers.read(kind, b"", how.format)
+        loaded.add(parser)
     signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
-        return "", *extract_page(html, how)
+        if isinstance(content, str):
+            return None, Content(*extract_page(content, how))
+        return None, readers.read(kind, content, how.format)
+    except Unreadable as problem:
+        return (problem.reason, problem.detail[:500]), None
     except Exception as problem:  # parsers raise many kinds on broken pages, and each costs one page
-        return repr(problem)[:500], "", ""
+        return ("extraction_error", repr(problem)[:500]), None
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)

@@ -1,4 +1,4 @@
-"""Rows out of web archives: each page decoded, its main text extracted, or the reason why not."""
+"""Rows out of web archives: each page decoded and its main text extracted, each document read, or the reason why not."""
 
 import json
 from collections import Counter
@@ -11,8 +11,10 @@ from pydantic import Field, model_validator
 from tasks.core.params import StageParams
 from tasks.text.documents import document_id
 from tasks.text.encoding import decode_page
+from tasks.text.file_kinds import Format, require_package
 from tasks.text.mend import mend, unreadable_share
-from tasks.web import archive, extract
+from tasks.web import archive, extract, readers
+from tasks.web.extract import How
 from tasks.web.extractor import ExtractionFailed, extractor
 
 Row = dict[str, Any]
@@ -24,8 +26,11 @@ class ExtractionParams(StageParams):
     """What becomes text of a page, and the limits within which."""
 
     max_page_bytes: int = Field(10_000_000, ge=1, description="Bytes of a page; a larger one is removed unread.")
+    max_document_bytes: int = Field(
+        100_000_000, ge=1, description="Bytes of a document (PDF, DOCX, EPUB, LaTeX, e-mail); a larger one is removed."
+    )
     max_page_seconds: float = Field(
-        60.0, gt=0, description="Processor time to extract a page; one that takes longer is removed."
+        60.0, gt=0, description="Processor time to extract a page or document; one that takes longer is removed."
     )
     extraction: Literal["fast", "precise"] = Field(
         "fast", description="fast: resiliparse; precise: trafilatura, 10 to 15 times slower, with less boilerplate."
@@ -55,7 +60,7 @@ def read_rows(
     `about_source` goes into each page's `meta`; `encodings` counts how the pages were decoded. With `aside`
     each page has that problem, if none of its own, and no parser sees it.
     """
-    for page in archive.read_pages(path, params.max_page_bytes):
+    for page in archive.read_pages(path, params.max_page_bytes, params.max_document_bytes):
         row: Row = {
             "id": document_id(source, page.url, page.body),
             "text": None,
@@ -69,9 +74,13 @@ def read_rows(
         }
         problem = page.problem or aside
         kind = extract.media_type(page.content_type, page.body)
+        about = {"content_type": kind, **about_source}
+        document = readers.kind_of(kind, page.body)
+        if problem is None and document:
+            yield row, False, _read(row, document, page.body, about, params)
+            continue
         if problem is None and kind not in (*extract.HTML_TYPES, *extract.PLAIN_TYPES):
             problem = ("content_type", kind)
-        about = {"content_type": kind, **about_source}
         if problem is None:
             decoded = decode_page(page.body, page.charset)
             encodings[decoded.label] += 1
@@ -85,11 +94,25 @@ def read_rows(
         yield row, not is_html, problem
 
 
+def _read(row: Row, kind: Format, body: bytes, about: dict[str, Any], params: ExtractionParams) -> Problem:
+    require_package(kind, f"clean: {row['url']}")
+    row["meta"] = json.dumps(about, sort_keys=True)
+    try:
+        content = extractor().read(kind, body, How(format=params.format), params.max_page_seconds)
+    except ExtractionFailed as failure:
+        reason, detail = failure.args
+        return reason, detail
+    row["text"] = content.text
+    said = {"title": mend(content.title, False), **content.about}
+    row["meta"] = json.dumps({**about, **said}, ensure_ascii=False, sort_keys=True)
+    return unreadable(content.text)
+
+
 def _extract(row: Row, about: dict[str, Any], params: ExtractionParams) -> Problem:
     html = row["text"]
     if not extract.is_simple(html) and (complexity := extract.complexity(html)) > extract.MAX_COMPLEXITY:
         return "page_too_complex", f"{complexity} nested elements or attributes > {extract.MAX_COMPLEXITY}"
-    how = extract.How(params.extraction, params.format, params.main_content, params.skip_elements)
+    how = How(params.extraction, params.format, params.main_content, params.skip_elements)
     try:
         row["text"], title = extractor().extract(html, how, params.max_page_seconds)
     except ExtractionFailed as failure:

@@ -15,7 +15,7 @@ class Throughput:
     """
 
     def __init__(self, group: Group, flops_per_token: int, precision: str) -> None:
-        self.flops_per_token = flops_per_token
+        self.flops_per_token, self.device = flops_per_token, group.device
         self.peak_flops = group.total(_peak(group.device, precision))[0]
         self.tokens, self.seconds, self.steps = 0, 0.0, 0
 
@@ -31,12 +31,15 @@ class Throughput:
         return self.tokens / self.seconds if self.seconds else 0.0
 
     def timings(self) -> dict[str, float]:
-        """tokens_per_second, mfu, peak_flops [1/s]."""
-        return {
+        """tokens_per_second, mfu, peak_flops [1/s]; on a GPU gpu_peak_bytes, the most that tensors took of its memory."""
+        measured = {
             "tokens_per_second": self.tokens_per_second,
             "mfu": self.tokens_per_second * self.flops_per_token / self.peak_flops,
             "peak_flops": self.peak_flops,
         }
+        if self.device.type == "cuda":
+            measured["gpu_peak_bytes"] = float(torch.cuda.max_memory_allocated(self.device))
+        return measured
 
 
 def _peak(device: torch.device, precision: str) -> float:

@@ -75,7 +75,7 @@ def test_content_encodings() -> None:
             "これは日本語の文章です。よろしくお願いします。".encode("shift_jis"),
             None,
             "これは日本語の文章です。よろしくお願いします。",
-            "shift_jis (content)",
+            "cp932 (content)",
         ),
     ],
 )

@@ -4,10 +4,14 @@ No encoding is guessed silently: each result says how it was found, and the stag
 """
 
 import codecs
-import re
-import unicodedata
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Literal
+
+from tasks.text import undeclared_encoding
+from tasks.text.browser_encodings import codec_of, decode
+from tasks.text.charset_in_page import charset_in_page
+from tasks.text.undeclared_encoding import MAX_CONTROL_SHARE, MAX_MISFIT_SHARE, control_share, misfit_share
 
 MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -16,9 +20,7 @@ MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-META_CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s{0,9}=\s{0,9}[\"']?\s{0,9}([\w.:-]{1,40})", re.IGNORECASE)
-MAX_CONTROL_SHARE = 0.01
-By = Literal["mark", "declared", "valid", "content", "replaced"]
+By = Literal["mark", "declared", "valid", "content"]
 
 
 @dataclass(frozen=True)
@@ -26,22 +28,23 @@ class Decoded:
     """Text, the encoding it was in, and how that was found.
 
     `by`: a byte order `mark`; `declared` by HTTP, the page or the user; `valid` UTF-8 without either; what the
-    `content` looks like (resiliparse's detector); `replaced`: that too, with U+FFFD for what does not fit.
+    `content` looks like. `strays`: bytes that did not fit, for each of which stands U+FFFD.
     """
 
     text: str
     encoding: str
     by: By
+    strays: int = 0
 
     @property
     def label(self) -> str:
-        """What metrics count, e.g. `windows-1252 (content)`."""
-        return f"{self.encoding} ({self.by})"
+        """What metrics count, e.g. `cp1252 (content)` or `utf-8 (declared, stray bytes)`."""
+        return f"{self.encoding} ({self.by}{', stray bytes' if self.strays else ''})"
 
     @property
     def note(self) -> dict[str, str]:
         """What a document's `meta` says: nothing for UTF-8."""
-        return {} if self.encoding == "utf-8" else {"encoding": self.label}
+        return {} if self.encoding == "utf-8" and not self.strays else {"encoding": self.label}
 
 
 def mark(content: bytes) -> str | None:
@@ -49,50 +52,68 @@ def mark(content: bytes) -> str | None:
     return next((name for bom, name in MARKS if content.startswith(bom)), None)
 
 
-def decode_page(body: bytes, charset: str = "") -> Decoded:
-    """Decode a page: by byte order mark, else the declared charset (HTTP's, then the page's own), else as UTF-8, else
-    as what the content looks like. Encoding names are read as browsers do (WHATWG Encoding Standard): ISO-8859-1
-    means Windows-1252; a name that they do not know says nothing. What fits nothing is decoded with U+FFFD in the place of each error.
-    """
-    from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
+def decode_page(body: bytes, charset: str = "", html: bool = True) -> Decoded:
+    """Decode a page: by byte order mark, else the declared charset (HTTP's, then with `html` the page's own), else as
+    UTF-8, else as what the content looks like.
 
+    Names are read as browsers do (WHATWG Encoding Standard): ISO-8859-1 means Windows-1252, a name that nobody knows
+    says nothing. A declaration stands as long as nine of ten characters beyond ASCII fit, or all but one; what does not
+    fit becomes U+FFFD. Any body has a result.
+    """
     if marked := mark(body):
-        return Decoded(body.decode(marked, "replace").removeprefix("\ufeff"), marked, "mark")
-    in_page = META_CHARSET.search(body[:4096])
-    for label in (charset, in_page.group(1).decode("ascii") if in_page else "", ""):
-        name = map_encoding_to_html5(label, fallback_utf8=False) if label else "utf-8"
-        try:
-            if name:
-                return Decoded(body.decode(name), name.lower(), "declared" if label else "valid")
-        except (UnicodeDecodeError, LookupError):
-            continue
-    name = detect_encoding(body) or "utf-8"
-    try:
-        return Decoded(body.decode(name), name.lower(), "content")
-    except UnicodeDecodeError:
-        return Decoded(body.decode(name, "replace"), name.lower(), "replaced")
+        return _decoded(body, marked, "mark")
+    doubtful = None
+    for name in _declared(body, charset, html):
+        found = _decoded(body, name, "declared")
+        if misfit_share(found.text, found.strays) <= MAX_MISFIT_SHARE:
+            return found
+        doubtful = doubtful or (found if found.strays == 1 else None)
+    found = _undeclared(body)
+    if doubtful and found.by != "valid":
+        return doubtful
+    return found
+
+
+def _declared(body: bytes, charset: str, html: bool) -> Iterator[str]:
+    if name := codec_of(charset):
+        yield name
+    if html and (name := codec_of(charset_in_page(body))):
+        yield name
+
+
+def _decoded(content: bytes, name: str, by: By) -> Decoded:
+    text, strays = decode(content, name)
+    return Decoded(text.removeprefix("\ufeff"), name, by, strays)
+
+
+def _undeclared(content: bytes) -> Decoded:
+    """Valid UTF-8 that is not full of controls, else what the content looks like; at last UTF-8 whatever it is."""
+    found = _decoded(content, "utf-8", "valid")
+    name: str | None
+    if found.strays:
+        if misfit_share(found.text, found.strays) <= MAX_MISFIT_SHARE:
+            return replace(found, by="content")
+        name = undeclared_encoding.detect(content) or "utf-8"
+    else:
+        name = undeclared_encoding.seven_bit(content)
+        if name is None and control_share(content) > MAX_CONTROL_SHARE:
+            name = undeclared_encoding.wide(content)
+    return _decoded(content, name, "content") if name else found
 
 
 def decode_file(content: bytes, declared: str | None = None) -> Decoded | None:
     """Decode a text file: by byte order mark, else as `declared`, else as UTF-8, else as what it looks like.
 
     None if it looks like no text: its encoding does not fit, or more than 1% of it are control characters. A declared
-    encoding that does not fit is not replaced by a guess.
+    encoding that does not fit (see `decode_page`) is not replaced by a guess.
     """
-    from resiliparse.parse.encoding import detect_encoding
-
-    choices: list[tuple[str, By]]
     if marked := mark(content):
-        choices = [(marked, "mark")]
+        found = _decoded(content, marked, "mark")
     elif declared:
-        choices = [(declared, "declared")]
+        found = _decoded(content, codec_of(declared) or declared, "declared")
     else:
-        choices = [("utf-8", "valid"), (detect_encoding(content) or "utf-8", "content")]
-    for name, by in choices:
-        try:
-            text = content.decode(name).removeprefix("\ufeff")
-        except (UnicodeDecodeError, LookupError):
-            continue
-        controls = sum(unicodedata.category(c) == "Cc" for c in text) - sum(map(text.count, "\t\n\r\f"))
-        return Decoded(text, name.lower(), by) if controls <= MAX_CONTROL_SHARE * len(text) else None
-    return None
+        found = _undeclared(content)
+    if found.strays > 1 and misfit_share(found.text, found.strays) > MAX_MISFIT_SHARE:
+        return None
+    controls = control_share(content if found.encoding == "utf-8" else found.text.encode("utf-8", "replace"))
+    return found if controls <= MAX_CONTROL_SHARE else None

@@ -82,7 +82,7 @@ def read_rows(
         if problem is None and kind not in (*extract.HTML_TYPES, *extract.PLAIN_TYPES):
             problem = ("content_type", kind)
         if problem is None:
-            decoded = decode_page(page.body, page.charset)
+            decoded = decode_page(page.body, page.charset, kind in extract.HTML_TYPES)
             encodings[decoded.label] += 1
             row["text"] = decoded.text
             about |= decoded.note

@@ -24,7 +24,8 @@ from tasks.web.warc import resource_record, response_record
 from tasks.web.warc_files import read_records
 from tasks.web.warc_records import HEADER_BYTES, Lost, Record
 
-TEXT_TYPES = ("text/html", "application/xhtml+xml", "text/plain", "text/markdown", "text/x-rst")
+HTML_TYPES = ("text/html", "application/xhtml+xml")
+TEXT_TYPES = (*HTML_TYPES, "text/plain", "text/markdown", "text/x-rst")
 NO_PAGES = ("warcinfo", "request", "metadata", "revisit", "continuation")
 ISO_DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
 
@@ -141,7 +142,7 @@ def _text(record: Record, where: str, url: str, date: datetime | None, source: W
     if _media(kind) not in TEXT_TYPES:
         intake.other("no_text")
         return
-    decoded = decode_page(record.block, _charset(kind))
+    decoded = decode_page(record.block, _charset(kind), _media(kind) in HTML_TYPES)
     about = {
         "languages": record.headers.get("warc-identified-content-language"),
         "record": record.headers.get("warc-record-id"),

@@ -252,15 +252,30 @@ def test_a_users_mistakes(tmp_path, base, train):
         validate(FinetuneParams, {"lora": {"rnak": 3}}, "params.yaml: finetune")
 
 
-def test_a_template_that_marks_nothing_is_refused(tmp_path):
+def test_a_template_that_marks_nothing_is_tuned_by_its_form(tmp_path, base):
     tiny_model(tmp_path)
     template = tmp_path / "chat_template.jinja"
     unmarked = template.read_text().replace("{% generation %}", "").replace("{% endgeneration %}", "")
     template.write_text(unmarked)
-    with pytest.raises(UserError, match="does not mark what the assistant says"):
-        require_template(tmp_path)
+    require_template(tmp_path)
+    messages = conversation(1)
+    ours, marked = (e.join(e.turns([messages])[0]) for e in (ChatEncoder(tmp_path), ChatEncoder(base)))
+    assert ours == marked
     template.write_text(unmarked.replace("<|end|>", ""))
-    with pytest.raises(UserError, match="other tokens"):
+    with pytest.raises(UserError, match="no control token ends what the assistant says"):
+        require_template(tmp_path)
+    template.write_text("{{ messages | length }}" + unmarked)
+    with pytest.raises(UserError, match="depends on where the message stands"):
+        require_template(tmp_path)
+
+
+def test_marks_beside_what_the_assistant_says_are_refused(tmp_path):
+    tiny_model(tmp_path)
+    template = tmp_path / "chat_template.jinja"
+    marked = template.read_text().replace("+ '<|end|>' }}{% endgeneration %}", "}}{% endgeneration %}{{ '<|end|>' }}")
+    assert marked != template.read_text()
+    template.write_text(marked)
+    with pytest.raises(UserError, match="does not mark what the assistant says"):
         require_template(tmp_path)
 
 

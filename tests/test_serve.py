@@ -78,7 +78,7 @@ def test_control_tokens_that_a_user_types_stay_text(server: int, gguf: Path) -> 
         status, answer = ask(server, TEXT, {"model": "textmill", "prompt": text, "max_tokens": 1})
         assert (status, answer["usage"]["prompt_tokens"]) == (200, 1 + len(encoder.texts([text])[0]))
     prompt = encoder.prompt([{"role": "user", "content": FORGED}], 1000)
-    assert [token for token in prompt if token < 6] == [encoder.start, *(encoder.roles["user"], encoder.end, 4)]
+    assert [token for token in prompt if token < 6] == [0, 3, 5, 4]  # start, user, end, assistant
 
 
 def test_an_answer_is_the_same_as_a_stream(server: int) -> None:

@@ -61,14 +61,12 @@ class Speaker:
                 "top_k": sampling.top_k,
                 "top_p": sampling.top_p,
             }
-        # A role token ends the reply as surely as the end of the turn: what follows would be someone else's.
-        stops = [self.encoder.end, self.encoder.start, *self.encoder.roles.values()]
         with torch.inference_mode():
             output = self.model.generate(
                 input_ids=tokens.to(self.model.device),
                 attention_mask=mask.to(self.model.device),
                 max_new_tokens=self.max_new_tokens,
-                eos_token_id=stops,
+                eos_token_id=self.encoder.stops,
                 pad_token_id=pad,
                 **drawn,
             )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tasks.text.chat import ChatEncoder, Encoded
+from tasks.text.chat import ChatEncoder, Encoded, Turn
 from tasks.text.conversation import Message
 
 BUCKET_STEPS = 32
@@ -23,8 +23,9 @@ class Dialogues:
     truncated: int = 0  # exchanges longer than a window, whose end was cut off
     removed: Counter[str] = field(default_factory=Counter)  # conversations, by reason
 
-    def add(self, messages: Sequence[Message], turns: Sequence[Encoded], longest: int, encoder: ChatEncoder) -> None:
+    def add(self, messages: Sequence[Message], turns: Sequence[Turn], longest: int, encoder: ChatEncoder) -> None:
         """Cut one conversation into windows of at most `longest` tokens."""
+        messages = encoder.placed(messages)
         if not any(message["role"] == "assistant" for message in messages):
             self.removed["no_assistant_turn"] += 1
             return

@@ -20,6 +20,8 @@ from tasks.core.restore import recover
 CURATING = ("scrape", "clean", "dedup", "decontaminate", "pack")
 """Stages through which documents go on their way into training."""
 SAMPLES = "data/evaluate/samples.jsonl"
+LEADS = ("  you> ", "  textmill> ")
+CONTINUED = ("  text> ", "  textmill> ")
 
 
 def _metrics(root: Path) -> dict[str, Any]:
@@ -76,7 +78,8 @@ def _show_results(root: Path, metrics: dict[str, Any], console: Console) -> None
         console.print(_models(metrics["quantize"], timings(root).get("quantize", {})))
         console.print()
     if "evaluate" in metrics and (root / SAMPLES).exists():
-        _show_samples(root / SAMPLES, console)
+        tuned = metrics["evaluate"].get("model", "tuned") == "tuned"
+        _show_samples(root / SAMPLES, console, *(LEADS if tuned else CONTINUED))
 
 
 def _of_earlier_runs(root: Path, stages: list[str]) -> str:
@@ -125,6 +128,8 @@ def _show_bits(evaluated: dict[str, Any], console: Console) -> None:
     if bits is not None:
         text = evaluated["validation_text"]
         console.print(f"[bold]Bits per byte[/] on held-out text ({text}): {bits:.3f}; xz -9e: {xz:.3f}\n")
+    if evaluated.get("model") == "base":
+        console.print("A base model: there was no conversation to tune it on, so it continues texts.\n")
 
 
 def _models(quantized: dict[str, Any], speeds: dict[str, float]) -> Table:
@@ -137,8 +142,8 @@ def _models(quantized: dict[str, Any], speeds: dict[str, float]) -> Table:
     return table
 
 
-def _show_samples(path: Path, console: Console) -> None:
-    """The first sampled reply to each of the first prompts."""
+def _show_samples(path: Path, console: Console, asks: str = LEADS[0], replies_with: str = LEADS[1]) -> None:
+    """The first sampled reply to each of the first prompts, each led by who says it."""
     from tasks.report import read_lines
 
     replies: dict[str, str] = {}
@@ -146,8 +151,8 @@ def _show_samples(path: Path, console: Console) -> None:
         if row["mode"] == "sampled":
             replies.setdefault(row["prompt"], row["reply"])
     for prompt, reply in list(replies.items())[:3]:
-        console.print(Text.assemble(("  you> ", "dim"), prompt))
-        console.print(Text.assemble(("  textmill> ", "dim"), reply.replace("\n", "\n            ")))
+        console.print(Text.assemble((asks, "dim"), prompt))
+        console.print(Text.assemble((replies_with, "dim"), reply.replace("\n", "\n" + " " * len(replies_with))))
     if replies:
         console.print()
 

@@ -7,10 +7,13 @@ from pathlib import Path
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
 
-def copy_tokenizer(source: Path, target: Path) -> None:
-    """Copy the tokenizer and chat template in `source` into the folder `target`, byte for byte."""
+CHAT_TEMPLATE_FILE = "chat_template.jinja"
+
+
+def copy_tokenizer(source: Path, target: Path, chat: bool = True) -> None:
+    """Copy the tokenizer in `source` into the folder `target`, byte for byte, and with `chat` its chat template."""
     for name in TOKENIZER_FILES:
-        if (source / name).exists():
+        if (source / name).exists() and (chat or name != CHAT_TEMPLATE_FILE):
             shutil.copyfile(source / name, target / name)
 
 

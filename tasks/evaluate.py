@@ -89,14 +89,10 @@ def run(params: EvaluateParams, inputs: Inputs, outputs: Outputs) -> Metrics:
             f"{context} tokens for the prompt. Allowed: up to {context // 2}"
         )
     results |= _held_out_text(params, inputs["documents"], models, encoder, results["not_measured"], outputs)
-    started, speaker, asking = (
-        time.monotonic(),
-        Speaker(models[last], encoder, params.max_new_tokens),
-        Asking(encoder, tuned),
-    )
-    results["questions"] = _questions(params, inputs["held_out"], speaker, asking, results["not_measured"], outputs)
+    started, speaker = time.monotonic(), Speaker(models[last], Asking(encoder, tuned), params.max_new_tokens)
+    results["questions"] = _questions(params, inputs["held_out"], speaker, results["not_measured"], outputs)
     openings = [] if tuned else held_out.openings(inputs["documents"], OPENINGS)
-    _samples(params, [*openings, *params.prompts], speaker, asking, outputs)
+    _samples(params, [*openings, *params.prompts], speaker, outputs)
     outputs.timings["generated_tokens_per_second"] = speaker.tokens / (time.monotonic() - started)
     write_json(outputs / "results.json", results)
     return results
@@ -159,7 +155,7 @@ def _held_out_text(
 
 
 def _questions(
-    params: EvaluateParams, folder: Path, speaker: Any, asking: Any, missing: dict[str, str], outputs: Outputs
+    params: EvaluateParams, folder: Path, speaker: Any, missing: dict[str, str], outputs: Outputs
 ) -> Metrics | None:
     """Ask the held-out questions, greedily, and compare with the expected answers."""
     from tasks.score import held_out
@@ -173,9 +169,9 @@ def _questions(
         _write_lines(outputs / "questions.jsonl", rows)
         return None
     rouge = RougeL(params.rouge_stemmer)
-    prompts = [asking.question(question.prompt, speaker.longest_prompt) for question in asked]
+    prompts = [speaker.asking.question(question.prompt, speaker.longest_prompt) for question in asked]
     answers = speaker.greedy(prompts, params.batch, "answer questions")
-    for question, answer in zip(asked, map(asking.answer, answers), strict=True):
+    for question, answer in zip(asked, map(speaker.asking.answer, answers), strict=True):
         scores = {
             "em": exact_match(answer, question.expected),
             "f1": round(f1(answer, question.expected), 6),
@@ -188,11 +184,11 @@ def _questions(
     return {**means, "asked": len(rows), "available": available, "rouge_stemmer": int(params.rouge_stemmer)}
 
 
-def _samples(params: EvaluateParams, prompts: list[str], speaker: Any, asking: Any, outputs: Outputs) -> None:
+def _samples(params: EvaluateParams, prompts: list[str], speaker: Any, outputs: Outputs) -> None:
     """Reply to the prompts: once greedily, then `samples` times drawn, whatever the other prompts are."""
     from tasks.score.generate import Sampling
 
-    asked = [asking.sample(prompt, speaker.longest_prompt) for prompt in prompts]
+    asked = [speaker.asking.sample(prompt, speaker.longest_prompt) for prompt in prompts]
     rows: list[dict[str, Any]] = []
     greedy = speaker.greedy(asked, params.batch, "reply to prompts")
     drawn = []

@@ -17,6 +17,11 @@ class Asking:
     encoder: ChatEncoder
     tuned: bool
 
+    @property
+    def stops(self) -> list[int]:
+        """The tokens that end a reply; a text ends where the next would begin."""
+        return self.encoder.stops if self.tuned else [self.encoder.start]
+
     def question(self, messages: Sequence[Message], longest: int) -> list[int]:
         """After these tokens the model answers the last message."""
         if self.tuned:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from tasks.core.progress import Progress
-from tasks.text.chat import ChatEncoder
+from tasks.score.asking import Asking
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Sampling:
 class Speaker:
     """A model that goes on where a prompt, token ids of at most `longest_prompt`, ends."""
 
-    def __init__(self, model: Any, encoder: ChatEncoder, max_new_tokens: int) -> None:
-        self.model, self.encoder = model, encoder
+    def __init__(self, model: Any, asking: Asking, max_new_tokens: int) -> None:
+        self.model, self.asking, self.encoder = model, asking, asking.encoder
         self.max_new_tokens = max_new_tokens
         self.longest_prompt = model.config.max_position_embeddings - max_new_tokens
         self.tokens = 0  # generated so far
@@ -64,7 +64,7 @@ class Speaker:
                 input_ids=tokens.to(self.model.device),
                 attention_mask=mask.to(self.model.device),
                 max_new_tokens=self.max_new_tokens,
-                eos_token_id=self.encoder.stops,
+                eos_token_id=self.asking.stops,
                 pad_token_id=pad,
                 **drawn,
             )

@@ -278,7 +278,11 @@ def test_a_reference_set_that_is_in_the_corpus_goes_and_is_told(tmp_path, caplog
         ("a.jsonl", '{"title": "x"}\n', r"a\.jsonl, record 1: no item: it needs text"),
         ("a.jsonl", '{"text": 5}\n', r"a\.jsonl, record 1: no item: it needs text"),
         ("a.jsonl", "[1]\n", r"a\.jsonl, record 1: no item: a record must be an object"),
-        ("a.jsonl", '{"messages": [{"role": "user"}]}\n', r"a\.jsonl, record 1: no item: its messages have no content"),
+        (
+            "a.jsonl",
+            '{"messages": [{"role": "user"}]}\n',
+            r"a\.jsonl, record 1: no item: turn 1: content: must be text",
+        ),
         ("a.parquet", "PAR", r"a\.parquet: cannot be read as Parquet"),
         ("a.csv", "x", r"a\.csv: cannot read \.csv"),
     ],

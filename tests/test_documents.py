@@ -233,7 +233,7 @@ def test_latex() -> None:
 
 def message(**options: Any) -> EmailMessage:
     made = EmailMessage()
-    made["From"], made["Date"] = "J\u00f6rg <joerg@mill.example>", "Thu, 26 Nov 2026 13:00:00 +0100"
+    made["From"], made["Date"] = "J\u00f6rg <joerg@mill.org>", "Thu, 26 Nov 2026 13:00:00 +0100"
     made["Subject"] = "Gr\u00fc\u00dfe"
     return made
 
@@ -245,7 +245,7 @@ def test_mail_in_every_coding() -> None:
         content = read("mail", made.as_bytes())
         assert content.text == "Sch\u00f6ne Gr\u00fc\u00dfe = 5"
         assert content.title == "Gr\u00fc\u00dfe"
-        assert content.about == {"from": "J\u00f6rg <joerg@mill.example>", "date": "2026-11-26T12:00:00+00:00"}
+        assert content.about == {"from": "J\u00f6rg <joerg@mill.org>", "date": "2026-11-26T12:00:00+00:00"}
 
 
 def test_mail_of_several_parts() -> None:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tasks.text.conversation import MARKERS, Message, render
+from tasks.text.conversation import MARKERS, Message, render, trimmed
 from tasks.text.judge import Removal
 from tasks.text.mask import Kind, mask
 from tasks.text.mend import mend
@@ -52,7 +52,7 @@ def clean_messages(messages: Any, clean_one: Callable[[str], str], counters: Cou
     counters["in"] += len(messages)
     gap = False
     for message in messages:
-        content = clean_one(message["content"]).strip()
+        content = trimmed(clean_one(message["content"]))
         if not content:
             counters["empty"] += 1
             gap = True

@@ -31,6 +31,14 @@ MARKER = re.compile(rf"^(?:{'|'.join(map(re.escape, MARKERS.values()))})", re.MU
 """The speaker's name before a turn of a rendered conversation."""
 
 
+BLANK_LINES = re.compile(r"\A(?:[^\S\n]*\n)+")
+
+
+def trimmed(content: str) -> str:
+    """A turn's text without blank lines around it and spaces at its end; its first line keeps its indentation."""
+    return BLANK_LINES.sub("", content).rstrip()
+
+
 def render(messages: Sequence[Message]) -> str:
     """The conversation as a text document: one paragraph a turn, led by its role."""
     return "\n".join(MARKERS[message["role"]] + message["content"] for message in messages)

@@ -19,11 +19,12 @@ from tasks.text import ngram_index, ngrams
 from tasks.text.comparable import comparable, digest
 from tasks.text.conversation import SCHEMA, Message, messages_of, render
 from tasks.text.documents import REMOVED_SCHEMA, SHARD_BYTES, SHARD_ROWS, document_id, read_shard, write_shard
-from tasks.text.messages import Rejected, check, windows
+from tasks.text.messages import check, windows
 from tasks.text.questions import questions_of
 from tasks.text.records import Format, read_records, to_messages
 from tasks.text.references import Reference
 from tasks.text.split import TRAIN, VALIDATION, split_of
+from tasks.text.turns import Rejected
 
 COLLECTED = pa.schema(
     [
@@ -74,15 +75,16 @@ def record_files(files: Sequence[tuple[str, Format, str]]) -> list[Records]:
     return found
 
 
-def collect(shard: Path | Records, folder: Path, rules: Rules) -> tuple[list[str], dict[str, int]]:
+def collect(shard: Path | Records, folder: Path, rules: Rules) -> tuple[list[str], dict[str, int], Counter[str]]:
     """Write the valid dialogues and the questions of a shard to `<folder>/<stem>.parquet`, the others beside it.
 
-    A file of records may become several shards. Returns their stems, and how many conversations (the rejected ones with
-    them) and questions there are.
+    A file of records may become several shards. Returns their stems, how many conversations (the rejected ones with them)
+    and questions there are, and how often which keys of records were left out.
     """
+    ignored: Counter[str] = Counter()
     counts = {"conversations": 0, "questions": 0}
     stems: list[str] = []
-    entries = _record_rows(shard, rules) if isinstance(shard, Records) else _document_rows(shard, rules)
+    entries = _record_rows(shard, rules, ignored) if isinstance(shard, Records) else _document_rows(shard, rules)
     for number, part in enumerate(_parts(entries) if isinstance(shard, Records) else [list(entries)]):
         stem = (
             f"{shard.stem}_{number:05d}" if number else shard.stem
@@ -95,7 +97,7 @@ def collect(shard: Path | Records, folder: Path, rules: Rules) -> tuple[list[str
         counts["conversations"] += len(dialogues) + len(removed)
         counts["questions"] += sum(item["kind"] == "question" for item in items)
         stems.append(stem)
-    return stems, counts
+    return stems, counts, ignored
 
 
 def _parts(entries: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
@@ -135,13 +137,13 @@ def _document_rows(shard: Path, rules: Rules) -> Iterator[dict[str, Any]]:
                 yield common | digests | {"id": name, "dialogue": name, "kind": "question", "messages": said}
 
 
-def _record_rows(file: Records, rules: Rules) -> Iterator[dict[str, Any]]:
+def _record_rows(file: Records, rules: Rules, ignored: Counter[str]) -> Iterator[dict[str, Any]]:
     for number, record in read_records(file.path):
         content = json.dumps(record, sort_keys=True, ensure_ascii=False, default=str)
         url = f"{file.path.as_posix()}#{number}"
         name = document_id(file.source, url, content.encode("utf-8", "surrogatepass"))
         try:
-            messages = to_messages(record, file.format)
+            messages = to_messages(record, file.format, ignored)
             checked = check(messages, rules.max_turn_characters, rules.min_distinct)
         except Rejected as rejected:
             shown, detail = (

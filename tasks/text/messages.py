@@ -7,15 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_core import PydanticCustomError
 
 from tasks.text.comparable import comparable
-from tasks.text.conversation import Message, Role
-
-
-class Rejected(Exception):
-    """A dialogue that is no use: `reason`, a short snake_case name, and `detail`, what was measured and where."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason, self.detail = reason, detail
+from tasks.text.conversation import Message, Role, trimmed
+from tasks.text.turns import Rejected
 
 
 class Turn(BaseModel):
@@ -88,7 +81,7 @@ def check(messages: Any, max_turn_characters: int, min_distinct: float) -> list[
     distinct = len({comparable(turn.content) for turn in turns}) / len(turns)
     if len(turns) > 2 and distinct < min_distinct:
         raise Rejected("repetitive", f"{distinct:.2f} < {min_distinct} of the turns differ")
-    return [cast(Message, {"role": turn.role, "content": turn.content.strip()}) for turn in turns]
+    return [cast(Message, {"role": turn.role, "content": trimmed(turn.content)}) for turn in turns]
 
 
 def windows(messages: Sequence[Message], max_turns: int) -> list[list[Message]]:

@@ -1,16 +1,22 @@
 """Instruction data in files: Alpaca, ShareGPT and `messages` records, in JSON, JSON Lines or Parquet, as messages."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from tasks.core.errors import UserError
-from tasks.text.messages import Rejected
+from tasks.text.conversation import Message
+from tasks.text.turns import QUIET, Rejected, led_by, message_of, refuse_more
 
 Format = Literal["auto", "alpaca", "sharegpt", "messages"]
-SHAREGPT_ROLES = {"system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
-"""FastChat's names of speakers; those of tools and pictures are none of a text chat."""
+KNOWN: dict[str, frozenset[str]] = {
+    "alpaca": frozenset(("instruction", "input", "output", "history", "text")),  # text: all of it once more, rendered
+    "sharegpt": frozenset(("conversations", "items")),
+    "messages": frozenset(("messages",)),
+}
+"""The keys of a format, beside `system`, which each may have."""
 
 
 def read_records(path: Path) -> Iterator[tuple[int, Any]]:
@@ -70,7 +76,7 @@ def detect(record: Mapping[str, Any]) -> Format:
     """
     if "messages" in record:
         return "messages"
-    if "conversations" in record:
+    if "conversations" in record or "items" in record:
         return "sharegpt"
     if "instruction" in record and "output" in record:
         return "alpaca"
@@ -78,34 +84,39 @@ def detect(record: Mapping[str, Any]) -> Format:
     raise Rejected("malformed", f"keys of no known format: {keys}. Known: messages; conversations; instruction, output")
 
 
-def to_messages(record: Any, format_: Format) -> list[dict[str, Any]]:
-    """The record as messages, not yet checked.
+def to_messages(record: Any, format_: Format, ignored: Counter[str] | None = None) -> list[Message]:
+    """The record as messages, not yet checked. Keys that say more than is learnt are counted in `ignored`.
+
+    An Alpaca record's `history` (pairs of what was asked and answered) stands before it, and a record's `system` leads
+    it in each format (LLaMA-Factory's forms).
 
     Raises:
-        Rejected: malformed: a key is missing, of another type, or names an unknown speaker.
+        Rejected: malformed (a key is missing, of another type, or names an unknown speaker), tools, not_text, weight.
     """
+    ignored = Counter() if ignored is None else ignored
     if isinstance(record, Rejected):
         raise record
     if not isinstance(record, Mapping):
         raise Rejected("malformed", f"a record must be an object, found {type(record).__name__}")
-    messages: list[dict[str, Any]]
     known = detect(record) if format_ == "auto" else format_
-    match known:
-        case "alpaca":
-            asked = [_text(record, "instruction"), _text(record, "input") if record.get("input") else ""]
-            return [
-                {"role": "user", "content": "\n\n".join(filter(None, asked))},  # as Stanford Alpaca joins them
-                {"role": "assistant", "content": _text(record, "output")},
-            ]
-        case "sharegpt":
-            turns = _list(record, "conversations")
-            messages = [{"role": _speaker(turn), "content": _text(turn, "value")} for turn in turns]
-        case _:
-            turns = _list(record, "messages")
-            messages = [{"role": turn.get("role"), "content": turn.get("content")} for turn in turns]
-    if record.get("system") and isinstance(record["system"], str):
-        messages.insert(0, {"role": "system", "content": record["system"]})
-    return messages
+    refuse_more(record)
+    turns = _alpaca(record) if known == "alpaca" else _list(record, _turns_key(record, known))
+    messages = [said for number, turn in enumerate(turns, 1) if (said := message_of(turn, number, ignored))]
+    ignored.update(key for key, value in record.items() if key not in KNOWN[known] | QUIET | {"system"} and value)
+    return led_by(record.get("system"), messages)
+
+
+def _alpaca(record: Mapping[str, Any]) -> list[dict[str, str]]:
+    pairs = record.get("history") or []
+    if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+        raise Rejected("malformed", "history: must be a list of pairs of what was asked and answered")
+    asked = [_text(record, "instruction"), _text(record, "input") if record.get("input") else ""]
+    last = ["\n\n".join(filter(None, asked)), _text(record, "output")]  # as Stanford Alpaca joins them
+    return [
+        {"role": role, "content": said}
+        for pair in [*pairs, last]
+        for role, said in zip(("user", "assistant"), pair, strict=True)
+    ]
 
 
 def _text(record: Mapping[str, Any], key: str) -> str:
@@ -115,15 +126,18 @@ def _text(record: Mapping[str, Any], key: str) -> str:
     return value
 
 
-def _list(record: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+def _turns_key(record: Mapping[str, Any], format_: str) -> str:
+    return (
+        "messages"
+        if format_ == "messages"
+        else "items"
+        if "conversations" not in record and "items" in record
+        else "conversations"
+    )
+
+
+def _list(record: Mapping[str, Any], key: str) -> list[Any]:
     turns = record.get(key)
-    if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
+    if not isinstance(turns, list):
         raise Rejected("malformed", f"{key}: must be a list of objects")
     return turns
-
-
-def _speaker(turn: Mapping[str, Any]) -> str:
-    name = turn.get("from")
-    if not isinstance(name, str) or name not in SHAREGPT_ROLES:
-        raise Rejected("malformed", f"from: must be one of {', '.join(SHAREGPT_ROLES)}, found {name!r}")
-    return SHAREGPT_ROLES[name]

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.errors import UserError
-from tasks.text.messages import Rejected
 from tasks.text.records import read_records, to_messages
+from tasks.text.turns import Rejected
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,12 @@ def _texts(record: Any, where: str) -> list[str]:
     try:
         said = [str(message["content"]) for message in to_messages(record, "auto") if message["content"]]
     except Rejected as rejected:
-        raise UserError(f"{where}: no item: {rejected.detail}") from None
+        if rejected.reason == "malformed":
+            raise UserError(f"{where}: no item: {rejected.detail}") from None
+        # What nobody may learn from, such as a call of a tool, is held out all the same.
+        turns = record.get("messages") or record.get("conversations") or []
+        contents = [turn.get("content", turn.get("value")) for turn in turns if isinstance(turn, Mapping)]
+        said = [content for content in contents if isinstance(content, str) and content]
     if not said:
         raise UserError(f"{where}: no item: its messages have no content")
     return said if len(said) <= 2 else ["\n".join(said)]

@@ -1,19 +1,18 @@
 """Rows of files and data sets to documents: text or messages, and where a row came from."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
 from tasks.core.errors import UserError
-from tasks.text.conversation import Message, Role, render
+from tasks.text.conversation import Message, render
 from tasks.text.encoding import Decoded
+from tasks.text.turns import Rejected, led_by, message_of, refuse_more
 
 
 class WrongColumns(UserError):
     """A file of rows has none of the columns that were named, or one of another type."""
-
-
-ROLES: dict[str, Role] = {"system": "system", "user": "user", "assistant": "assistant"}
 
 
 @dataclass(frozen=True)
@@ -67,8 +66,14 @@ def row_item(
     if isinstance(row.get("url"), str) and row["url"]:
         url = row["url"]
     label = decoded.label if decoded else None
-    messages = _messages(row, columns.messages)
-    used = {"url", columns.text, columns.messages, "messages"}
+    ignored: Counter[str] = Counter()
+    try:
+        messages = _messages(row, columns.messages, ignored)
+    except Rejected as problem:
+        why = "malformed_messages" if problem.reason == "malformed" else problem.reason
+        shown = raw.decode("utf-8", "backslashreplace")
+        return Item(where, url, raw, shown, reason=why, detail=f"{where}: {problem.detail}")
+    used = {"url", columns.text, columns.messages, "messages", *(["system"] if messages else [])}
     meta = {key: value for key, value in row.items() if key not in used and value is not None}
     meta |= decoded.note if decoded else {}
     if messages is None:
@@ -78,29 +83,29 @@ def row_item(
             return Item(where, url, raw, raw.decode("utf-8", "backslashreplace"), reason="no_text", detail=detail)
         reason = None if text.strip() else "empty"
         return Item(where, url, raw, text, meta, reason, None if reason is None else where, label, fetched_at)
-    if isinstance(messages, str):
-        detail = f"{where}: {messages}"
-        return Item(
-            where, url, raw, raw.decode("utf-8", "backslashreplace"), reason="malformed_messages", detail=detail
-        )
     return Item(
-        where, url, raw, render(messages), {**meta, "messages": messages}, encoding=label, fetched_at=fetched_at
+        where,
+        url,
+        raw,
+        render(messages),
+        {**meta, "messages": messages},
+        encoding=label,
+        fetched_at=fetched_at,
+        repaired=tuple(f"{key}_left_out" for key in ignored.elements()),
     )
 
 
-def _messages(row: dict[str, Any], column: str) -> list[Message] | str | None:
-    """The row's messages. None: it has none. A string: what is wrong with them; in what order turns may come, instruct judges."""
+def _messages(row: dict[str, Any], column: str, ignored: Counter[str]) -> list[Message] | None:
+    """The row's messages, None where it has none. In what order turns may come, instruct judges.
+
+    Raises:
+        Rejected: they cannot be learnt from as they are.
+    """
     turns = row.get(column)
     if turns is None:
         return None
     if not isinstance(turns, list) or not turns:
-        return f"{column!r} is no list with at least one message"
-    messages: list[Message] = []
-    for number, turn in enumerate(turns, 1):
-        if not isinstance(turn, dict) or not isinstance(turn.get("content"), str):
-            return f"message {number} has no text as its content"
-        role = ROLES.get(str(turn.get("role")))
-        if role is None:
-            return f"message {number} has the role {turn.get('role')!r}, expected one of {', '.join(ROLES)}"
-        messages.append({"role": role, "content": turn["content"]})
-    return messages
+        raise Rejected("malformed", f"{column!r} is no list with at least one message")
+    refuse_more(row)
+    messages = [said for number, turn in enumerate(turns, 1) if (said := message_of(turn, number, ignored))]
+    return led_by(row.get("system"), messages)

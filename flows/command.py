@@ -39,7 +39,9 @@ def _run(root: Path, options: argparse.Namespace) -> int:
     from flows import plan, summary
     from flows.overrides import parse_override
     from flows.workspace import require_free
+    from tasks.core.restore import recover
 
+    recover(root)
     overrides = dict(parse_override(text) for text in options.param)
     plan.check(root, overrides)
     require_free(root)  # DVC would only complain of its own locks

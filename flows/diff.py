@@ -10,6 +10,7 @@ from typing import Any
 
 from flows.versions import WORKSPACE, Difference, by_reason, compare, read_version
 from tasks.core.errors import EXIT_USER_ERROR, UserError
+from tasks.core.restore import recover
 
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem}"
@@ -114,6 +115,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         root = Path.cwd()
+        recover(root)
         difference = compare(read_version(root, options.before), read_version(root, options.after))
     except UserError as error:
         print(error, file=sys.stderr)

@@ -25,6 +25,7 @@ from flows.stages import StageFailed, StageStopped, StageTimedOut, reproduce, tu
 from flows.workspace import hold, stop_on_signal
 from tasks.core import graph
 from tasks.core.errors import EXIT_USER_ERROR, UserError
+from tasks.core.restore import recover, restore
 
 BAD_INPUT = "BadInput"
 """Name of the failed state of a flow run that was stopped by a user's mistake before any stage ran."""
@@ -97,6 +98,7 @@ def pipeline(
         with hold(folder, name), stop_on_signal(stop), watch_for_cancel(flow_run.get_id(), stop):
             sweep.sign(folder, flow_run.get_id())
             sweep.end_orphans(folder)
+            recover(folder)
             plan.check(folder, params)
             overrides.write(folder / "params.yaml", params or {})
             return _walk(folder, plan.select(folder, stages, from_stage), force, stop)
@@ -128,6 +130,7 @@ def _walk(root: Path, stages: list[str], force: bool, stop: threading.Event) -> 
         for future in futures.values():
             future.wait()
         states = {stage: future.state for stage, future in futures.items()}
+        restore(root, [stage for stage, state in states.items() if not state.is_completed()])
         stopped = [stage for stage, state in states.items() if state.is_cancelled()]
         if stop.is_set() or stopped:
             record.end("KILLED")

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,14 @@ from flows import plan
 from tasks.core.errors import EXIT_USER_ERROR, UserError
 from tasks.core.graph import load_graph
 from tasks.core.paths import STATE, state_folder
+from tasks.core.publish import made_at
+from tasks.core.restore import recover
 
 CURATING = ("scrape", "clean", "dedup", "decontaminate", "pack")
 """Stages through which documents go on their way into training."""
 SAMPLES = "data/evaluate/samples.jsonl"
+LEADS = ("  you> ", "  textmill> ")
+CONTINUED = ("  text> ", "  textmill> ")
 
 
 def _metrics(root: Path) -> dict[str, Any]:
@@ -35,9 +40,9 @@ def _recorded(root: Path, kind: str) -> dict[str, Any]:
 
 
 def show(root: Path, outdated: set[str] | None = None) -> None:
-    """Print what the stages that are up to date came to, and where to look next.
+    """Print what the stages came to, which of it is of an earlier run, and where to look next.
 
-    `outdated` are the others, if known: what metrics/ holds of them was made by another version of the pipeline.
+    `outdated` are the stages, if known, that parameters, code or inputs have changed of since they ran.
     """
     stages, console = list(load_graph(root)), Console(highlight=False)
     try:
@@ -45,7 +50,25 @@ def show(root: Path, outdated: set[str] | None = None) -> None:
     except UserError as error:  # a summary that cannot be given takes nothing from the run
         console.print(str(error))
         return
-    metrics = {stage: found for stage, found in _metrics(root).items() if stage not in outdated}
+    metrics = _metrics(root)
+    try:
+        _show_results(root, metrics, console)
+    except (KeyError, TypeError):
+        if not outdated:
+            raise
+        console.print("The rest was measured by another version of the code and cannot be shown.\n")
+    if earlier := _of_earlier_runs(root, [stage for stage in stages if stage in outdated and stage in metrics]):
+        console.print(f"[bold]Of an earlier run[/], before parameters, code or inputs changed  {earlier}: make run")
+    if missing := [stage for stage in stages if stage not in metrics]:
+        console.print(f"[bold]Not made yet[/]  {', '.join(missing)}: make run")
+    if not earlier and not missing:
+        console.print(
+            "[bold]Next[/]  report: data/report/index.html (make report adds timings) · runs: make ui · chat: make chat"
+            " · server: make serve"
+        )
+
+
+def _show_results(root: Path, metrics: dict[str, Any], console: Console) -> None:
     if curated := [stage for stage in CURATING if stage in metrics]:
         console.print(_curation(curated, metrics))
         console.print("[dim]text of scrape: as fetched; ~ estimated by the tokenizer's bytes per token[/]\n")
@@ -55,14 +78,18 @@ def show(root: Path, outdated: set[str] | None = None) -> None:
         console.print(_models(metrics["quantize"], timings(root).get("quantize", {})))
         console.print()
     if "evaluate" in metrics and (root / SAMPLES).exists():
-        _show_samples(root / SAMPLES, console)
-    if missing := [stage for stage in stages if stage not in metrics]:
-        console.print(f"[bold]Not up to date[/]  {', '.join(missing)}: make run")
-    elif "report" in metrics:
-        console.print(
-            "[bold]Next[/]  report: data/report/index.html (make report adds timings) · runs: make ui · chat: make chat"
-            " · server: make serve"
-        )
+        tuned = metrics["evaluate"].get("model", "tuned") == "tuned"
+        _show_samples(root / SAMPLES, console, *(LEADS if tuned else CONTINUED))
+
+
+def _of_earlier_runs(root: Path, stages: list[str]) -> str:
+    """The stages by the minute in which they were made, where that is known."""
+    by_time: dict[str, list[str]] = {}
+    for stage in stages:
+        at = made_at(root, stage)
+        when = time.strftime(" (%Y-%m-%d %H:%M)", time.localtime(at)) if at is not None else ""
+        by_time.setdefault(when, []).append(stage)
+    return "; ".join(", ".join(names) + when for when, names in by_time.items())
 
 
 def _curation(stages: list[str], metrics: dict[str, Any]) -> Table:
@@ -101,6 +128,8 @@ def _show_bits(evaluated: dict[str, Any], console: Console) -> None:
     if bits is not None:
         text = evaluated["validation_text"]
         console.print(f"[bold]Bits per byte[/] on held-out text ({text}): {bits:.3f}; xz -9e: {xz:.3f}\n")
+    if evaluated.get("model") == "base":
+        console.print("A base model: there was no conversation to tune it on, so it continues texts.\n")
 
 
 def _models(quantized: dict[str, Any], speeds: dict[str, float]) -> Table:
@@ -113,8 +142,8 @@ def _models(quantized: dict[str, Any], speeds: dict[str, float]) -> Table:
     return table
 
 
-def _show_samples(path: Path, console: Console) -> None:
-    """The first sampled reply to each of the first prompts."""
+def _show_samples(path: Path, console: Console, asks: str = LEADS[0], replies_with: str = LEADS[1]) -> None:
+    """The first sampled reply to each of the first prompts, each led by who says it."""
     from tasks.report import read_lines
 
     replies: dict[str, str] = {}
@@ -122,8 +151,8 @@ def _show_samples(path: Path, console: Console) -> None:
         if row["mode"] == "sampled":
             replies.setdefault(row["prompt"], row["reply"])
     for prompt, reply in list(replies.items())[:3]:
-        console.print(Text.assemble(("  you> ", "dim"), prompt))
-        console.print(Text.assemble(("  textmill> ", "dim"), reply.replace("\n", "\n            ")))
+        console.print(Text.assemble((asks, "dim"), prompt))
+        console.print(Text.assemble((replies_with, "dim"), reply.replace("\n", "\n" + " " * len(replies_with))))
     if replies:
         console.print()
 
@@ -134,21 +163,42 @@ def write_report(root: Path) -> Path:
     Raises:
         UserError: the pipeline has not run yet.
     """
+    from jinja2 import UndefinedError
+
     from tasks.core.params import load_params
     from tasks.core.provenance import merged
     from tasks.report import SPLITS, ReportParams, build, read_curves, read_json, read_lines
 
+    stages, metrics = list(load_graph(root)), _metrics(root)
     needed = ("report/index.html", "evaluate/samples.jsonl", "dedup/largest.jsonl")
+    if lacking := [stage for stage in stages if stage not in metrics and stage != "report"]:
+        raise UserError(
+            f"there is nothing to report before every stage has run. Not made yet: {', '.join(lacking)}: make run"
+        )
     if not all((root / "data" / name).exists() for name in needed):
         raise UserError("there is nothing to report yet. Make it first: make run")
-    params = load_params(root, list(load_graph(root)))["report"]
+    params = load_params(root, stages)["report"]
     assert isinstance(params, ReportParams)  # noqa: S101
     curves = {stage: read_curves(root / f"data/{stage}/curves.csv") for stage in ("pretrain", "finetune")}
-    metrics = {stage: content for stage, content in _metrics(root).items() if stage != "report"}
+    metrics.pop("report", None)
     samples, largest = (read_lines(root / "data" / name) for name in needed[1:])
     splits = read_json(root / "data/tokenizer" / SPLITS)["longest_splits"]
     facts = merged(_recorded(root, "provenance"))
-    page = build(params, metrics, curves, samples, largest, splits, timings(root), facts)
+    try:
+        outdated = plan.outdated(root, stages)
+    except UserError as error:  # DVC works here at the moment: the page tells of what is there
+        print(f"Not known whether the results are up to date: {error}", file=sys.stderr)
+        outdated = set()
+    if earlier := _of_earlier_runs(root, [stage for stage in stages if stage in outdated]):
+        facts = {"of an earlier run, before parameters, code or inputs changed": earlier} | facts
+    try:
+        page = build(params, metrics, curves, samples, largest, splits, timings(root), facts)
+    except (KeyError, TypeError, UndefinedError) as error:
+        if not outdated:
+            raise
+        raise UserError(
+            f"the results are of another version of the code ({error!r}). Make them anew: make run"
+        ) from None
     target = state_folder(root) / "report.html"
     target.write_text(page, encoding="utf-8")
     return target
@@ -156,6 +206,7 @@ def write_report(root: Path) -> Path:
 
 if __name__ == "__main__":
     try:
+        recover(Path.cwd())
         print(f"The report: file://{write_report(Path.cwd())}" if "--report" in sys.argv else "")
         show(Path.cwd())
     except UserError as error:

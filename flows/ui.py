@@ -15,6 +15,7 @@ from tasks.core.errors import EXIT_USER_ERROR, UserError
 from tasks.core.graph import load_graph
 from tasks.core.lineage import log_unseen_state
 from tasks.core.paths import state_folder, write_json
+from tasks.core.restore import recover
 from tasks.core.store import Store, open_store
 
 POOL = "textmill"
@@ -44,6 +45,7 @@ def serve(root: Path) -> None:
     """
     if ui := running_ui(root):
         raise UserError(f"already running: Prefect http://127.0.0.1:{ui['prefect']}, MLflow {_mlflow(ui['mlflow'])}")
+    recover(root)
     state = state_folder(root)
     store = open_store(root)  # creates the database before the server opens it, and tells where it is
     store.sweep()

@@ -21,7 +21,7 @@ from tasks.core.engine import map_shards
 from tasks.core.errors import UserError
 from tasks.core.paths import Inputs, Metrics, Outputs, write_json
 from tasks.core.stage import stage_main
-from tasks.text import histogram, labels, review
+from tasks.text import histogram, labels, losses, review
 from tasks.text.blocklist import blocked
 from tasks.text.cleaning import Row, clean_row
 from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, read_shard, write_shard
@@ -38,6 +38,26 @@ from tasks.web.pages import ExtractionParams, Problem, read_rows, unreadable
 log = logging.getLogger(__name__)
 LANGUAGE = "language_score"
 COUNTS = ("removed", "masked", "messages", "languages", "encodings")
+KEYS = {
+    "too_short": "min_characters",
+    "too_long": "max_characters",
+    "symbol_ratio": "max_symbol_ratio",
+    "duplicate_lines": "max_duplicate_line_ratio",
+    "top_ngram": "max_top_ngram_ratio",
+    "character_entropy": "min_character_entropy",
+    "zlib_ratio_low": "min_zlib_ratio",
+    "zlib_ratio_high": "max_zlib_ratio",
+    "language": "languages",
+    "c4_bad_word": "bad_words",
+    **dict.fromkeys(("gopher", "c4", "fineweb"), "rules"),
+    "url_blocked": "url_blocklist",
+    "page_too_large": "max_page_bytes",
+    "boilerplate": "max_line_page_share",
+    "profanity": "max_profanity",
+    "quality": "quality",
+    "perplexity": "perplexity",
+}
+"""How a reason of removal begins → the parameter that decides."""
 
 
 class CleanParams(ExtractionParams, FilterParams, ScoreParams):
@@ -107,12 +127,14 @@ def run(params: CleanParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     sizes = funnel([result["in"] for result in results], after, totals["removed"])
     reasons = ", ".join(f"{reason} {count}" for reason, count in totals["removed"].most_common())
     if not sizes["documents_out"]:
+        first = "".join(f" {losses.hint('clean', r, KEYS, params)}," for r, _ in totals["removed"].most_common(1))
         raise UserError(
             f"clean: none of the {sizes['documents_in']} documents of {inputs['scrape']} is left. Removed: "
-            f"{reasons or 'none'}. Loosen the filters in params.yaml: clean, or add sources to scrape.sources."
+            f"{reasons or 'none'}.{first or ' Loosen the filters in params.yaml: clean,'} or add sources to scrape.sources."
         )
     log.info("clean: %d documents in, %d out; removed: %s", sizes["documents_in"], sizes["documents_out"], reasons)
     removed, documents = outputs / "removed", outputs / "documents"
+    losses.say_losses("clean", sizes["sources"], removed, KEYS, params)
     write_json(outputs / "examples.json", review.examples(review.draw("clean", [removed], review.EXAMPLES)))
     if params.review:
         drawn = review.draw("clean", [removed, documents], params.review)
@@ -153,7 +175,7 @@ def clean_shard(
 ) -> dict[str, Any]:
     """Clean one file, or remove all of it for the problem `aside`.
 
-    Returns sizes in and out by source, and what COUNTS names, lines and scores.
+    Returns sizes in and out by source, what COUNTS names, lines and scores.
     """
     counters: dict[str, Counter[str]] = {name: Counter() for name in COUNTS}
     before: dict[str, Counter[str]] = {}

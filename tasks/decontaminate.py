@@ -29,6 +29,7 @@ from tasks.core.paths import Inputs, Metrics, Outputs
 from tasks.core.stage import stage_main
 from tasks.core.workers import expect_workers
 from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, as_documents, read_shard, shard_paths, write_shard
+from tasks.text.losses import say_losses
 from tasks.text.references import Reference, read_references
 from tasks.text.sizes import by_source, funnel
 from tasks.text.split import TRAIN, VALIDATION
@@ -95,6 +96,7 @@ def run(params: DecontaminateParams, inputs: Inputs, outputs: Outputs) -> Metric
     )
     if params.references:
         metrics["references"] = _by_file(references, _sum(shard["matched"] for shard in counts))
+    say_losses("decontaminate", metrics["sources"], outputs / "removed", {"contaminated": "max_overlap"}, params)
     return metrics | {
         "removed_by_source": removed,
         "removed_for": _sum(shard["kinds"] for shard in counts),

@@ -27,6 +27,7 @@ from tasks.core.paths import Inputs, Metrics, Outputs, write_json
 from tasks.core.stage import stage_main
 from tasks.core.workers import expect_workers
 from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, as_documents, read_shard, shard_paths, write_shard
+from tasks.text.losses import say_losses
 from tasks.text.sizes import by_source, funnel
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,14 @@ REASON_OF = {
     "contained": "contained",
     "paragraphs": "repeated_paragraphs",
 }
+KEYS = {
+    REASON_OF["near"]: "threshold",
+    REASON_OF["contained"]: "containment",
+    REASON_OF["paragraphs"]: "paragraph_left",
+    REASON_OF["exact"]: "levels",
+    REASON_OF["url"]: "levels",
+}
+"""How a reason of removal begins → the parameter that decides."""
 
 
 class DedupParams(StageParams):
@@ -173,6 +182,7 @@ def run(params: DedupParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         "dedup: %d documents in, %d out; removed %s",
         *(metrics["documents_in"], metrics["documents_out"], metrics["removed"]),
     )
+    say_losses("dedup", metrics["sources"], outputs / "removed", KEYS, params)
     return metrics
 
 

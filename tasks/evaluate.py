@@ -16,7 +16,8 @@ from tasks.core.paths import Inputs, Metrics, Outputs, write_json
 from tasks.core.stage import stage_main
 
 log = logging.getLogger(__name__)
-MODELS = ("pretrain", "finetune")
+OPENINGS = 3
+"""How many documents a base model is given the first words of, for samples."""
 
 
 class EvaluateParams(StageParams):
@@ -36,7 +37,7 @@ class EvaluateParams(StageParams):
             "Tell me about a book or a movie you like.",
             "What does the function len do in Python?",
         ),
-        description="What the tuned model is asked for the samples.",
+        description="What the tuned model is asked for the samples; a base model continues them.",
     )
     samples: int = Field(2, ge=0, le=100, description="Sampled replies to each prompt, beside the greedy one.")
     temperature: float = Field(0.6, gt=0, le=10, description="Divides the logits before a token is drawn.")
@@ -48,41 +49,50 @@ class EvaluateParams(StageParams):
 def run(params: EvaluateParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     """Measure `pretrain` and `finetune` on held-out text, and the tuned model on held-out questions.
 
+    Where nothing was tuned (tasks.model.pointer), the base model takes the place of the tuned one: `model` is "base", and it
+    continues texts instead of answering in a chat.
+
     `validation_bits_per_byte` is the pretrained model's on the held-out conversations, as documents (on all held-out
     documents where none is a conversation: `validation_text` says which), and `xz_bits_per_byte` that of `xz -9e` on
     the same text. What cannot be measured for want of held-out data is null, with a reason in `not_measured`.
 
     Writes `results.json` (all measures), `questions.jsonl` (question, expected, answer, em, f1, rougeL) and
-    `samples.jsonl` (prompt, mode, reply).
+    `samples.jsonl` (prompt, mode, reply; a base model's begin with openings of held-out documents).
 
     Raises:
         UserError: a model or tokenizer cannot be read, the two differ in their tokenizer, or replies would not fit
             the model's context.
     """
     from tasks.model.load import load_model, prepare_torch
+    from tasks.model.pointer import is_pointer, resolve_model
+    from tasks.score import held_out
+    from tasks.score.asking import Asking
     from tasks.score.generate import Speaker
     from tasks.text.chat import ChatEncoder
 
     device = prepare_torch()
-    encoder = ChatEncoder(inputs["finetune"])
-    tokenizers = {path.read_bytes() for name in MODELS if (path := inputs[name] / "tokenizer.json").exists()}
+    tuned = not is_pointer(inputs["finetune"])
+    folders = {name: resolve_model(inputs[name]) for name in ("pretrain", "finetune")[: 1 + tuned]}
+    last = list(folders)[-1]
+    encoder = ChatEncoder(folders[last])
+    tokenizers = {path.read_bytes() for folder in folders.values() if (path := folder / "tokenizer.json").exists()}
     if len(tokenizers) > 1:
         raise UserError(
             f"{inputs['pretrain']} and {inputs['finetune']} have different tokenizers. Run: dvc repro finetune"
         )
-    results: dict[str, Any] = {"not_measured": {}}
-    tuned = load_model(inputs["finetune"], device)
-    context = tuned.config.max_position_embeddings
+    results: dict[str, Any] = {"model": "tuned" if tuned else "base", "not_measured": {}}
+    models = {name: load_model(folder, device) for name, folder in folders.items()}
+    context = models[last].config.max_position_embeddings
     if params.max_new_tokens > context // 2:
         raise UserError(
             f"params.yaml: evaluate.max_new_tokens: {params.max_new_tokens} leaves too little of the model's context of "
             f"{context} tokens for the prompt. Allowed: up to {context // 2}"
         )
-    models = {"pretrain": load_model(inputs["pretrain"], device), "finetune": tuned}
     results |= _held_out_text(params, inputs["documents"], models, encoder, results["not_measured"], outputs)
-    started, speaker = time.monotonic(), Speaker(tuned, encoder, params.max_new_tokens)
+    started, speaker = time.monotonic(), Speaker(models[last], Asking(encoder, tuned), params.max_new_tokens)
     results["questions"] = _questions(params, inputs["held_out"], speaker, results["not_measured"], outputs)
-    _samples(params, speaker, outputs)
+    openings = [] if tuned else held_out.openings(inputs["documents"], OPENINGS)
+    _samples(params, [*openings, *params.prompts], speaker, outputs)
     outputs.timings["generated_tokens_per_second"] = speaker.tokens / (time.monotonic() - started)
     write_json(outputs / "results.json", results)
     return results
@@ -159,8 +169,9 @@ def _questions(
         _write_lines(outputs / "questions.jsonl", rows)
         return None
     rouge = RougeL(params.rouge_stemmer)
-    answers = speaker.greedy([question.prompt for question in asked], params.batch, "answer questions")
-    for question, answer in zip(asked, answers, strict=True):
+    prompts = [speaker.asking.question(question.prompt, speaker.longest_prompt) for question in asked]
+    answers = speaker.greedy(prompts, params.batch, "answer questions")
+    for question, answer in zip(asked, map(speaker.asking.answer, answers), strict=True):
         scores = {
             "em": exact_match(answer, question.expected),
             "f1": round(f1(answer, question.expected), 6),
@@ -173,20 +184,20 @@ def _questions(
     return {**means, "asked": len(rows), "available": available, "rouge_stemmer": int(params.rouge_stemmer)}
 
 
-def _samples(params: EvaluateParams, speaker: Any, outputs: Outputs) -> None:
-    """Reply to the fixed prompts: once greedily, then `samples` times drawn, whatever the other prompts are."""
+def _samples(params: EvaluateParams, prompts: list[str], speaker: Any, outputs: Outputs) -> None:
+    """Reply to the prompts: once greedily, then `samples` times drawn, whatever the other prompts are."""
     from tasks.score.generate import Sampling
 
-    asked = [[{"role": "user", "content": prompt}] for prompt in params.prompts]
+    asked = [speaker.asking.sample(prompt, speaker.longest_prompt) for prompt in prompts]
     rows: list[dict[str, Any]] = []
     greedy = speaker.greedy(asked, params.batch, "reply to prompts")
     drawn = []
-    for prompt, messages in zip(params.prompts, asked, strict=True):
+    for prompt, ids in zip(prompts, asked, strict=True):
         # A seed of its own: with one for all, prompts of like distributions would draw the same words.
         own = hashlib.blake2b(f"{params.seed} {prompt}".encode(), digest_size=7).digest()
         sampling = Sampling(params.temperature, params.top_k, params.top_p, int.from_bytes(own, "big"))
-        drawn.append(speaker.sampled(messages, params.samples, sampling) if params.samples else [])
-    for prompt, first, others in zip(params.prompts, greedy, drawn, strict=True):
+        drawn.append(speaker.sampled(ids, params.samples, sampling) if params.samples else [])
+    for prompt, first, others in zip(prompts, greedy, drawn, strict=True):
         rows.append({"prompt": prompt, "mode": "greedy", "reply": first})
         rows += [{"prompt": prompt, "mode": "sampled", "reply": reply} for reply in others]
     _write_lines(outputs / "samples.jsonl", rows)

@@ -62,16 +62,23 @@ def run(params: FinetuneParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     they were) and `curves.csv` (step, tokens, loss, learning_rate, gradient_norm, token_accuracy; loss and accuracy are
     means since the row before). Checkpoints in `outputs.work` let a killed run continue to the same weights.
 
+    Where `train` holds nothing, the base model stays what it is: a pointer to `pretrain` (tasks.model.pointer) and a curve
+    without rows are left.
+
     Raises:
-        UserError: no conversation with an assistant's turn, windows longer than the model's context, a chat template
+        UserError: conversations of which none has an assistant's turn that fits, windows longer than the model's context, a chat template
             that the tokens do not follow, a model that cannot be read, a loss that is not finite.
     """
     from tasks.model.load import load_model, prepare_torch
+    from tasks.model.pointer import resolve_model
     from tasks.text.chat import ChatEncoder, require_template
     from tasks.text.dialogues import training_order
+    from tasks.text.documents import count_rows
 
+    if not count_rows(inputs["train"]):
+        return _leave_base(inputs["pretrain"], outputs)
     device = prepare_torch()
-    base = inputs["pretrain"]
+    base = resolve_model(inputs["pretrain"])
     require_template(base)
     model = load_model(base, device)
     context = model.config.max_position_embeddings
@@ -108,6 +115,18 @@ def run(params: FinetuneParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     )
 
 
+def _leave_base(base: Path, outputs: Outputs) -> Metrics:
+    """Nothing to tune on: say so, and leave a pointer to the base model."""
+    from tasks.model.curves import TUNING_COLUMNS, Curves
+    from tasks.model.pointer import leave_pointer
+
+    reason = "no conversation to tune on"
+    log.info("finetune: %s: what is quantized, evaluated and served is the base model, data/%s", reason, base.name)
+    leave_pointer(outputs.root, base, reason)
+    Curves(outputs / "curves.csv", columns=TUNING_COLUMNS).close()
+    return {"documents_in": 0, "documents_out": 0, "removed": {}, "steps": 0, "tokens": 0}
+
+
 def _read(folder: Path, encoder: Any, longest: int) -> tuple[Any, Metrics]:
     """Windows of all conversations, and the counts of what came in, stayed and went."""
     from tasks.text.dialogues import Dialogues
@@ -123,7 +142,7 @@ def _read(folder: Path, encoder: Any, longest: int) -> tuple[Any, Metrics]:
     if not dialogues.windows:
         raise UserError(
             f"{folder}: holds {documents_in} conversations, none with something the assistant says within {longest} "
-            "tokens. Give scrape.sources conversations, or look at what instruct removed (data/instruct/removed)"
+            "tokens. Raise finetune.max_length, or give scrape.sources conversations with shorter questions"
         )
     removed = dict(sorted(dialogues.removed.items()))
     counts = {

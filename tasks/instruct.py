@@ -77,7 +77,8 @@ def run(params: InstructParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     validation; records of files are split by their own id.
 
     Raises:
-        UserError: a file of `files` or `references` is missing or unreadable, or nothing is left to train on.
+        UserError: a file of `files` or `references` is missing or unreadable, nothing of `files` is left to train on, or
+            every document is held out.
     """
     expect_workers("tasks.text.items", "tasks.text.ready")
     from tasks.text import items, kernels, repeated
@@ -111,15 +112,48 @@ def run(params: InstructParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     if ignored := _sum(ignored for _, _, ignored in collected):
         metrics["keys_left_out"] = ignored
         log.warning("instruct: keys of records that nothing is learnt from (with how often): %s", ignored)
-    if not metrics["train"]["items"]:
-        raise UserError(
-            f"instruct: no conversation or question is left to train on; removed: {metrics['removed']}. "
-            "Add conversations to scrape.sources or to instruct.files, or lower instruct.validation_fraction"
-        )
-    if not metrics["held_out"]["items"]:
-        log.warning("instruct: nothing is held out, so no answer can be evaluated. Raise instruct.validation_fraction")
-    log.info("instruct: train %s; held out %s; removed %s", *(metrics[k] for k in ("train", "held_out", "removed")))
+    _check_split(documents, params.validation_fraction)
+    if metrics["train"]["items"]:
+        log.info("instruct: train %s; held out %s; removed %s", *(metrics[k] for k in ("train", "held_out", "removed")))
+    else:
+        _say_that_none_is_left(metrics, bool(params.files))
     return metrics
+
+
+def _check_split(documents: dict[str, int], fraction: float) -> None:
+    """Say before anything trains what the split leaves out: no text to train on, or none to measure on."""
+    count = sum(documents.values())
+    if count and not documents["train"]:
+        raise UserError(
+            f"params.yaml: instruct.validation_fraction: {fraction:g} holds out all of the {count} documents, so none is "
+            "left to train on. Lower it (0 holds out nothing), or add text to scrape.sources"
+        )
+    if not documents["validation"]:
+        log.warning(
+            "instruct: none of the %d documents is held out (instruct.validation_fraction: %g), so no model is measured on "
+            "text that it was not trained on",
+            *(count, fraction),
+        )
+
+
+def _say_that_none_is_left(metrics: Metrics, asked: bool) -> None:
+    """No item is left to train on: a base model comes of it. One line, or an error where files of items were named."""
+    if asked:
+        raise UserError(
+            f"instruct: no conversation or question is left to train on; removed: {metrics['removed']}. Look at "
+            "data/instruct/removed, mend instruct.files, or lower instruct.validation_fraction"
+        )
+    came = {kind: metrics[f"{kind}_in"] for kind in ("dialogues", "questions")}
+    if not any(came.values()):
+        log.info("instruct: no conversation among the documents: the model is not tuned, a base model comes of them")
+        return
+    log.warning(
+        "instruct: of %d conversations and %d questions none is left to train on (held out: %d; removed: %s), so the "
+        "model is not tuned, and a base model comes of the text",
+        *came.values(),
+        metrics["held_out"]["items"],
+        {**metrics["removed"], **metrics["removed_questions"]},
+    )
 
 
 def _metrics(collected: list[dict[str, int]], written: list[dict[str, Any]]) -> Metrics:

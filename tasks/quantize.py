@@ -1,4 +1,4 @@
-"""Quantization: the tuned model in the formats it will be run in, each with what it costs and what it keeps.
+"""Quantization: the tuned (or base) model in the formats it will be run in, each with what it costs and what it keeps.
 
 The export is gated: asked for next-token log-probabilities, llama.cpp itself must agree with the model it was made from.
 """
@@ -28,29 +28,36 @@ class QuantizeParams(StageParams):
     max_distance: float = Field(
         1e-3, gt=0, description="Largest difference allowed between the f32 export's log-probabilities and the model's."
     )
-    prompts: int = Field(20, ge=1, description="Held-out prompts at which log-probabilities are compared.")
-    max_bytes: int = Field(
-        16_000, ge=1, description="Held-out conversation text that each format is scored on, in bytes."
-    )
+    prompts: int = Field(20, ge=1, description="Prompts at which log-probabilities are compared.")
+    max_bytes: int = Field(16_000, ge=1, description="Held-out text that each format is scored on, in bytes.")
 
 
 def run(params: QuantizeParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     """Write `<format>/model.gguf` with its tokenizer beside it or, for torchao, a folder `<format>/` that transformers
     loads, and `table.json`.
 
-    For each format: bytes, bits per byte on held-out conversations, largest and mean difference of next-token
-    log-probabilities (nats) from the tuned model; in the timings, tokens generated a second.
+    For each format: bytes, bits per byte, largest and mean difference of next-token log-probabilities (nats) from the
+    model; in the timings, tokens generated a second. `model` says whether it is the tuned model or, where nothing was
+    tuned, the base model, which is written without a chat template. `scored_text` says what all of it is measured on:
+    held-out conversations, for a base model held-out documents, and training documents where nothing is held out.
 
     Raises:
-        UserError: the f32 export does not give the model's log-probabilities, or nothing is held out to compare on.
+        UserError: the f32 export does not give the model's log-probabilities.
     """
     from tasks.model.load import load_model, prepare_torch
+    from tasks.model.pointer import is_pointer, resolve_model
+    from tasks.score.comparison_text import TRAINING, choose_text
     from tasks.score.fidelity import Yardstick
+    from tasks.text.chat import ChatEncoder
 
     prepare_torch()
-    source = inputs["finetune"]
-    model = load_model(source, "cpu")
-    yardstick = Yardstick(model, source, inputs["held_out"], params.prompts, params.max_bytes)
+    source, tuned = resolve_model(inputs["finetune"]), not is_pointer(inputs["finetune"])
+    model, encoder = load_model(source, "cpu"), ChatEncoder(source)
+    held_out, documents, context = inputs["held_out"], inputs["documents"], model.config.max_position_embeddings
+    text = choose_text(encoder, tuned, held_out, documents, params.prompts, params.max_bytes, context)
+    if text.name == TRAINING:
+        log.warning("quantize: nothing is held out: the formats are compared and scored on %s", text.name)
+    yardstick = Yardstick(model, encoder, text)
     if set(params.formats) == {"torchao-int8"}:
         gate: Metrics = {"prompts": 0}  # no export of ours is among the formats
     else:
@@ -64,12 +71,19 @@ def run(params: QuantizeParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         folder = outputs / name
         folder.mkdir()
         if name == "torchao-int8":
-            formats[name], speed = _torchao(source, folder, yardstick)
+            formats[name], speed = _torchao(source, folder, tuned, yardstick)
         else:
-            formats[name], speed = _gguf(source, folder, name, yardstick)
+            formats[name], speed = _gguf(source, folder, name, tuned, yardstick)
         outputs.timings[f"{name}_tokens_per_second"] = speed
         log.info("%s: %s, %.0f tokens/s", name, formats[name], speed)
-    metrics = {"formats": formats, "gate": gate, "reference": reference, "scored_bytes": yardstick.bytes}
+    metrics = {
+        "model": "tuned" if tuned else "base",
+        "formats": formats,
+        "gate": gate,
+        "reference": reference,
+        "scored_bytes": text.bytes,
+        "scored_text": text.name,
+    }
     write_json(outputs / "table.json", metrics)
     return metrics
 
@@ -90,17 +104,17 @@ def _gate(params: QuantizeParams, yardstick: Any, source: Path, work: Path) -> M
             f"{largest:.3g}, more than quantize.max_distance ({params.max_distance:g}): the export is wrong. Nothing "
             "was written."
         )
-    return {"max_distance": largest, "mean_distance": mean, "prompts": yardstick.prompt_count}
+    return {"max_distance": largest, "mean_distance": mean, "prompts": len(yardstick.prompts)}
 
 
-def _gguf(source: Path, folder: Path, form: Any, yardstick: Any) -> tuple[Metrics, float]:
+def _gguf(source: Path, folder: Path, form: Any, chat: bool, yardstick: Any) -> tuple[Metrics, float]:
     from tasks.model.gguf import export_gguf
     from tasks.model.llama_cpp import ExactModel
     from tasks.model.tokenizer_files import copy_tokenizer
 
     target = folder / "model.gguf"
-    kept = export_gguf(source, target, form)
-    copy_tokenizer(source, folder)
+    kept = export_gguf(source, target, form, chat=chat)
+    copy_tokenizer(source, folder, chat)
     with ExactModel(target, yardstick.context, yardstick.threads) as exported:
         largest, mean = yardstick.distance(exported, CANDIDATES)
         measured = {
@@ -113,10 +127,10 @@ def _gguf(source: Path, folder: Path, form: Any, yardstick: Any) -> tuple[Metric
         return measured, exported.generation_speed(yardstick.prompts[0][:16], yardstick.context // 2)
 
 
-def _torchao(source: Path, folder: Path, yardstick: Any) -> tuple[Metrics, float]:
+def _torchao(source: Path, folder: Path, chat: bool, yardstick: Any) -> tuple[Metrics, float]:
     from tasks.model.int8 import generation_speed, save_int8
 
-    model = save_int8(source, folder)
+    model = save_int8(source, folder, chat)
     largest, mean = yardstick.distance_of(model, CANDIDATES)
     measured = {
         "bytes": (folder / "model.safetensors").stat().st_size,

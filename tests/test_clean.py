@@ -289,7 +289,9 @@ def test_conversations_are_cleaned_by_message(tmp_path: Path) -> None:
 
 
 def test_nothing_left_is_said_with_reasons(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"none of the 2 documents .* too_short 1.*params\.yaml: clean"):
+    with pytest.raises(
+        UserError, match=r"none of the 2 documents .* too_short 1.*change clean\.min_characters \(20\) in params\.yaml"
+    ):
         clean(tmp_path, rows=[row("a", "x"), row("b", "!" * 50)])
     with pytest.raises(UserError, match=r"scrape\.sources"):
         clean(tmp_path)

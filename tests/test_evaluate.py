@@ -15,6 +15,8 @@ from transformers import LlamaForCausalLM
 from tasks.core.errors import UserError
 from tasks.core.paths import Inputs, Outputs
 from tasks.evaluate import EvaluateParams, run
+from tasks.model.pointer import leave_pointer
+from tasks.score.asking import Asking
 from tasks.score.bits_per_byte import document_nats, measures, rolling_windows
 from tasks.score.questions import RougeL, exact_match, f1, normalise
 from tasks.text.chat import ChatEncoder
@@ -216,8 +218,9 @@ def test_right_answers_score_one(tmp_path, models, data, monkeypatch):
     from tasks.score.generate import Speaker
 
     asked, _ = chosen.questions(data["held_out"], 6)
-    known = {q.prompt[0]["content"]: q.expected for q in asked}
-    monkeypatch.setattr(Speaker, "greedy", lambda self, prompts, *_: [known.get(p[0]["content"], "") for p in prompts])
+    encoder = ChatEncoder(models["finetune"])
+    known = {tuple(encoder.prompt(q.prompt, 128)): q.expected for q in asked}
+    monkeypatch.setattr(Speaker, "greedy", lambda self, prompts, *_: [known.get(tuple(p), "") for p in prompts])
     _, metrics = evaluate(tmp_path / "a", models, data)
     assert [metrics["questions"][name] for name in ("em", "f1", "rougeL")] == [1, 1, 1]
 
@@ -241,6 +244,42 @@ def test_without_conversations_all_documents_are_the_yardstick(tmp_path, models)
     _, metrics = evaluate(tmp_path / "a", models, data, max_bytes=1)
     assert metrics["validation_text"] == "all"
     assert metrics["documents_scored"] == 1
+
+
+def test_a_base_model_continues_texts(tmp_path, models, data):
+    """Where nothing was tuned there is one model: asked by completion, beginning with openings of the held-out documents."""
+    from tasks.score.held_out import validation_documents
+
+    pointer = tmp_path / "finetune"
+    pointer.mkdir()
+    leave_pointer(pointer, models["pretrain"], "no conversation to tune on")
+    root, metrics = evaluate(tmp_path / "a", {"pretrain": models["pretrain"], "finetune": pointer}, data)
+    both, tuned = evaluate(tmp_path / "b", models, data)
+    assert (metrics["model"], tuned["model"]) == ("base", "tuned")
+    assert "finetune" not in metrics
+    assert metrics["pretrain"] == tuned["pretrain"]
+    assert metrics["validation_bits_per_byte"] == tuned["validation_bits_per_byte"]
+    assert [row["question"] for row in lines(root / "questions.jsonl")] == [
+        row["question"] for row in lines(both / "questions.jsonl")
+    ]
+    assert not any("\n" in row["answer"] for row in lines(root / "questions.jsonl"))
+    prompts = list(dict.fromkeys(row["prompt"] for row in lines(root / "samples.jsonl")))
+    assert prompts[3:] == list(QUICK["prompts"])
+    held = [" ".join(document.text.split()) for document in validation_documents(data["documents"])[:3]]
+    assert all(text.startswith(prompt) and prompt for prompt, text in zip(prompts, held, strict=False))
+
+
+def test_the_form_in_which_a_base_model_is_asked(models):
+    """lm-eval's form; the tokens are those of the text, led by the start of a document; the oldest go first."""
+    encoder = ChatEncoder(models["pretrain"])
+    asking = Asking(encoder, tuned=False)
+    said = [*conversation(1, 2), {"role": "user", "content": "And the sea?"}]
+    text = f"Question: {said[0]['content']}\nAnswer: {said[1]['content']}\nQuestion: And the sea?\nAnswer:"
+    ids = asking.question(said, 128)
+    assert ids == [encoder.start, *encoder.texts([text])[0]]
+    assert asking.question(said, 10) == [encoder.start, *ids[-9:]]
+    assert asking.sample("the cat", 128) == [encoder.start, *encoder.texts(["the cat"])[0]]
+    assert asking.answer(" Blue.\nQuestion: What else?") == "Blue."
 
 
 def test_a_users_mistakes(tmp_path, models, data):

@@ -285,3 +285,22 @@ def test_divergence_is_an_error_not_a_model(tmp_path, train):
     model.save_pretrained(tmp_path / "base")
     with pytest.raises(UserError, match=r"training diverged\. Lower finetune.learning_rate"):
         finetune(tmp_path, tmp_path / "base", train)
+
+
+def test_without_conversations_the_base_model_is_pointed_to(tmp_path, base, caplog):
+    """At once, before a model is read; a curve without rows, which everything that draws curves reads."""
+    from tasks.model.curves import TUNING_COLUMNS
+    from tasks.model.pointer import resolve_model
+
+    caplog.set_level("INFO", "tasks")
+    outputs = Outputs(tmp_path / "finetune", tmp_path / "work")
+    outputs.root.mkdir()
+    params = validate(FinetuneParams, {}, "finetune")  # max_length is more than the context: nothing is cut to it
+    metrics = run(params, Inputs({"pretrain": base, "train": conversations(tmp_path / "train", [])}), outputs)
+    assert metrics == {"documents_in": 0, "documents_out": 0, "removed": {}, "steps": 0, "tokens": 0}
+    assert resolve_model(outputs.root) == base
+    assert sorted(path.name for path in outputs.root.iterdir()) == ["curves.csv", "model.json"]
+    assert (outputs / "curves.csv").read_text() == ",".join(TUNING_COLUMNS) + "\n"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"finetune: no conversation to tune on: what is quantized, evaluated and served is the base model, data/{base.name}"
+    ]

@@ -348,9 +348,38 @@ def test_no_training_item_holds_a_reference(tmp_path):
         list(read_references("instruct", ["none.jsonl"], {}))
 
 
-def test_nothing_to_train_on(tmp_path):
-    with pytest.raises(UserError, match=r"no conversation or question is left .*instruct\.files"):
-        instruct(tmp_path, [document(None, text="A page.", url="file:x")])
+def pages(count: int):
+    return [document(None, text=f"Page {number}.", url=f"file:{number}") for number in range(count)]
+
+
+def test_text_alone_is_split_and_gives_no_items(tmp_path, caplog):
+    caplog.set_level("INFO", "tasks")
+    tables, metrics = instruct(tmp_path, pages(40), validation_fraction=0.2)
+    assert tables["train"] == tables["held_out"] == []
+    assert len(tables["split"]) == 40
+    assert 0 < metrics["documents"]["validation"] < 40
+    assert [record.getMessage() for record in caplog.records if "instruct" in record.getMessage()] == [
+        "instruct: no conversation among the documents: the model is not tuned, a base model comes of them"
+    ]
+
+
+def test_conversations_of_which_none_is_left_are_told_with_the_reasons(tmp_path, caplog):
+    instruct(tmp_path, [*pages(40), document(talk("Is anybody there?"))], validation_fraction=0.2)
+    assert "of 1 conversations and 0 questions none is left to train on" in caplog.text
+    assert "{'no_reply': 1}" in caplog.text
+
+
+def test_files_that_were_named_and_give_nothing_are_an_error(tmp_path):
+    (tmp_path / "data.jsonl").write_text('{"prompt": "x", "completion": "y"}\n')
+    with pytest.raises(UserError, match=r"no conversation or question is left .*'malformed': 1.*instruct\.files"):
+        instruct(tmp_path, pages(20), files=[{"path": "data.jsonl"}])
+
+
+def test_a_split_that_holds_out_all_or_nothing(tmp_path, caplog):
+    with pytest.raises(UserError, match=r"validation_fraction: 0\.999 holds out all of the 1 documents"):
+        instruct(tmp_path / "all", pages(1), validation_fraction=0.999)
+    instruct(tmp_path / "none", pages(3), validation_fraction=0.0)
+    assert "none of the 3 documents is held out (instruct.validation_fraction: 0)" in caplog.text
 
 
 def test_same_bytes_for_any_number_of_workers(tmp_path, monkeypatch):

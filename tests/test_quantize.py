@@ -15,11 +15,14 @@ from tasks.core.errors import UserError
 from tasks.core.paths import Inputs, Outputs
 from tasks.model import gguf as export
 from tasks.model.llama_cpp import ExactModel
+from tasks.model.pointer import leave_pointer
 from tasks.quantize import QuantizeParams, run
+from tasks.score.comparison_text import choose_text
 from tasks.score.fidelity import Yardstick
 from tasks.text.chat import ChatEncoder
-from tasks.text.conversation import SCHEMA
-from tasks.text.documents import write_shard
+from tasks.text.conversation import SCHEMA, render
+from tasks.text.documents import SCHEMA as DOCUMENTS
+from tasks.text.documents import write_documents, write_shard
 from tasks.text.trainers import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -46,12 +49,30 @@ def held_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def quantize(model: Path, held_out: Path, folder: Path, **params: Any) -> tuple[dict[str, Any], Outputs]:
+@pytest.fixture(scope="module")
+def documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Texts of which every fourth is held out."""
+    rows = [
+        {"id": f"{n:03}", "source": "toy", "text": render(conversation(n)), "split": "train" if n % 4 else "validation"}
+        for n in range(2000, 2016)
+    ]
+    return documents_in(tmp_path_factory.mktemp("documents") / "documents", rows)
+
+
+def documents_in(folder: Path, rows: list[dict[str, Any]]) -> Path:
+    write_documents(rows, folder, schema=DOCUMENTS.append(pa.field("split", pa.string())))
+    return folder
+
+
+def quantize(
+    model: Path, held_out: Path, folder: Path, documents: Path | None = None, **params: Any
+) -> tuple[dict[str, Any], Outputs]:
     outputs = Outputs(folder / "out", folder / "work")
     outputs.root.mkdir(parents=True)
     outputs.work.mkdir()
     settings = QuantizeParams(**{"prompts": 6, "max_bytes": 600} | params)
-    return run(settings, Inputs({"finetune": model, "held_out": held_out}), outputs), outputs
+    inputs = {"finetune": model, "held_out": held_out, "documents": documents or folder}
+    return run(settings, Inputs(inputs), outputs), outputs
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
@@ -110,7 +131,8 @@ def test_bits_per_byte_of_llama_cpp_is_that_of_transformers(model: Path, held_ou
 
     prepare_torch()
     whole = load_model(model, "cpu")
-    yardstick = Yardstick(whole, model, held_out, prompts=3, max_bytes=900)
+    encoder = ChatEncoder(model)
+    yardstick = Yardstick(whole, encoder, choose_text(encoder, True, held_out, tmp_path, 3, 900, 128))
     export.export_gguf(model, tmp_path / "model.gguf", "f32")
     with ExactModel(tmp_path / "model.gguf", yardstick.context, 1) as exported:
         assert yardstick.bits_per_byte(exported) == pytest.approx(yardstick.bits_per_byte_of(whole), abs=1e-4)
@@ -183,7 +205,55 @@ def test_prompts_in_the_server_are_the_template_s_tokens(model: Path, tmp_path: 
     del server
 
 
-def test_nothing_held_out(model: Path, tmp_path: Path) -> None:
-    write_shard(pa.Table.from_pylist([], schema=SCHEMA), tmp_path / "held/00000.parquet")
-    with pytest.raises(UserError, match="validation_fraction"):
-        quantize(model, tmp_path / "held", tmp_path / "a")
+@pytest.fixture(scope="module")
+def nothing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = tmp_path_factory.mktemp("nothing") / "held_out"
+    write_shard(pa.Table.from_pylist([], schema=SCHEMA), folder / "00000.parquet")
+    return folder
+
+
+def test_a_base_model_is_compared_on_held_out_documents(
+    model: Path, held_out: Path, documents: Path, tmp_path: Path
+) -> None:
+    """Also where chat is held out, which it has not learnt; and it has no chat template, in whatever format."""
+    from gguf import GGUFReader
+    from transformers import AutoTokenizer
+
+    pointer = tmp_path / "finetune"
+    pointer.mkdir()
+    leave_pointer(pointer, model, "no conversation to tune on")
+    formats = ("q8_0", "torchao-int8")
+    metrics, outputs = quantize(pointer, held_out, tmp_path / "a", documents, formats=formats, max_bytes=300)
+    assert (metrics["model"], metrics["scored_text"], metrics["scored_bytes"]) == ("base", "held-out documents", 300)
+    assert metrics["gate"]["prompts"] == 3  # the texts that 300 bytes are of
+    assert metrics["gate"]["max_distance"] <= 1e-3
+    assert GGUFReader(outputs / "q8_0/model.gguf").get_field("tokenizer.chat_template") is None
+    for name in formats:
+        assert AutoTokenizer.from_pretrained(outputs / name).chat_template is None
+    tuned, _ = quantize(model, held_out, tmp_path / "b", documents, formats=("torchao-int8",))
+    assert (tuned["model"], tuned["scored_text"]) == ("tuned", "held-out conversations")
+    assert AutoTokenizer.from_pretrained(tmp_path / "b/out/torchao-int8").chat_template
+
+
+def test_where_no_chat_is_held_out_documents_are_and_else_training_text_which_is_said(
+    model: Path, nothing: Path, documents: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`instruct.validation_fraction: 0`, and a few conversations that all went into training."""
+    metrics, _ = quantize(model, nothing, tmp_path / "a", documents, formats=("torchao-int8",))
+    assert (metrics["model"], metrics["scored_text"]) == ("tuned", "held-out documents")
+    assert "nothing is held out" not in caplog.text
+    one = documents_in(tmp_path / "one", [{"id": "1", "source": "s", "text": "äöü and so on. " * 99, "split": "train"}])
+    metrics, _ = quantize(model, nothing, tmp_path / "b", one, formats=("q8_0",), max_bytes=1)
+    assert metrics["scored_text"] == "training documents"
+    assert metrics["scored_bytes"] == 2  # a character
+    assert "nothing is held out: the formats are compared and scored on training documents" in caplog.text
+
+
+def test_one_long_document_gives_many_prompts(model: Path, nothing: Path, tmp_path: Path) -> None:
+    text = "the cat likes the sea. " * 200
+    one = documents_in(tmp_path / "one", [{"id": "1", "source": "s", "text": text, "split": "train"}])
+    encoder = ChatEncoder(model)
+    chosen = choose_text(encoder, False, nothing, one, prompts=6, max_bytes=4000, context=128)
+    assert len(chosen.prompts) == 6
+    assert all(len(prompt) == 127 and prompt[0] == encoder.start for prompt in chosen.prompts)
+    assert text.startswith("".join(encoder.decode(prompt) for prompt in chosen.prompts))

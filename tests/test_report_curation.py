@@ -289,7 +289,7 @@ def test_provenance_of_stages_that_differ_names_them() -> None:
 def test_make_report_adds_timings_and_provenance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = load_graph(ROOT)
     monkeypatch.setattr(summary, "load_graph", lambda _: nodes)
-    files = {f"metrics/{stage}.json": found for stage, found in curated().items()}
+    files = {f"metrics/{stage}.json": found for stage, found in (curated() | {"finetune": {}}).items()}
     files |= {
         "data/tokenizer/report.json": {"longest_splits": SPLITS},
         ".textmill/timings/pretrain.json": {"seconds": 286.4},

@@ -1,6 +1,7 @@
 """What is printed at the end: only what is up to date, with text and tokens by stage, and a reply to each prompt."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ from conftest import ROOT
 from rich.console import Console
 
 from flows import summary
+from tasks.core.errors import UserError
 from tasks.core.graph import load_graph
-from tasks.core.paths import write_json
+from tasks.core.paths import Outputs, write_json
+from tasks.core.publish import made_at, publish, staging_folder
 
 
 def test_tokens_are_estimated_by_source_where_measured() -> None:
@@ -53,16 +56,35 @@ def test_documents_text_and_tokens_of_each_stage(measured: Path, capsys: pytest.
     assert any("estimated by the tokenizer's bytes per token" in line for line in lines)
 
 
-def test_metrics_of_another_version_are_not_shown(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_metrics_of_an_earlier_run_are_shown_as_such(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stages = list(load_graph(ROOT))
+    outputs = Outputs(staging_folder(measured, "dedup"), measured / "work")
+    publish(measured, "dedup", outputs, METRICS["dedup"])
+    (measured / "metrics/evaluate.json").unlink()
+    made = time.strftime("%Y-%m-%d", time.localtime(made_at(measured, "dedup")))
     summary.show(measured, set(stages) - {"scrape", "clean"})
     said = capsys.readouterr().out
-    assert [line.split()[0] for line in said.splitlines()[:3]] == ["stage", "scrape", "clean"]
+    assert "dedup              2,109  5.43 MB" in said
+    assert "f16" in said
     assert "Bits per byte" not in said
-    assert "f16" not in said
-    assert "Not up to date  dedup" in said
-    summary.show(measured, set(stages))
-    assert capsys.readouterr().out.startswith("Not up to date  scrape")
+    said = " ".join(said.split())
+    assert f"Of an earlier run, before parameters, code or inputs changed dedup ({made} " in said
+    assert "Not made yet evaluate: make run" in said
+    assert "Next" not in said
+
+
+def test_metrics_of_other_code_stop_no_summary(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_json(measured / "metrics/clean.json", {"documents": "of another form"})
+    summary.show(measured, {"clean"})
+    assert "another version of the code" in capsys.readouterr().out
+    with pytest.raises(KeyError):  # what is up to date has this form: a defect
+        summary.show(measured, set())
+
+
+def test_a_report_of_half_a_run_says_what_is_missing(measured: Path) -> None:
+    (measured / "metrics/scrape.json").unlink()
+    with pytest.raises(UserError, match="Not made yet: scrape: make run"):
+        summary.write_report(measured)
 
 
 @pytest.mark.parametrize("samples", [0, 1, 2, 5])

@@ -55,7 +55,7 @@ def load_graph(root: Path) -> dict[str, Node]:
     with open_repo(root) as repo:
         try:
             # Edges point from a stage to what it reads. What `dvc add` tracks is a node too, but none of ours.
-            graph = repo.index.graph.subgraph(_declared(repo))
+            graph = repo.index.graph.subgraph(declared(repo))
         except DvcException as error:
             raise UserError(f"dvc.yaml: {error}") from None
         order = list(networkx.lexicographical_topological_sort(graph.reverse(), key=lambda s: s.name))
@@ -72,7 +72,7 @@ def load_graph(root: Path) -> dict[str, Node]:
         }
 
 
-def _declared(repo: Any) -> list[Any]:
+def declared(repo: Any) -> list[Any]:
     """The stages of dvc.yaml; without the `.dvc` files, which have no name and no command."""
     from dvc.stage import PipelineStage
 
@@ -141,7 +141,7 @@ def _hashes(root: Path, name: str, side: str) -> dict[str, str]:
     from dvc.dependency.param import ParamsDependency
 
     with open_repo(root) as repo:
-        stage = next(stage for stage in _declared(repo) if stage.name == name)
+        stage = next(stage for stage in declared(repo) if stage.name == name)
         items = [item for item in getattr(stage, side) if not isinstance(item, ParamsDependency)]
         return {item.def_path: item.get_hash().value for item in items if item.exists}
 
@@ -149,7 +149,7 @@ def _hashes(root: Path, name: str, side: str) -> dict[str, str]:
 def locked_hashes(root: Path, name: str) -> tuple[dict[str, str], dict[str, str]]:
     """The hashes of dependencies and outputs that dvc.lock holds for a stage; empty where it holds none."""
     with open_repo(root) as repo:
-        stage = next(stage for stage in _declared(repo) if stage.name == name)
+        stage = next(stage for stage in declared(repo) if stage.name == name)
 
         def known(items: Any) -> dict[str, str]:
             return {i.def_path: i.hash_info.value for i in items if i.hash_info and i.hash_info.name != "params"}

@@ -4,7 +4,10 @@ The metrics are first written beside their place, as `metrics/.<stage>.json.read
 published, and what a kill left undone is done by the next start of any command (`settle`). Before it, nothing has changed.
 """
 
+import hashlib
+import json
 import shutil
+import time
 from pathlib import Path
 
 from filelock import FileLock
@@ -29,6 +32,7 @@ def publish(root: Path, stage: str, outputs: Outputs, metrics: Metrics) -> None:
     """
     with writing(root):
         write_json(_ready(root, stage), metrics)
+        write_json(root / STATE / "made" / f"{stage}.json", {"at": time.time(), "metrics": _md5(_ready(root, stage))})
         try:
             _complete(root, stage)
         except OSError:
@@ -50,6 +54,15 @@ def writing(root: Path) -> FileLock:
     """Held by whoever puts outputs in place; the kernel gives it back when the process ends, however it ends."""
     (root / STATE).mkdir(exist_ok=True)
     return FileLock(root / STATE / "publish.lock")
+
+
+def made_at(root: Path, stage: str) -> float | None:
+    """When this workspace made the metrics of a stage that lie in it, in seconds since 1970; None for another's."""
+    note, metrics = root / STATE / "made" / f"{stage}.json", root / "metrics" / f"{stage}.json"
+    if not note.exists() or not metrics.exists():
+        return None
+    made = json.loads(note.read_text(encoding="utf-8"))
+    return float(made["at"]) if made["metrics"] == _md5(metrics) else None
 
 
 def _begun(root: Path) -> list[str]:
@@ -74,6 +87,10 @@ def _take_back(root: Path, stage: str) -> None:
         if old.exists() and not final.exists():
             old.rename(final)
         _ready(root, stage).unlink()
+
+
+def _md5(path: Path) -> str:
+    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
 
 
 def _staged(root: Path, stage: str) -> Path:

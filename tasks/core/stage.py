@@ -24,7 +24,8 @@ def stage_main(run: Run) -> None:
     """Entry point of `python -m tasks.<stage>`; does not return.
 
     Exit codes: 0 finished; 2 a user's mistake, explained in one message; 75 interrupted, nothing finished, start
-    again to continue; 1 a defect, with its traceback. In all but the first, `data/<stage>/` is left absent.
+    again to continue; 1 a defect, with its traceback. In all but the first, `data/<stage>/` and its metrics are those of
+    the last good run (DVC, which removed them before it started this, has them in its cache), or absent.
     """
     spec = sys.modules["__main__"].__spec__
     stage = spec.name.rpartition(".")[2] if spec else Path(sys.argv[0]).stem
@@ -49,6 +50,7 @@ def run_stage(root: Path, stage: str, run: Run) -> int:
     from tasks.core.engine import kept_workers
     from tasks.core.params import load_params
     from tasks.core.publish import publish, settle, staging_folder
+    from tasks.core.restore import restore
     from tasks.core.tracking import NOT_STARTED, NotStarted, StageRun
 
     staging: Path | None = None
@@ -104,3 +106,5 @@ def run_stage(root: Path, stage: str, run: Run) -> int:
         settle(root)  # what was interrupted between the two steps of publishing
         if staging is not None:
             shutil.rmtree(staging, ignore_errors=True)
+        if not (root / "data" / stage).exists():
+            restore(root, [stage])

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 COLUMNS = ("step", "tokens", "loss", "learning_rate", "gradient_norm", "validation_bits_per_byte")
+TUNING_COLUMNS = ("step", "tokens", "loss", "learning_rate", "gradient_norm", "token_accuracy")
 
 
 class Curves:

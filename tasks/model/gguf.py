@@ -36,11 +36,12 @@ OUTER_NAMES = {
 }
 
 
-def export_gguf(folder: Path, target: Path, form: Format, permute: bool = True) -> list[str]:
+def export_gguf(folder: Path, target: Path, form: Format, permute: bool = True, chat: bool = True) -> list[str]:
     """Write the Llama model and byte-level BPE tokenizer in `folder` to `target`; the same input gives the same bytes.
 
     Matrices take the form asked for, vectors stay f32. `permute=False` makes the wrong export that the gate must
-    catch. Returns the names of matrices that stay f16, since their rows are no multiple of 32.
+    catch. `chat=False` leaves the chat template out, by which programs know a model that continues texts and has never
+    seen a chat. Returns the names of matrices that stay f16, since their rows are no multiple of 32.
 
     Raises:
         UserError: the model is no Llama, or has a tensor that this does not know; the tokenizer is no byte-level BPE.
@@ -64,7 +65,7 @@ def export_gguf(folder: Path, target: Path, form: Format, permute: bool = True) 
             "q4_0": gguf.LlamaFileType.MOSTLY_Q4_0,
         }[form]
     )
-    _write_tokenizer(writer, folder, config.vocab_size)
+    _write_tokenizer(writer, folder, config.vocab_size, chat)
     kept: list[str] = []
     for name, tensor in sorted(load_file(folder / "model.safetensors").items()):
         values = tensor.astype(np.float32)
@@ -144,7 +145,7 @@ def _write_config(writer: Any, config: Any, name: str) -> None:
     writer.add_vocab_size(config.vocab_size)
 
 
-def _write_tokenizer(writer: Any, folder: Path, vocabulary: int) -> None:
+def _write_tokenizer(writer: Any, folder: Path, vocabulary: int, chat: bool) -> None:
     from gguf import TokenType
     from transformers import AutoTokenizer
 
@@ -174,6 +175,6 @@ def _write_tokenizer(writer: Any, folder: Path, vocabulary: int) -> None:
     end = tokenizer.convert_tokens_to_ids("<|end|>")
     if isinstance(end, int):
         writer.add_eot_token_id(end)
-    if tokenizer.chat_template:
+    if chat and tokenizer.chat_template:
         # llama.cpp's Jinja does not know the marks that tell transformers what to train on.
         writer.add_chat_template(re.sub(r"{%-?\s*(end)?generation\s*-?%}", "", tokenizer.chat_template))

@@ -13,9 +13,9 @@ from tasks.model.tokenizer_files import copy_tokenizer
 PROBE_TOKENS = 16
 
 
-def save_int8(source: Path, folder: Path) -> Any:
-    """Quantize the linear layers of the model in `source` to int8 by row and save it to `folder`; returns it as loaded
-    from there.
+def save_int8(source: Path, folder: Path, chat: bool = True) -> Any:
+    """Quantize the linear layers of the model in `source` to int8 by row and save it to `folder`, the chat template beside
+    it with `chat`; returns it as loaded from there.
 
     Raises:
         UserError: the saved model does not give the logits of the one in memory.
@@ -30,7 +30,7 @@ def save_int8(source: Path, folder: Path) -> Any:
     load = {"dtype": torch.float32, "local_files_only": True}
     quantized = AutoModelForCausalLM.from_pretrained(source, quantization_config=config, **load).eval()
     quantized.save_pretrained(folder)
-    copy_tokenizer(source, folder)
+    copy_tokenizer(source, folder, chat)
     if list(folder.glob("*.bin")):
         raise UserError(
             f"{folder}: torchao saved a pickle, which is never loaded here. Leave torchao-int8 out of quantize.formats"

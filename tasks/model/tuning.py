@@ -18,12 +18,11 @@ from trl import SFTConfig, SFTTrainer
 
 from tasks.core.errors import UserError
 from tasks.core.progress import Progress
-from tasks.model.curves import Curves
+from tasks.model.curves import TUNING_COLUMNS, Curves
 from tasks.text.chat import Encoded
 from tasks.text.conversation import Message
 
 log = logging.getLogger(__name__)
-COLUMNS = ("step", "tokens", "loss", "learning_rate", "gradient_norm", "token_accuracy")
 SECONDS_BETWEEN_CHECKPOINTS = 20.0
 WHOLE = "whole"
 """Name of the file that marks a checkpoint as completely written; the trainer itself leaves half ones after a kill."""
@@ -113,7 +112,7 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.first_step = state.global_step
-        self._curves = Curves(self._path, self._kept if self._kept.exists() else None, self.first_step, COLUMNS)
+        self._curves = Curves(self._path, self._kept if self._kept.exists() else None, self.first_step, TUNING_COLUMNS)
         self._progress.advance(self.first_step)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:

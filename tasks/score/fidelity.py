@@ -1,17 +1,14 @@
-"""How near an exported model is to the one it was made from: log-probabilities at held-out prompts, bits per byte."""
+"""How near an exported model is to the one it was made from: log-probabilities at prompts, bits per byte."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from tasks.core.errors import UserError
 from tasks.core.execution import load_execution
 from tasks.core.progress import Progress
 from tasks.score.bits_per_byte import document_nats, rolling_windows
+from tasks.score.comparison_text import ComparisonText
 from tasks.text.chat import ChatEncoder
-from tasks.text.conversation import render
-from tasks.text.documents import read_shard, shard_paths
 
 DIGITS = 5
 """Decimals kept of what is measured, in nats and bits: enough to compare, few enough to repeat with other threads."""
@@ -19,30 +16,15 @@ Score = Callable[[Sequence[int], int], Mapping[int, float]]
 
 
 class Yardstick:
-    """Held-out prompts and texts, and the tuned model's answers to them, to hold exports against."""
+    """Prompts and texts, and the model's answers to them, to hold exports against."""
 
-    def __init__(self, model: Any, folder: Path, held_out: Path, prompts: int, max_bytes: int) -> None:
+    def __init__(self, model: Any, encoder: ChatEncoder, text: ComparisonText) -> None:
         self.model, self.context = model, int(model.config.max_position_embeddings)
         self.window = self.context - 1  # llama-server wants room for the token that it says last
         self.threads = load_execution().thread_count(1)
-        self._encoder = ChatEncoder(folder)
-        rows = [
-            row for path in shard_paths(held_out) for row in read_shard(path, ["id", "kind", "messages"]).to_pylist()
-        ]
-        rows.sort(key=lambda row: row["id"])
-        if not rows:
-            raise UserError(f"{held_out}: holds no item to compare exports on. Raise instruct.validation_fraction")
-        self.prompts = [self._encoder.prompt(row["messages"][:-1], self.context - 1) for row in rows[:prompts]]
-        self.prompt_count = len(self.prompts)
-        self._texts: list[str] = []
-        self.bytes = 0
-        for row in sorted(rows, key=lambda row: row["kind"] != "conversation"):
-            text = render(row["messages"])
-            room = max_bytes - self.bytes
-            if room > 0:
-                self._texts.append(text.encode()[:room].decode(errors="ignore"))
-                self.bytes += len(self._texts[-1].encode())
-        self._tokens = self._encoder.texts(self._texts)
+        self._encoder = encoder
+        self.prompts, self.bytes = text.prompts, text.bytes
+        self._tokens = encoder.texts(text.texts)
 
     def distance(self, exported: Any, candidates: int) -> tuple[float, float]:
         """Largest and mean difference of log-probabilities (nats) over the export's likeliest tokens, under llama.cpp."""
@@ -65,7 +47,7 @@ class Yardstick:
         return _rounded(max(differences)), _rounded(sum(differences) / len(differences))
 
     def bits_per_byte(self, exported: Any) -> float:
-        """Bits per UTF-8 byte of the held-out texts under llama.cpp, by the same windows as everywhere here."""
+        """Bits per UTF-8 byte of the texts under llama.cpp, by the same windows as everywhere here."""
         nats = 0.0
         windows = [
             window

@@ -1,4 +1,4 @@
-"""Replies of a chat model, many at a time, greedy or sampled."""
+"""Replies of a model, many at a time, greedy or sampled."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,8 +7,7 @@ from typing import Any
 import torch
 
 from tasks.core.progress import Progress
-from tasks.text.chat import ChatEncoder
-from tasks.text.conversation import Message
+from tasks.score.asking import Asking
 
 
 @dataclass(frozen=True)
@@ -22,32 +21,31 @@ class Sampling:
 
 
 class Speaker:
-    """A tuned model that answers messages."""
+    """A model that goes on where a prompt, token ids of at most `longest_prompt`, ends."""
 
-    def __init__(self, model: Any, encoder: ChatEncoder, max_new_tokens: int) -> None:
-        self.model, self.encoder = model, encoder
+    def __init__(self, model: Any, asking: Asking, max_new_tokens: int) -> None:
+        self.model, self.asking, self.encoder = model, asking, asking.encoder
         self.max_new_tokens = max_new_tokens
         self.longest_prompt = model.config.max_position_embeddings - max_new_tokens
         self.tokens = 0  # generated so far
 
-    def greedy(self, prompts: Sequence[Sequence[Message]], batch: int, what: str) -> list[str]:
+    def greedy(self, prompts: Sequence[list[int]], batch: int, what: str) -> list[str]:
         """The most likely reply to each prompt; prompts of like length are answered together."""
-        encoded = [self.encoder.prompt(messages, self.longest_prompt) for messages in prompts]
-        order = sorted(range(len(encoded)), key=lambda number: len(encoded[number]))
-        replies = [""] * len(encoded)
-        with Progress(what, total=len(encoded), unit="replies") as progress:
+        order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
+        replies = [""] * len(prompts)
+        with Progress(what, total=len(prompts), unit="replies") as progress:
             for first in range(0, len(order), batch):
                 chosen = order[first : first + batch]
-                for number, reply in zip(chosen, self._generate([encoded[i] for i in chosen]), strict=True):
+                for number, reply in zip(chosen, self._generate([prompts[i] for i in chosen]), strict=True):
                     replies[number] = reply
                 progress.advance(len(chosen))
         return replies
 
-    def sampled(self, messages: Sequence[Message], count: int, sampling: Sampling) -> list[str]:
+    def sampled(self, prompt: list[int], count: int, sampling: Sampling) -> list[str]:
         """`count` replies to one prompt, drawn from the model's distribution; the same for the same seed."""
         with torch.random.fork_rng(devices=[self.model.device] if self.model.device.type == "cuda" else []):
             torch.manual_seed(sampling.seed)
-            return self._generate([self.encoder.prompt(messages, self.longest_prompt)] * count, sampling)
+            return self._generate([prompt] * count, sampling)
 
     def _generate(self, prompts: Sequence[list[int]], sampling: Sampling | None = None) -> list[str]:
         longest, pad = max(len(prompt) for prompt in prompts), self.encoder.pad
@@ -66,7 +64,7 @@ class Speaker:
                 input_ids=tokens.to(self.model.device),
                 attention_mask=mask.to(self.model.device),
                 max_new_tokens=self.max_new_tokens,
-                eos_token_id=self.encoder.stops,
+                eos_token_id=self.asking.stops,
                 pad_token_id=pad,
                 **drawn,
             )

@@ -3,7 +3,9 @@
 import hashlib
 import logging
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,15 @@ import pyarrow.compute as pc
 
 from tasks.text.conversation import Message, messages_of
 from tasks.text.documents import read_shard, shard_paths
+from tasks.text.split import TRAIN, VALIDATION
 
 log = logging.getLogger(__name__)
+OPENING_CHARACTERS = 60
 
 
 @dataclass(frozen=True)
 class Document:
-    """A validation document with text."""
+    """A document with text."""
 
     id: str
     source: str
@@ -40,14 +44,31 @@ def _rank(number: str) -> str:
 
 def validation_documents(folder: Path) -> list[Document]:
     """All documents of the validation split that have text, in an order that only their ids decide."""
-    documents = []
+    return sorted(documents(folder, VALIDATION), key=lambda document: (_rank(document.id), document.id))
+
+
+def openings(folder: Path, most: int) -> list[str]:
+    """The first words of at most `most` documents, validation's if there are any, for a model to go on with."""
+    chosen = validation_documents(folder)[:most] or list(islice(documents(folder, TRAIN), most))
+    return [opening for document in chosen if (opening := _opening(document.text))]
+
+
+def _opening(text: str) -> str:
+    start = " ".join(text[: 4 * OPENING_CHARACTERS].split())
+    if len(start) <= OPENING_CHARACTERS:
+        return start
+    start = start[:OPENING_CHARACTERS]
+    return start.rpartition(" ")[0] or start  # not amid a word, where words have spaces between them
+
+
+def documents(folder: Path, split: str) -> Iterator[Document]:
+    """The documents of a split that have text, as they lie in the shards, of which one is held at a time."""
     for shard in shard_paths(folder):
         table = read_shard(shard, ["id", "source", "text", "meta", "split"])
-        for row in table.filter(pc.equal(table["split"], "validation")).to_pylist():
+        for row in table.filter(pc.equal(table["split"], split)).to_pylist():
             if row["text"]:
                 conversation = messages_of(row["meta"]) is not None
-                documents.append(Document(row["id"], row["source"] or "", row["text"], conversation))
-    return sorted(documents, key=lambda document: (_rank(document.id), document.id))
+                yield Document(row["id"], row["source"] or "", row["text"], conversation)
 
 
 def within_bytes(documents: list[Document], most: int) -> list[Document]:

@@ -55,9 +55,11 @@ def render(
         training=[(name, Markup(chart)) for name, chart in _training(curves)],  # noqa: S704
         results_chart=Markup(_results_chart(evaluated)),  # noqa: S704
         results=_results(evaluated),
+        tuned=_is_tuned(evaluated),
         questions=evaluated.get("questions"),
         not_measured=evaluated.get("not_measured") or {},
         formats=_formats(metrics["quantize"], timings.get("quantize", {})),
+        scored_text=metrics["quantize"].get("scored_text", "held-out conversations"),
         formats_chart=Markup(_formats_chart(metrics["quantize"])),  # noqa: S704
         samples=samples,
         timings=timings,
@@ -124,10 +126,17 @@ def _tokenizer(metrics: Mapping[str, Any]) -> list[tuple[str, Any, Any, Any]]:
     return [(n, m["bytes_per_token"], m["tokens_per_word"], m["tokens"]) for n, m in measured]
 
 
+def _is_tuned(measured: Mapping[str, Any]) -> bool:
+    """Whether what evaluate or quantize measured is a tuned model; else it is the base model."""
+    return bool(measured.get("model", "tuned") == "tuned")
+
+
 def _training(curves: Mapping[str, Curves]) -> list[tuple[str, str]]:
     charts = []
     for stage in ("pretrain", "finetune"):
         curve = curves[stage]
+        if stage == "finetune" and not curve.get("step"):  # nothing was tuned
+            continue
         charts.append((f"{stage}: loss", line_chart([("loss", *_points(curve, "loss"))], "step", "nats per token")))
     validation = _points(curves["pretrain"], "validation_bits_per_byte")
     charts.insert(1, ("pretrain: validation", line_chart([("bits per byte", *validation)], "step", "bits per byte")))
@@ -147,7 +156,8 @@ def _groups(evaluated: Mapping[str, Any]) -> list[tuple[str, Any, Any, Any]]:
     """(text, pretrained, tuned, xz) in bits per byte, for all held-out text, conversations and each source."""
     if evaluated.get("validation_bits_per_byte") is None:
         return []
-    base, tuned, xz = evaluated["pretrain"], evaluated["finetune"], evaluated["xz"]
+    base, xz = evaluated["pretrain"], evaluated["xz"]
+    tuned = evaluated["finetune"] if _is_tuned(evaluated) else base  # whose column is not shown
     rows = [
         (name, base[name]["bits_per_byte"], tuned[name]["bits_per_byte"], xz[name])
         for name in base
@@ -179,7 +189,7 @@ def _formats(metrics: Mapping[str, Any], timings: Mapping[str, float]) -> list[d
     reference = metrics["reference"]
     rows = [
         {
-            "name": "tuned model, fp32",
+            "name": f"{'tuned' if _is_tuned(metrics) else 'base'} model, fp32",
             "size": size(reference["bytes"]),
             "bits": reference["bits_per_byte"],
             "distance": "–",

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import httpx
 
 from tasks.core.errors import UserError
+from tasks.core.restore import recover
 from tasks.model.tokenizer_files import has_chat_template
 from tasks.text.chat import ChatEncoder
 from tasks.text.conversation import Message
@@ -68,6 +69,8 @@ def find_model() -> Path:
     Raises:
         UserError: it made none.
     """
+    if not QUANTIZED.exists():
+        recover(Path.cwd())
     made = [path for name in FORMATS if (path := QUANTIZED / name / "model.gguf").exists()]
     if made:
         return made[0]

@@ -162,8 +162,15 @@ class ChatEncoder:
     def prompt(self, messages: Sequence[Message], longest: int) -> list[int]:
         """The tokens after which the assistant speaks. Of a prompt above `longest` tokens, the oldest but the first go."""
         part = self._parts["assistant"]
-        ids = [*self.join(self.turns([messages])[0]).ids, *part.before, *self.texts([part.lead])[0]]
-        return ids if len(ids) <= longest else [ids[0], *ids[len(ids) - longest + 1 :]]
+        return _within([*self.join(self.turns([messages])[0]).ids, *part.before, *self.texts([part.lead])[0]], longest)
+
+    def opening(self, text: str, longest: int) -> list[int]:
+        """The tokens of a document that begins with `text`. Of more than `longest`, the oldest but the first go."""
+        return _within([self.start, *self.texts([text])[0]], longest)
+
+
+def _within(ids: list[int], longest: int) -> list[int]:
+    return ids if len(ids) <= longest else [ids[0], *ids[len(ids) - longest + 1 :]]
 
 
 def require_template(folder: Path) -> None:

@@ -62,6 +62,11 @@ class DedupParams(StageParams):
         le=1,
         description="Jaccard similarity of the word n-gram sets from which on two documents are duplicates.",
     )
+    clusters: Literal["star", "component"] = Field(
+        "star",
+        description="star: what goes is as similar as `threshold` to a document that stays; component: whatever a chain of "
+        "similar documents joins is one cluster, of which one stays.",
+    )
     ngram: int = Field(5, ge=1, le=50, description="Words in a shingle. Shorter documents are compared exactly only.")
     sketch: Literal["minhash", "simhash"] = Field(
         "minhash", description="What proposes the pairs that are then compared exactly."
@@ -116,8 +121,9 @@ def run(params: DedupParams, inputs: Inputs, outputs: Outputs) -> Metrics:
 
     A cluster's survivor is the best by `keep`, then its longest text, then the one of the smallest id; nothing depends
     on the documents' order, their shards or the number of workers. `kept_id` always names a document that was kept.
-    Similarity is taken as transitive: a chain of pairs above the threshold is one cluster, so a removed document may
-    be less similar to the one kept in its place than the threshold; what is recorded is measured between these two.
+    Similarity is measured between the document that goes and the one kept in its place. In `clusters: star` no document
+    goes by a chain: it is as similar as the threshold to one that stays, or as much of it as `containment` says stands in
+    one; in `component` a chain of similar documents is one cluster, whose ends may share nothing.
     """
     expect_workers("tasks.text.sketches", "tasks.text.gathering", "tasks.text.ready")
     from tasks.text import corpus as catalogues
@@ -159,14 +165,15 @@ def run(params: DedupParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         priorities = [path for path, _ in written]
     corpus = catalogues.load(sketched, counts, shards, params.ngram, params.bands, work, priorities)
     rules = duplicates.Rules(
-        **{key: getattr(params, key) for key in ("levels", "threshold", "bands", "url_keep")},
+        **{key: getattr(params, key) for key in ("levels", "threshold", "bands", "url_keep", "clusters")},
         **{key: getattr(params, key) for key in ("containment", "containment_shingles")},
     )
     found = duplicates.find(corpus, rules, work)
     shortened: dict[str, int] = {}
     if "paragraphs" in params.levels:
         cut = paragraphs.Cut(params.paragraph_separator, params.paragraph_characters, params.paragraph_left)
-        decided = paragraphs.find(shards, corpus, found.removed, cut, verdicts, work)
+        needed = found.centres() if params.clusters == "star" else ()
+        decided = paragraphs.find(shards, corpus, found.removed, needed, cut, verdicts, work)
         found, shortened = duplicates.add_repeated(corpus, found, decided, work), decided.metrics
     duplicates.write_verdicts(corpus, found, verdicts / "verdicts.arrow")
     divide = partial(_divide, verdicts=verdicts, outputs=outputs.root)

@@ -43,7 +43,8 @@ def test_what_followed_a_removed_document_follows_it_on(tmp_path: Path) -> None:
         {"id": "nearly part", "text": " ".join(long.split()[20:79])},
         {"id": "other", "text": text(9)},
     ]
-    kept, removed, metrics = dedup(tmp_path, [rows[:2], rows[2:]], levels=["exact", "near", "contained"])
+    levels = {"levels": ["exact", "near", "contained"]}
+    kept, removed, metrics = dedup(tmp_path, [rows[:2], rows[2:]], **levels)
     assert set(kept) == {"whole", "other"}
     assert {row["kept_id"] for row in removed.values()} == {"whole"}
     assert removed["part"]["reason"] == "contained"
@@ -51,8 +52,43 @@ def test_what_followed_a_removed_document_follows_it_on(tmp_path: Path) -> None:
     assert removed["part again"]["reason"] == "exact_duplicate"
     assert removed["part again"]["similarity"] == 56 / 196
     assert removed["part again"]["detail"] == "same text as part, which stands in it"
+    assert removed["nearly part"]["reason"] == "contained"  # as it stands in the one that stays, too
+    assert removed["nearly part"]["similarity"] == 1.0
+    assert metrics["removed"] == {"contained": 2, "exact_duplicate": 1, "near_duplicate": 0}
+    removed = dedup(tmp_path, [rows], **levels, clusters="component")[1]
     assert removed["nearly part"]["reason"] == "near_duplicate"
-    assert metrics["removed"] == {"contained": 1, "exact_duplicate": 1, "near_duplicate": 1}
+    assert removed["nearly part"]["detail"] == "similar to part, which stands in it"
+
+
+def test_a_document_that_others_went_for_goes_only_with_them(tmp_path: Path) -> None:
+    """Of what went, as much as the threshold says stands in something that stays, also after two levels."""
+    long, more = text(1, 200).split(), text(2, 10).split()
+    rows = [
+        {"id": "whole", "text": " ".join(long)},
+        {"id": "part", "text": " ".join(long[20:100])},
+        {"id": "like part", "text": " ".join([*long[20:88], *more[:8]])},
+    ]
+    both = {"levels": ["near", "contained"], "threshold": 0.7}
+    assert set(dedup(tmp_path, [rows[:2]], **both)[0]) == {"whole"}
+    kept, removed, _ = dedup(tmp_path, [rows], **both)
+    assert set(kept) == {"whole", "part"}
+    assert (removed["like part"]["kept_id"], removed["like part"]["similarity"]) == ("part", 64 / 84)
+    assert set(dedup(tmp_path, [rows], **both, clusters="component")[0]) == {"whole"}
+
+
+def test_a_document_that_others_went_for_keeps_its_paragraphs(tmp_path: Path) -> None:
+    pieces = [text(n, 30) for n in range(4)]
+    rows = [
+        {"id": "a", "text": f"{pieces[0]}\n\n{text(7, 60)}"},
+        {"id": "b", "text": f"{pieces[1]}\n\n{text(8, 60)}"},
+        {"id": "both", "text": f"{pieces[0]}\n\n{pieces[1]}\n\nend"},
+        {"id": "like both", "text": f"{pieces[0]}\n\n{pieces[1]}\n\nfin"},
+    ]
+    levels = {"levels": ["near", "paragraphs"], "threshold": 0.7}
+    assert set(dedup(tmp_path, [rows[:3]], **levels)[0]) == {"a", "b"}
+    kept, removed, _ = dedup(tmp_path, [rows], **levels)
+    assert set(removed) == {"like both"}
+    assert kept["both"] == rows[2]["text"]
 
 
 def test_contained_documents_are_those_of_the_definition(tmp_path: Path) -> None:

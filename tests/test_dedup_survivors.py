@@ -125,21 +125,64 @@ def test_no_level_depends_on_the_order(tmp_path_factory: pytest.TempPathFactory,
 
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 10_000))
-def test_similar_is_transitive(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
-    """The stated policy: clusters are the connected components of the pairs at or above the threshold."""
-    rng = random.Random(seed)
+def test_nobody_goes_by_a_chain(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+    """From the best down, one stays unless a better one that stays is similar; in plain Python over all pairs."""
+    rows, similar = windows(random.Random(seed))
+    best_first = sorted(rows, key=lambda row: (-len(row["text"]), row["id"]))
+    stays: list[str] = []
+    nearest: dict[str, tuple[str, float]] = {}
+    for own in (row["id"] for row in best_first):
+        like = [other for other in stays if similar[own, other] >= 0.7]
+        if like:
+            other = max(like, key=lambda other: similar[own, other])  # of equals the first
+            nearest[own] = other, similar[own, other]
+        else:
+            stays.append(own)
+    results = [
+        dedup(tmp_path_factory.mktemp("chain"), shards, threshold=0.7, bands=200, rows=2)
+        for shards in ([rows], [rows[5:], rows[:5][::-1]])
+    ]
+    for kept, removed, metrics in results:
+        assert set(kept) == set(stays)
+        assert {i: (row["kept_id"], row["similarity"]) for i, row in removed.items()} == nearest
+        assert metrics["clusters"]["near_duplicate_clusters"] == len({other for other, _ in nearest.values()})
+
+
+def windows(rng: random.Random) -> tuple[Rows, dict[tuple[str, str], float]]:
+    """Rows of texts each of which goes on where the last one ends, and the similarity of every two."""
     chain = [words(rng, 60)]
-    for _ in range(8):
-        changed = rng.choice([2, 4, 8, 20])
+    for _ in range(11):
+        changed = rng.choice([2, 3, 4, 8, 20])
         chain.append([*chain[-1][changed:], *words(rng, changed)])
     sets = [{tuple(each[i : i + 5]) for i in range(len(each) - 4)} for each in chain]
-    cluster = list(range(len(chain)))
-    for i in range(len(chain)):
+    similar = {
+        (f"{i}", f"{j}"): len(one & two) / len(one | two) for i, one in enumerate(sets) for j, two in enumerate(sets)
+    }
+    return [{"id": f"{n}", "text": " ".join(each)} for n, each in enumerate(chain)], similar
+
+
+def test_of_windows_along_a_text_none_is_lost(tmp_path: Path) -> None:
+    """Each tells nearly what its neighbours tell, and the ends share nothing; simhash proposes the same pairs."""
+    text = words(random.Random(5), 600)
+    rows = [{"id": f"{n:02d}", "text": " ".join(text[at : at + 100])} for n, at in enumerate(range(0, 500, 8))]
+    for sketch in ("minhash", "simhash"):
+        kept, removed, _ = dedup(tmp_path, [rows], sketch=sketch)
+        assert len(kept) > len(rows) / 3
+        assert removed
+        assert all(row["similarity"] >= 0.8 for row in removed.values())
+    assert len(dedup(tmp_path, [rows], clusters="component")[0]) == 1
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 10_000))
+def test_a_component_is_what_a_chain_joins(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+    rows, similar = windows(random.Random(seed))
+    cluster = list(range(len(rows)))
+    for i in range(len(rows)):
         for j in range(i):
-            if len(sets[i] & sets[j]) / len(sets[i] | sets[j]) >= 0.7:
+            if similar[f"{i}", f"{j}"] >= 0.7:
                 cluster = [cluster[i] if each == cluster[j] else each for each in cluster]
-    rows = [{"id": f"{n}", "text": " ".join(each)} for n, each in enumerate(chain)]
-    params = {"threshold": 0.7, "bands": 200, "rows": 2}
+    params = {"threshold": 0.7, "bands": 200, "rows": 2, "clusters": "component"}
     kept, removed, _ = dedup(tmp_path_factory.mktemp("chain"), [rows], **params)
     assert len(kept) == len(set(cluster))
     assert all(cluster[int(row["id"])] == cluster[int(row["kept_id"])] for row in removed.values())

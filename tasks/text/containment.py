@@ -27,13 +27,15 @@ CANDIDATES = 64
 
 
 def contained(
-    corpus: Corpus, documents: Int64, by_rank: Int64, least: float, least_shingles: int, work: Path
+    corpus: Corpus, documents: Int64, by_rank: Int64, least: float, least_shingles: int, followers: Int64, work: Path
 ) -> tuple[Int64, Int64, npt.NDArray[np.float64], int]:
     """Which of `documents` have at least the share `least` of their shingles in a larger one that is kept.
 
     Decided from the largest set down (then by rank): a document that is itself removed keeps no other out, so the
-    container named always stays. Returns the documents to remove and their containers, int64, the shares, float64, and
-    how many documents stay that a bound kept from being compared with every larger one.
+    container named always stays. `followers`, int64 [followers, 2], are documents that went earlier and the similar one
+    among `documents` for which each did: that one goes only if they, too, stand in its container, and they go with it.
+    Returns the documents to remove and their containers, int64, the shares, float64, and how many documents stay that a
+    bound kept from being compared with every larger one.
     """
     short = documents[corpus.sizes[documents] >= least_shingles]
     if not len(short):
@@ -47,13 +49,16 @@ def contained(
     shingles, starts = gather(corpus, np.unique(ordered[pairs]), work / "contained.u64")
     share = lsh.containments(shingles, starts[ordered], sizes, pairs)
     pairs, share = pairs[share >= least], share[share >= least]
+    behind, of_pair, behind_share = _behind(corpus, ordered[pairs], followers, work)
+    left_out = np.zeros(len(pairs), np.bool_)
+    left_out[of_pair[behind_share < least]] = True
     order = np.lexsort((place[ordered[pairs[:, 1]]], -share, pairs[:, 0]))
-    gone: dict[int, tuple[int, float]] = {}
-    for k in order.tolist():
+    gone: dict[int, int] = {}
+    for k in order[~left_out[order]].tolist():
         inner, outer = pairs[k].tolist()
         if inner not in gone and outer not in gone:
-            gone[inner] = (outer, float(share[k]))
-    removed = np.fromiter(gone, np.int64)
+            gone[inner] = k
+    removed, chosen = np.fromiter(gone, np.int64), np.array(list(gone.values()), np.int64)
     bounded[removed] = False
     if unsure := int(bounded.sum()):
         log.warning(
@@ -61,10 +66,25 @@ def contained(
             "against the %d with most of them, and stay; if the texts share much boilerplate, use the level paragraphs.",
             *(unsure, CANDIDATES, CANDIDATES),
         )
-    containers = np.array([outer for outer, _ in gone.values()], np.int64)
-    shares = np.array([each for _, each in gone.values()])
-    ascending = np.argsort(ordered[removed])
-    return ordered[removed][ascending], ordered[containers][ascending], shares[ascending], unsure
+    along = np.isin(of_pair, chosen)
+    everyone = np.concatenate([ordered[removed], behind[along]])
+    containers = ordered[pairs[np.concatenate([chosen, of_pair[along]]), 1]]
+    shares = np.concatenate([share[chosen], behind_share[along]])
+    ascending = np.argsort(everyone)
+    return everyone[ascending], containers[ascending], shares[ascending], unsure
+
+
+def _behind(corpus: Corpus, pairs: Int64, followers: Int64, work: Path) -> tuple[Int64, Int64, npt.NDArray[np.float64]]:
+    """Who goes along if the first document of a pair goes for the second: each with the pair, and its share in the second."""
+    followers = followers[np.lexsort((followers[:, 0], followers[:, 1]))]
+    first, end = (np.searchsorted(followers[:, 1], pairs[:, 0], side) for side in ("left", "right"))
+    counts = end - first
+    of_pair = np.repeat(np.arange(len(pairs)), counts)
+    within = np.arange(len(of_pair)) - np.repeat(np.cumsum(counts) - counts, counts)
+    behind = followers[first[of_pair] + within, 0]
+    measured = np.stack([behind, pairs[of_pair, 1]], axis=1)
+    shingles, starts = gather(corpus, np.unique(measured), work / "followers.u64")
+    return behind, of_pair, lsh.containments(shingles, starts, corpus.sizes, measured)
 
 
 def _pairs(corpus: Corpus, ordered: Int64, sizes: Int64, work: Path) -> tuple[Int64, npt.NDArray[np.bool_]]:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tasks.core.progress import Progress
-from tasks.text import lsh, shingles
+from tasks.text import lsh, shingles, stars
 from tasks.text.comparable import NORMALISER
 from tasks.text.containment import contained
 from tasks.text.corpus import Corpus
@@ -79,6 +79,10 @@ class Found:
     metrics: dict[str, int]
     details: dict[int, str] = field(default_factory=dict)
 
+    def centres(self) -> set[int]:
+        """The documents that others went for which are like them, but not the same."""
+        return set(self.kept[(self.reason == NEAR) | (self.reason == CONTAINED)].tolist())
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -87,6 +91,7 @@ class Rules:
     levels: Collection[str]
     threshold: float
     bands: int
+    clusters: str = "star"
     url_keep: str = "newest"
     containment: float = 0.9
     containment_shingles: int = 20
@@ -118,19 +123,17 @@ def find(corpus: Corpus, rules: Rules, work: Path) -> Found:
     work_done, sizes, gathered = {"compared": 0, "capped": 0}, np.zeros(0, np.int64), NONE_GATHERED
     if "near" in rules.levels:
         distinct = ranked[reason[ranked] == KEPT]  # an order that no shard decides
-        labels, gathered, work_done = _near(corpus, distinct, rules, work)
-        sizes = np.bincount(labels) if len(labels) else sizes
-        near = np.full(documents, -1)
-        near[distinct] = labels
-        stays = first_of(near, ranked)
-        gone = distinct[stays[distinct] != distinct]
-        remove(gone, stays[gone], NEAR)
+        centres, gathered, work_done = _near(corpus, distinct, rules, work)
+        sizes = np.bincount(centres) if len(centres) else sizes
+        gone = np.flatnonzero(centres != np.arange(len(centres)))
+        remove(distinct[gone], distinct[centres[gone]], NEAR)
     shares = np.zeros(documents)
     if "contained" in rules.levels:
         left = np.flatnonzero(reason == KEPT)
-        gone, stays, share, work_done["unsure"] = contained(
-            corpus, left, ranked, rules.containment, rules.containment_shingles, work
-        )
+        alike = np.flatnonzero((reason == NEAR) & (rules.clusters == "star"))
+        bounds = rules.containment, rules.containment_shingles
+        followers = np.stack([alike, via[alike]], axis=1)
+        gone, stays, share, work_done["unsure"] = contained(corpus, left, ranked, *bounds, followers, work)
         remove(gone, stays, CONTAINED)
         shares[gone] = share
     found = _resolve(corpus, via, reason, shares, work, gathered)
@@ -178,7 +181,10 @@ def _resolve(
 
 
 def _near(corpus: Corpus, distinct: Int64, rules: Rules, work: Path) -> tuple[Int64, Gathered, dict[str, int]]:
-    """Labels of the clusters of similar documents, int64 [distinct], the shingle sets compared, and counts of the work."""
+    """Of each of the documents the place of the one that stays for it, int64 [distinct], the shingle sets compared, and counts.
+
+    `distinct` are in the order of their rank, so that of a component the first one stays.
+    """
 
     def keys() -> Iterator[UInt64]:
         for band in range(rules.bands):
@@ -189,16 +195,17 @@ def _near(corpus: Corpus, distinct: Int64, rules: Rules, work: Path) -> tuple[In
         sharing = lsh.candidates(_counted(keys(), progress), np.flatnonzero(sizes))
     gathered = gather(corpus, np.sort(distinct[sharing]), work / "candidates.u64")
     with Progress("dedup: comparing", total=rules.bands, unit="bands") as progress:
-        labels, done = lsh.clusters(
-            _counted(keys(), progress), gathered[0], gathered[1][distinct], sizes, rules.threshold
-        )
+        compare = stars.centres if rules.clusters == "star" else lsh.clusters
+        centres, done = compare(_counted(keys(), progress), gathered[0], gathered[1][distinct], sizes, rules.threshold)
+    if rules.clusters == "component":
+        centres = first_of(centres, np.arange(len(centres)))
     if done["capped"]:
         log.warning(
-            "dedup: %d times a document shared a band with more than %d clusters and was compared with these only. "
+            "dedup: %d times a document shared a band with more than %d others that stay and was not compared with all. "
             "If the texts share much boilerplate, raise dedup.rows.",
             *(done["capped"], lsh.FAN),
         )
-    return labels, gathered, done
+    return centres, gathered, done
 
 
 def _counted(items: Iterator[UInt64], progress: Progress) -> Iterator[UInt64]:

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from tasks.text import comparable_columns, lsh, postings, shingles
+from tasks.text import comparable_columns, lsh, postings, shingles, stars
 
 log = logging.getLogger(__name__)
-MODULES = (comparable_columns, shingles, lsh, postings)
+MODULES = (comparable_columns, shingles, lsh, stars, postings)
 
 
 def prepare() -> None:
@@ -37,6 +37,7 @@ def _try_kernels() -> None:
     lsh.band_keys(lsh.simhash(hashes, offsets, 1, 8), 1, 1)
     hashes.flags.writeable = False  # as the memory map is
     lsh.clusters(keys, hashes, starts, sizes, 1.0)
+    stars.centres(keys, hashes, starts, sizes, 1.0)
     lsh.similarities(hashes, starts, sizes, np.zeros((1, 2), np.int64))
     lsh.containments(hashes, starts, sizes, np.zeros((1, 2), np.int64))
     nought = np.zeros(1, np.int64)

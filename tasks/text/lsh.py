@@ -56,7 +56,8 @@ def _shared(shingles: UInt64, starts: Int64, sizes: Int64, i: int, j: int) -> in
 
 
 @jit
-def _jaccard(shingles: UInt64, starts: Int64, sizes: Int64, i: int, j: int) -> float:
+def jaccard(shingles: UInt64, starts: Int64, sizes: Int64, i: int, j: int) -> float:
+    """Exact similarity of two shingle sets."""
     shared = _shared(shingles, starts, sizes, i, j)
     union = sizes[i] + sizes[j] - shared
     return shared / union if union else 0.0
@@ -66,7 +67,7 @@ def _jaccard(shingles: UInt64, starts: Int64, sizes: Int64, i: int, j: int) -> f
 def _similarities(shingles: UInt64, starts: Int64, sizes: Int64, pairs: Int64) -> Float64:
     out = np.empty(len(pairs), np.float64)
     for k in range(len(pairs)):
-        out[k] = _jaccard(shingles, starts, sizes, pairs[k, 0], pairs[k, 1])
+        out[k] = jaccard(shingles, starts, sizes, pairs[k, 0], pairs[k, 1])
     return out
 
 
@@ -147,7 +148,7 @@ def _join_buckets(
                 if small < threshold * large:  # the similarity is at most small / large
                     continue
                 compared += 1
-                if _jaccard(shingles, starts, sizes, i, j) >= threshold:
+                if jaccard(shingles, starts, sizes, i, j) >= threshold:
                     parents[_root(parents, i)] = _root(parents, j)
                     known = True
             if end - start <= fan or (not known and count < fan):
@@ -205,7 +206,7 @@ def buckets(keys: UInt64, documents: Int64, stable: bool = True) -> Iterator[Int
         yield documents[chosen[np.argsort(own[chosen], kind=kind)]]
 
 
-def _one_ahead(items: Iterator[Item]) -> Iterator[Item]:
+def one_ahead(items: Iterator[Item]) -> Iterator[Item]:
     """The items; while one is worked on, a thread makes the next (sorting and comparing let go of the GIL)."""
     with ThreadPoolExecutor(1) as thread:
         coming = thread.submit(next, items, None)
@@ -217,7 +218,7 @@ def _one_ahead(items: Iterator[Item]) -> Iterator[Item]:
 def candidates(bands: Iterable[UInt64], documents: Int64) -> Int64:
     """Those of `documents` that share a key with another in at least one band, in the order given."""
     shared = np.zeros(int(documents.max(initial=-1)) + 1, np.bool_)
-    for keys, order in _one_ahead((band, order) for band in bands for order in buckets(band, documents, stable=False)):
+    for keys, order in one_ahead((band, order) for band in bands for order in buckets(band, documents, stable=False)):
         equal = keys[order[1:]] == keys[order[:-1]]
         shared[order[1:][equal]] = True
         shared[order[:-1][equal]] = True
@@ -239,7 +240,7 @@ def clusters(
     with_shingles = np.flatnonzero(sizes * (starts >= 0))
     parents = np.arange(documents, dtype=np.int64)
     work = {"compared": 0, "capped": 0}
-    for keys, order in _one_ahead((band, order) for band in bands for order in buckets(band, with_shingles)):
+    for keys, order in one_ahead((band, order) for band in bands for order in buckets(band, with_shingles)):
         compared, capped = _join_buckets(keys, order, shingles, starts, sizes, threshold, FAN, parents)
         work["compared"] += compared
         work["capped"] += capped

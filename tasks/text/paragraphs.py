@@ -5,6 +5,7 @@ documents, and so boilerplate that whole-document comparison leaves.
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -53,11 +54,14 @@ class Decided:
     metrics: dict[str, int]
 
 
-def find(shards: list[Path], corpus: Corpus, removed: Int64, cut: Cut, verdicts: Path, work: Path) -> Decided:
+def find(
+    shards: list[Path], corpus: Corpus, removed: Int64, needed: Collection[int], cut: Cut, verdicts: Path, work: Path
+) -> Decided:
     """Decide which paragraphs go, among the documents that other levels left.
 
     Documents are looked at from the best one on (`survivor.by_rank`): what an earlier one that stays has said is
-    removed from a later one. Of whom too little is left goes as a whole, and what only it said may stay elsewhere.
+    removed from a later one. Of whom too little is left goes as a whole, and what only it said may stay elsewhere; if it is
+    `needed`, for others went that are like it, it stays as it is.
     Writes `<shard>.text.parquet` (row, text) for the documents that got shorter. Conversations are left alone, for their
     text has to agree with their messages. Returns counts.
     """
@@ -95,7 +99,9 @@ def find(shards: list[Path], corpus: Corpus, removed: Int64, cut: Cut, verdicts:
                 keeper = int(said[numbers[entry]])
                 if keeper >= 0:
                     by[keeper] = by.get(keeper, 0) + int(characters[entry])
-            if by:  # a document that only repeats itself is shortened, not removed
+            if owner in needed:
+                out = []
+            elif by:  # a document that only repeats itself is shortened, not removed
                 keeper = min(by, key=lambda each: (-by[each], rank[each]))
                 whole[owner] = (keeper, by[keeper] / int(total[owner]), int(total[owner]) - lost)
                 continue

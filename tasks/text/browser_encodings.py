@@ -60,6 +60,9 @@ fedd砉
 """
 """Codes of Big5 and their characters which Python's codec of HKSCS-2004 has not: those of HKSCS-2008, and second codes."""
 
+SURROGATES = re.compile(rb"(?:\xed[\xa0-\xbf][\x80-\xbf])++")
+"""UTF-16's units written in UTF-8's way (CESU-8), as programs do that take them for characters."""
+
 ESCAPE = re.compile(rb"\x1b(\([BJI]|\$[@BA]|\$\([CD])")
 SET_OF_ESCAPE = {
     b"$@": "euc_jp",
@@ -106,10 +109,17 @@ def _decode(content: bytes, codec: str) -> tuple[str, int]:
     try:
         text = content.decode(codec)
     except UnicodeDecodeError:
+        if codec == "utf-8":
+            content = SURROGATES.sub(_joined, content)
         text, sound = content.decode(codec, f"textmill.{codec}" if codec in MORE_CHARACTERS else "replace"), False
     if codec in AS_BROWSERS and not text.isascii():
         text = text.translate(AS_BROWSERS[codec])
     return text, 0 if sound else text.count(REPLACEMENT)
+
+
+def _joined(surrogates: re.Match[bytes]) -> bytes:
+    units = surrogates.group().decode("utf-8", "surrogatepass").encode("utf-16-le", "surrogatepass")
+    return units.decode("utf-16-le", "replace").encode()
 
 
 def _sets(content: bytes) -> list[tuple[bytes, str]]:

@@ -11,7 +11,7 @@ from typing import Literal
 from tasks.text import undeclared_encoding
 from tasks.text.browser_encodings import codec_of, decode
 from tasks.text.charset_in_page import charset_in_page
-from tasks.text.undeclared_encoding import MAX_CONTROL_SHARE, MAX_MISFIT_SHARE, control_share, misfit_share
+from tasks.text.undeclared_encoding import MAX_CONTROL_SHARE, control_share, fits
 
 MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -42,6 +42,11 @@ class Decoded:
         return f"{self.encoding} ({self.by}{', stray bytes' if self.strays else ''})"
 
     @property
+    def fits(self) -> bool:
+        """Whether so few bytes did not that they are strays, and the encoding is right."""
+        return fits(self.text, self.strays, self.encoding)
+
+    @property
     def note(self) -> dict[str, str]:
         """What a document's `meta` says: nothing for UTF-8."""
         return {} if self.encoding == "utf-8" and not self.strays else {"encoding": self.label}
@@ -57,15 +62,15 @@ def decode_page(body: bytes, charset: str = "", html: bool = True) -> Decoded:
     UTF-8, else as what the content looks like.
 
     Names are read as browsers do (WHATWG Encoding Standard): ISO-8859-1 means Windows-1252, a name that nobody knows
-    says nothing. A declaration stands as long as nine of ten characters beyond ASCII fit, or all but one; what does not
-    fit becomes U+FFFD. Any body has a result.
+    says nothing. A declaration stands as long as what does not fit can be stray bytes (see `fits`), or is one; what does
+    not fit becomes U+FFFD. Any body has a result.
     """
     if marked := mark(body):
         return _decoded(body, marked, "mark")
     doubtful = None
     for name in _declared(body, charset, html):
         found = _decoded(body, name, "declared")
-        if misfit_share(found.text, found.strays) <= MAX_MISFIT_SHARE:
+        if found.fits:
             return found
         doubtful = doubtful or (found if found.strays == 1 else None)
     found = _undeclared(body)
@@ -91,7 +96,7 @@ def _undeclared(content: bytes) -> Decoded:
     found = _decoded(content, "utf-8", "valid")
     name: str | None
     if found.strays:
-        if misfit_share(found.text, found.strays) <= MAX_MISFIT_SHARE:
+        if found.fits:
             return replace(found, by="content")
         name = undeclared_encoding.detect(content) or "utf-8"
     else:
@@ -113,7 +118,7 @@ def decode_file(content: bytes, declared: str | None = None) -> Decoded | None:
         found = _decoded(content, codec_of(declared) or declared, "declared")
     else:
         found = _undeclared(content)
-    if found.strays > 1 and misfit_share(found.text, found.strays) > MAX_MISFIT_SHARE:
+    if found.strays > 1 and not found.fits:
         return None
     controls = control_share(content if found.encoding == "utf-8" else found.text.encode("utf-8", "replace"))
     return found if controls <= MAX_CONTROL_SHARE else None

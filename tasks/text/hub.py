@@ -9,6 +9,7 @@ from typing import Any
 
 from tasks.core.errors import UserError
 from tasks.text.files import file_url
+from tasks.text.json_rows import well_formed
 from tasks.text.row_items import Columns, Item, lost, plain, row_item
 
 SAVED = ("dataset_dict.json", "state.json")  # what `save_to_disk` leaves
@@ -74,12 +75,7 @@ class Rows:
             if row is None:
                 return
             number += 1
-            raw = json.dumps(row, ensure_ascii=False, sort_keys=True, default=plain).encode("utf-8", "surrogatepass")
-            try:
-                raw.decode()
-            except UnicodeDecodeError:  # half of a surrogate pair
-                yield Item(where, url, raw, raw.decode("utf-8", "backslashreplace"), reason="broken_json", detail=where)
-                continue
+            raw = well_formed(json.dumps(row, ensure_ascii=False, sort_keys=True, default=plain)).encode()
             yield row_item(json.loads(raw), where, url, raw, self._columns, fetched_at=fetched_at)
 
     def _url(self) -> str:

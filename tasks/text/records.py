@@ -1,6 +1,5 @@
 """Instruction data in files: Alpaca, ShareGPT and `messages` records, in JSON, JSON Lines or Parquet, as messages."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,6 +7,8 @@ from typing import Any, Literal
 
 from tasks.core.errors import UserError
 from tasks.text.conversation import Message
+from tasks.text.encoding import decode_file
+from tasks.text.json_rows import RowDecoder, read_values
 from tasks.text.turns import QUIET, Rejected, led_by, message_of, refuse_more
 
 Format = Literal["auto", "alpaca", "sharegpt", "messages"]
@@ -32,8 +33,9 @@ def read_records(path: Path) -> Iterator[tuple[int, Any]]:
         case ".jsonl" | ".ndjson":
             yield from _json_lines(path)
         case ".json":
+            decoded = decode_file(path.read_bytes())
             try:
-                records = json.loads(path.read_bytes())
+                records = read_values(decoded.text if decoded else "")[0]
             except ValueError as error:
                 raise UserError(f"{path}: not valid JSON ({error}). One record a line? Name it .jsonl") from None
             if not isinstance(records, list):
@@ -48,13 +50,15 @@ def read_records(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    decoder = RowDecoder()
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
-                yield number, json.loads(line)
-            except ValueError as error:  # also bytes that are no UTF-8
+                for record in read_values(decoder.decode(line).text):
+                    yield number, record
+            except (ValueError, RecursionError) as error:
                 yield number, Rejected("malformed", f"not JSON: {error}")
 
 

@@ -12,7 +12,9 @@ import pyarrow.parquet as pq
 
 from tasks.text.compressed import Damaged, Readable, Stream, codec_of, lines
 from tasks.text.encoding import Decoded, mark
+from tasks.text.json_rows import RowDecoder, read_values
 from tasks.text.row_items import Columns, Item, WrongColumns, lost, plain, row_item
+from tasks.text.undeclared_encoding import wide
 
 BATCH_ROWS = 1000
 LACKING = object()
@@ -33,17 +35,14 @@ class Recoded:
 
     def __init__(self, stream: Stream, first: bytes, encoding: str) -> None:
         self.path, self._stream, self._first, self._encoding = stream.path, stream, first, encoding
-        self._decoder = codecs.getincrementaldecoder(encoding)()
+        self._decoder = codecs.getincrementaldecoder(encoding)("replace")
 
     def read(self) -> bytes:
-        """As `Stream.read`; bytes that are not of the encoding end it."""
+        """As `Stream.read`; what is not of the encoding becomes U+FFFD."""
         while block := self._first or self._stream.read():
             self._first = b""
-            try:
-                if text := self._decoder.decode(block):
-                    return text.encode()
-            except UnicodeError as error:
-                raise Damaged("unknown_encoding", f"{self.path}: {error}") from None
+            if text := self._decoder.decode(block):
+                return text.encode()
         return b""
 
 
@@ -71,31 +70,50 @@ def read_jsonl(path: Path, url: str, columns: Columns, declared: str | None, max
         except Damaged as damage:
             yield lost(str(path), url, damage.reason, damage.detail)
             return
-        marked = mark(first)
-        by = Decoded(
-            "", marked or (declared or "utf-8").lower(), "mark" if marked else "declared" if declared else "valid"
-        )
-        wide = by.encoding.replace("_", "-").startswith(("utf-16", "utf-32"))
-        source: Readable = Recoded(stream, first, by.encoding) if wide else Pushed(stream, first)
-        charset = "utf-8" if wide else by.encoding
+        by, source = _encoding(stream, first, declared)
+        decoder = RowDecoder("utf-8" if isinstance(source, Recoded) else by.encoding, by.by)
         for number, raw in lines(source, max_bytes):
             where, row_url = f"{path}, line {number}", f"{url}#L{number}"
             if isinstance(raw, Damaged):
                 yield lost(where, row_url, raw.reason, raw.detail)
                 continue
-            raw = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
-            try:
-                row = json.loads(raw.decode(charset))
-                json.dumps(row, ensure_ascii=False).encode()  # a lone surrogate escape is no text
-            except (ValueError, RecursionError) as error:
-                shown = raw.decode("utf-8", "backslashreplace")
-                yield Item(where, row_url, raw, shown, reason="broken_json", detail=f"{where}: {error}"[:500])
-                continue
-            if not isinstance(row, dict):
-                detail = f"{where}: {type(row).__name__}, expected an object"
-                yield Item(where, row_url, raw, raw.decode(charset), reason="broken_json", detail=detail)
-                continue
-            yield row_item(row, where, row_url, raw, columns, by)
+            yield from _line(raw, where, row_url, columns, decoder, by)
+
+
+def _encoding(stream: Stream, first: bytes, declared: str | None) -> tuple[Decoded, Readable]:
+    """How the lines are encoded, and the stream to read them from; `first` is its first block."""
+    whole = first[: len(first) // 4 * 4]
+    if marked := mark(first):
+        by = Decoded("", marked, "mark")
+    elif declared:
+        by = Decoded("", declared.lower(), "declared")
+    elif b"\0" in first[:4] and (found := wide(whole)):
+        by = Decoded("", found, "content")
+    else:
+        by = Decoded("", "utf-8", "valid")
+    if by.encoding.replace("_", "-").startswith(("utf-16", "utf-32")):
+        return by, Recoded(stream, first, by.encoding)
+    return by, Pushed(stream, first)
+
+
+def _line(raw: bytes, where: str, url: str, columns: Columns, decoder: RowDecoder, by: Decoded) -> Iterator[Item]:
+    """The rows of a line: one, where files were joined without a line end more."""
+    decoded = decoder.decode(raw)
+    try:
+        rows = read_values(decoded.text)
+    except (ValueError, RecursionError) as error:
+        shown = raw.decode("utf-8", "backslashreplace")
+        yield Item(where, url, raw, shown, reason="broken_json", detail=f"{where}: {error}"[:500])
+        return
+    told = decoded if decoded.encoding != "utf-8" or decoded.strays else by
+    for place, row in enumerate(rows):
+        content = raw if len(rows) == 1 else json.dumps(row, ensure_ascii=False).encode()
+        row_url = f"{url}.{place + 1}" if place else url
+        if isinstance(row, dict):
+            yield row_item(row, where, row_url, content, columns, told)
+        else:
+            detail = f"{where}: {type(row).__name__}, expected an object"
+            yield Item(where, row_url, content, json.dumps(row), reason="broken_json", detail=detail)
 
 
 def read_parquet(path: Path, url: str, columns: Columns) -> Iterator[Item]:
@@ -165,8 +183,8 @@ def _row_groups(file: pq.ParquetFile, path: Path, url: str, columns: Columns) ->
 def _plain_rows(batch: pa.RecordBatch, columns: Columns) -> Iterator[Row | Unreadable]:
     """Rows as Python values.
 
-    Parquet checks neither that strings are UTF-8 nor that times fit any calendar, and Python has no value for those:
-    without one in the text or the messages a row is lost, without another it only lacks that.
+    Parquet checks neither that strings are UTF-8 nor that times fit any calendar, and Python has no value for those: in
+    strings U+FFFD stands for what is wrong; without another value in the messages a row is lost, else it only lacks that.
     """
     try:
         yield from batch.to_pylist()
@@ -180,12 +198,35 @@ def _plain_row(row: pa.RecordBatch, columns: Columns) -> Row | Unreadable:
     for name, column in zip(row.schema.names, row.columns, strict=True):
         try:
             values[name] = column[0].as_py()
+        except UnicodeDecodeError:
+            values[name] = _decoded(column.cast(_of_bytes(column.type))[0].as_py())
         except Exception as error:
             if name in (columns.text, columns.messages):
-                reason = "unknown_encoding" if isinstance(error, UnicodeDecodeError) else "unreadable_value"
-                return Unreadable(reason, f"{name!r}: {error}")
+                return Unreadable("unreadable_value", f"{name!r}: {error}")
             values[name] = LACKING
     return values
+
+
+def _of_bytes(kind: pa.DataType) -> pa.DataType:
+    """The type with bytes in the place of strings."""
+    if pa.types.is_dictionary(kind):
+        return _of_bytes(kind.value_type)
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_of_bytes(field.type)) for field in kind])
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.list_(_of_bytes(kind.value_type))
+    return pa.large_binary() if _is_text(kind) else kind
+
+
+def _decoded(value: Any) -> Any:
+    """The value with strings in the place of bytes."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, list):
+        return [_decoded(part) for part in value]
+    if isinstance(value, dict):
+        return {name: _decoded(part) for name, part in value.items()}
+    return value
 
 
 def _parquet_item(row: Row | Unreadable, where: str, url: str, columns: Columns) -> Item:
@@ -195,10 +236,7 @@ def _parquet_item(row: Row | Unreadable, where: str, url: str, columns: Columns)
     row = {name: value for name, value in row.items() if value is not LACKING}
     decoded = None
     if isinstance(content := row.get(columns.text), bytes):  # old writers have no other type for strings
-        try:
-            decoded = Decoded(content.decode(), "utf-8", "valid")
-        except UnicodeDecodeError as error:
-            return lost(where, url, "unknown_encoding", f"{where}: {error}")
+        decoded = RowDecoder().decode(content)
         row = {**row, columns.text: decoded.text}
     raw = json.dumps(row, ensure_ascii=False, sort_keys=True, default=plain).encode()
     item = row_item(json.loads(raw), where, url, raw, columns, decoded)

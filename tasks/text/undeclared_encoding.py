@@ -15,7 +15,6 @@ from tasks.text import browser_encodings
 CONTROLS = bytes(sorted({*range(32), 127} - set(b"\t\n\r\f")))
 MAX_CONTROL_SHARE = 0.01
 MAX_MISFIT_SHARE = 0.1
-"""Of the characters beyond ASCII: more that do not fit, and it is another encoding; fewer, and they are stray bytes."""
 
 BEYOND_ASCII = re.compile(rb"[\x80-\xff]++")
 WESTERN_RUN = 2
@@ -40,9 +39,13 @@ def control_share(content: bytes) -> float:
     return 1 - len(content.translate(None, CONTROLS)) / len(content) if content else 0.0
 
 
-def misfit_share(text: str, misfits: int) -> float:
-    """Share of `misfits` among the characters beyond ASCII."""
-    return misfits / (len(text) - len(text.encode("ascii", "ignore"))) if misfits else 0.0
+def fits(text: str, misfits: int, codec: str) -> bool:
+    """Whether `codec` is right although `misfits` of the text's characters are no characters in it.
+
+    Of those beyond ASCII nine in ten must be; in UTF-8, which other encodings hardly ever look like, three in four.
+    """
+    beyond = len(text) - len(text.encode("ascii", "ignore")) if misfits else 0
+    return misfits <= (0.25 if codec == "utf-8" else MAX_MISFIT_SHARE) * beyond
 
 
 def seven_bit(content: bytes) -> str | None:
@@ -54,7 +57,7 @@ def seven_bit(content: bytes) -> str | None:
         names.append("hz")
     for name in names:
         text, misfits = browser_encodings.decode(content, name)
-        if not text.isascii() and misfit_share(text, misfits) <= MAX_MISFIT_SHARE:
+        if not text.isascii() and fits(text, misfits, name):
             return name
     return None
 
@@ -82,7 +85,7 @@ def detect(content: bytes) -> str | None:
     for name in _guesses(content):
         text, misfits = browser_encodings.decode(content, name)
         strange = len(IN_NO_TEXT.findall(text))
-        if misfit_share(text, misfits) <= MAX_MISFIT_SHARE and strange <= MAX_CONTROL_SHARE * len(text):
+        if fits(text, misfits, name) and strange <= MAX_CONTROL_SHARE * len(text):
             return name
     return None
 

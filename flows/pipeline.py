@@ -21,7 +21,8 @@ from prefect.states import Cancelled, Completed, Failed
 from flows import overrides, plan, sweep
 from flows.cancel import watch_for_cancel
 from flows.record import PipelineRecord
-from flows.stages import StageFailed, StageStopped, StageTimedOut, reproduce, turn
+from flows.stages import StageFailed, StageStopped, StageTimedOut, reproduce, stage_environment, turn
+from flows.supervised import Start, cold_dvc, warm_dvc
 from flows.workspace import hold, stop_on_signal
 from tasks.core import graph
 from tasks.core.errors import EXIT_USER_ERROR, UserError
@@ -33,7 +34,13 @@ BAD_INPUT = "BadInput"
 
 @task(task_run_name="{stage}", cache_policy=NO_CACHE, persist_result=False)
 def run_stage(
-    stage: str, root: Path, stop: threading.Event, force: bool, fresh: bool, environment: dict[str, str]
+    stage: str,
+    root: Path,
+    stop: threading.Event,
+    force: bool,
+    fresh: bool,
+    environment: dict[str, str],
+    start: Start = cold_dvc,
 ) -> State[str]:
     """Bring one stage up to date. The state is named Cached, Restored (from DVC's run cache) or Completed.
 
@@ -49,7 +56,7 @@ def run_stage(
             raise StageStopped(stage)
         with turn(stage, bool(meta.get("exclusive")), stop):
             limits = meta.get("timeout_s"), meta.get("grace_s")
-            outcome = reproduce(stage, root, log.info, stop, force, *limits, environment)
+            outcome = reproduce(stage, root, log.info, stop, force, *limits, environment, start)
     except StageStopped:
         return Cancelled(message=f"{stage} was stopped; the next run continues it")
     except StageTimedOut as error:
@@ -109,7 +116,8 @@ def pipeline(
 
 def _walk(root: Path, stages: list[str], force: bool, stop: threading.Event) -> State[Any]:
     outdated = set(stages) if force else plan.outdated(root, stages)
-    with PipelineRecord(root, flow_run.get_name() or "flow", flow_run.get_id()) as record:
+    name, flow_run_id = flow_run.get_name() or "flow", flow_run.get_id()
+    with warm_dvc(root, stage_environment({})) as start, PipelineRecord(root, name, flow_run_id) as record:
         futures: dict[str, PrefectFuture[Any]] = {}
         for stage in stages:
             node = graph.load_stage(root, stage)
@@ -125,6 +133,7 @@ def _walk(root: Path, stages: list[str], force: bool, stop: threading.Event) -> 
                 force,
                 fresh=stage not in outdated,
                 environment=record.environment(),
+                start=start,
                 wait_for=[futures[upstream] for upstream in node.upstream if upstream in futures],
             )
         for future in futures.values():

@@ -2,7 +2,6 @@
 
 import os
 import re
-import subprocess
 import sys
 import threading
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from flows.supervise import EXIT_STOPPED, GRACE_VARIABLE
+from flows.supervised import Start, cold_dvc
 from flows.workspace import mend_locks
 from tasks.core.errors import EXIT_INTERRUPTED
 
@@ -73,21 +73,6 @@ def turn(stage: str, exclusive: bool, stop: threading.Event) -> Iterator[None]:
         _every_core.release()
 
 
-def supervised(command: list[str], root: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
-    """Start `command` under flows.supervise: it ends with this process, and with its own standard input."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "flows.supervise", "--", *command],
-        cwd=root,
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
-
-
 def stage_environment(extra: dict[str, str]) -> dict[str, str]:
     """The environment of a stage: this interpreter first on PATH, telemetry off, unbuffered output."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
@@ -115,10 +100,11 @@ def reproduce(
     timeout_s: float | None = None,
     grace_s: float | None = None,
     environment: dict[str, str] | None = None,
+    start: Start = cold_dvc,
 ) -> Outcome:
     """Bring one stage up to date with `dvc repro --single-item`, passing every line of its output to `log`.
 
-    When it is stopped it has `grace_s` (default 20) between SIGTERM and SIGKILL.
+    When it is stopped it has `grace_s` (default 20) between SIGTERM and SIGKILL. `start` starts DVC.
 
     Raises:
         StageFailed: the stage, or DVC, ended with an error.
@@ -127,30 +113,26 @@ def reproduce(
     """
     mend_locks(root)
     # Without --wait-for-lock stages that start together fail on DVC's lock (dvc #10465).
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage]
+    arguments = ["--wait-for-lock", "repro", "--single-item", stage] + (["--force"] if force else [])
     patience = {} if grace_s is None else {GRACE_VARIABLE: str(grace_s)}
-    environment = stage_environment((environment or {}) | patience)
-    process = supervised(command + (["--force"] if force else []), root, environment)
+    process = start(arguments, root, stage_environment((environment or {}) | patience))
     deadline = time.monotonic() + timeout_s if timeout_s else None
     timed_out = threading.Event()
 
     def watch() -> None:
-        while process.poll() is None:
+        while not process.ended():
             if deadline is not None and time.monotonic() > deadline:
                 timed_out.set()
             if stop.wait(0.2) or timed_out.is_set():
-                assert process.stdin is not None  # noqa: S101
-                process.stdin.close()  # the supervisor ends the tree
+                process.stop()
                 return
 
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
+    threading.Thread(target=watch, daemon=True).start()
     outcome: Outcome = "Completed"
     skipped, exited = _of_dvc(stage)
     last: deque[str] = deque(maxlen=3)
     code: int | None = None
-    assert process.stdout is not None  # noqa: S101
-    for raw in process.stdout:
+    for raw in process.lines:
         line = CLOCK.sub("", raw.rstrip())
         if found := skipped.match(raw):
             outcome = "Cached" if found.group(1).startswith("didn't") else "Restored"
@@ -161,7 +143,6 @@ def reproduce(
             if not line.startswith(("ERROR: failed to reproduce", "Running stage")):
                 last.append(line)
     ended = process.wait()
-    watcher.join()
     if timed_out.is_set():
         raise StageTimedOut(f"{stage}: stopped after {timeout_s:.0f} s, the timeout_s of its meta in dvc.yaml")
     if stop.is_set() or code == EXIT_INTERRUPTED or ended == EXIT_STOPPED:

@@ -3,8 +3,8 @@
 It leads a session of its own and, on Linux, adopts orphans (a child subreaper), so that every descendant stays
 in reach, also one in a session of its own. When its standard input closes (its parent ended, by SIGKILL too)
 or SIGTERM arrives, it ends the whole tree: SIGTERM, a grace, SIGKILL; the command itself last, since DVC, ended
-while it writes its locks, leaves broken ones. If its parent is gone, it ends what that left running in MLflow.
-Elsewhere than on Linux a descendant that left the process tree is not found.
+while it writes its locks, leaves broken ones. Elsewhere than on Linux a descendant that left the process tree is
+not found.
 """
 
 import contextlib
@@ -19,15 +19,11 @@ from types import FrameType
 
 import psutil
 
-from tasks.core.paths import STATE
-
 GRACE_VARIABLE = "TEXTMILL_STOP_GRACE_S"
-GRACE_S = float(os.environ.get(GRACE_VARIABLE, "20"))
 """Seconds between SIGTERM and SIGKILL: enough to save what is under way. `grace_s` of a stage's meta sets it."""
+GRACE_S = 20.0
 PR_SET_CHILD_SUBREAPER = 36
 EXIT_STOPPED = 143
-
-
 COMMAND_GRACE_S = 3.0
 """Seconds in which the command may end of itself once what it waited for has ended."""
 
@@ -64,19 +60,22 @@ def _lives(process: psutil.Process) -> bool:
         return False
 
 
-def end_tree(command: subprocess.Popen[bytes], grace_s: float) -> None:
+def end_tree(command: psutil.Process, grace_s: float) -> None:
     """End what `command` started, then itself, then what left its tree."""
     if end_all(lambda: descendants(command.pid), grace_s):
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        with contextlib.suppress(psutil.TimeoutExpired):
             command.wait(COMMAND_GRACE_S)
     end_all(lambda: descendants(os.getpid()), grace_s)
 
 
-def main(arguments: list[str]) -> int:
-    """Run the command after `--`; its exit code, or 143 when it was stopped."""
+def supervise(start: Callable[[], int]) -> int:
+    """Run a command to its end; its exit code, or 143 when it was stopped.
+
+    `start` starts it as a child of this process, which has a single thread then, and returns its pid.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    stopping, parent = threading.Event(), os.getppid()
+    stopping = threading.Event()
 
     def on_signal(_: int, __: FrameType | None) -> None:
         stopping.set()
@@ -88,21 +87,32 @@ def main(arguments: list[str]) -> int:
 
     def stop() -> None:
         stopping.wait()
-        end_tree(process, GRACE_S)
-        if os.getppid() != parent and STATE.exists():  # nobody is left to end the pipeline's run in MLflow
-            subprocess.run([sys.executable, "-m", "tasks.core.store"], stdin=subprocess.DEVNULL, check=False)
-        os._exit(EXIT_STOPPED)
+        end_tree(command, float(os.environ.get(GRACE_VARIABLE, GRACE_S)))
+        ended.set()
 
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the flow's to handle
-    process = subprocess.Popen(arguments[arguments.index("--") + 1 :], stdin=subprocess.DEVNULL)
+    command, ended = psutil.Process(start()), threading.Event()
     for action in (watch_parent, stop):
         threading.Thread(target=action, daemon=True).start()
-    code = process.wait()
+    code = command.wait()
     if stopping.is_set():
-        threading.Event().wait()  # stop() ends this process
+        ended.wait()
+        return EXIT_STOPPED
     end_all(lambda: descendants(os.getpid()), 1.0)
-    return code if code >= 0 else 128 - code
+    return 128 - code if code is not None and code < 0 else code or 0
+
+
+def main(arguments: list[str]) -> int:
+    """Supervise the command after `--`."""
+    command = arguments[arguments.index("--") + 1 :]
+    started: list[subprocess.Popen[bytes]] = []  # kept: a forgotten one would be asked for its exit code by itself
+
+    def start() -> int:
+        started.append(subprocess.Popen(command, stdin=subprocess.DEVNULL))
+        return started[0].pid
+
+    return supervise(start)
 
 
 if __name__ == "__main__":

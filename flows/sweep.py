@@ -19,7 +19,8 @@ from prefect.exceptions import PrefectException
 from prefect.states import Crashed
 
 from tasks.core.errors import EXIT_USER_ERROR, UserError
-from tasks.core.store import is_gone, open_store, owner
+from tasks.core.processes import identity, is_gone
+from tasks.core.store import open_store
 
 WORKSPACE, OWNER = "textmill.workspace", "textmill.owner"
 """Labels of a flow run: the folder it works in, and its process (host, pid, start time)."""
@@ -32,7 +33,7 @@ def sign(root: Path, flow_run_id: str | None) -> None:
         return
     try:
         with get_client(sync_client=True) as client:
-            client.update_flow_run_labels(UUID(flow_run_id), {WORKSPACE: str(root), OWNER: owner()})
+            client.update_flow_run_labels(UUID(flow_run_id), {WORKSPACE: str(root), OWNER: identity()})
     except (PrefectException, httpx.HTTPError) as error:  # the server is away: work goes on without it
         log.warning("the flow run could not be labelled with its process: %s", error)
 

@@ -21,7 +21,7 @@ os.environ.update(
 )
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
-for variable in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "TEXTMILL_PARENT_RUN", "DVC_ROOT", "DVC_STAGE"):
+for variable in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "TEXTMILL_OUTBOX", "DVC_ROOT", "DVC_STAGE"):
     os.environ.pop(variable, None)
 # What a test starts as a subprocess is this environment's, whether it is activated or not.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -59,12 +59,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
     """A Prefect server for the whole module: environment variables that point to it."""
     from running import wait_for
 
-    from flows import stages
+    from flows import stages, supervised
     from flows.server import free_port, healthy
 
     port, home = free_port(0), tmp_path_factory.mktemp("prefect")
     environment = {"PREFECT_HOME": str(home), "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
-    process = stages.supervised(
+    process = supervised.popen(
         [sys.executable, "-m", "prefect", "server", "start", "--port", str(port), "--no-ui"],
         home,
         stages.stage_environment(environment | {"PYTHONPATH": str(ROOT)}),

@@ -14,7 +14,7 @@ from filelock import FileLock
 from running import FLOW, flow, flow_run, processes_of, state_of, states, wait_for
 from test_stage import runs, set_params
 
-from flows import plan, stages
+from flows import plan, stages, supervised
 from flows.workspace import hold
 from tasks.core.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
 
@@ -95,7 +95,7 @@ def test_a_supervised_tree_ends_with_its_parent(tmp_path: Path) -> None:
         f" start_new_session=True, cwd={str(tmp_path)!r}, stdout=open({str(tmp_path / 'ready')!r}, 'w')); time.sleep(99)"
     )
     environment = {**os.environ, "TEXTMILL_STOP_GRACE_S": "0.5", "PYTHONPATH": str(Path(__file__).parent.parent)}
-    process = stages.supervised([sys.executable, "-c", script], tmp_path, environment)
+    process = supervised.popen([sys.executable, "-c", script], tmp_path, environment)
     wait_for(lambda: (tmp_path / "ready").exists() and (tmp_path / "ready").read_text())
     assert len(processes_of(tmp_path)) == 3
     assert process.stdin is not None
@@ -123,12 +123,12 @@ def test_a_sweep_ends_the_dead_runs_of_its_own_workspace(tmp_path: Path, server:
 
     from flows import sweep
     from flows.pipeline import pipeline
-    from tasks.core.store import owner
+    from tasks.core.processes import identity
 
     dead = f"{socket.gethostname()}:{os.getpid()}:1"
     labels = {
         "dead": {sweep.WORKSPACE: str(tmp_path), sweep.OWNER: dead},
-        "alive": {sweep.WORKSPACE: str(tmp_path), sweep.OWNER: owner()},
+        "alive": {sweep.WORKSPACE: str(tmp_path), sweep.OWNER: identity()},
         "other checkout": {sweep.WORKSPACE: str(tmp_path / "other"), sweep.OWNER: dead},
         "other host": {sweep.WORKSPACE: str(tmp_path), sweep.OWNER: f"elsewhere:{os.getpid()}:1"},
         "unsigned": {},

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import signal
+import socket
 import sys
 import threading
 from contextlib import suppress
@@ -58,3 +59,22 @@ def _program() -> psutil.Process | None:
             if process.name() not in SHELLS:
                 return process if process.pid != 1 else None
     return None
+
+
+def identity(pid: int | None = None) -> str:
+    """A process (default: this one), so that others can tell whether it still lives: host, pid and start time."""
+    process = psutil.Process(pid)
+    return f"{socket.gethostname()}:{process.pid}:{process.create_time():.0f}"
+
+
+def is_gone(process: str) -> bool:
+    """Whether the process that `identity` named on this host has ended. False for other hosts: nobody here can tell."""
+    host, _, rest = process.partition(":")
+    pid, _, started = rest.partition(":")
+    if host != socket.gethostname() or not pid.isdigit():
+        return False
+    try:
+        found = psutil.Process(int(pid))
+        return f"{found.create_time():.0f}" != started or found.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

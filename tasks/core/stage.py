@@ -51,10 +51,10 @@ def run_stage(root: Path, stage: str, run: Run) -> int:
     from tasks.core.params import load_params
     from tasks.core.publish import publish, settle, staging_folder
     from tasks.core.restore import restore
-    from tasks.core.tracking import NOT_STARTED, NotStarted, StageRun
+    from tasks.core.stage_record import NOT_STARTED, NotStarted, StageRecord
 
     staging: Path | None = None
-    tracked: StageRun | NotStarted = NOT_STARTED
+    tracked: StageRecord | NotStarted = NOT_STARTED
     try:
         if len(sys.argv) > 1:
             raise UserError(f"tasks.{stage} takes no arguments: its parameters are the block {stage} of params.yaml")
@@ -63,7 +63,7 @@ def run_stage(root: Path, stage: str, run: Run) -> int:
         params = load_params(root, list(graph.load_graph(root)))[stage]
         graph.require_inputs(root, node)
         dependencies = graph.dependency_hashes(root, stage)
-        tracked = running = StageRun(root, node, dependencies)
+        tracked = running = StageRecord(root, node, dependencies)
         with paths.work_folder(root, stage, [params.model_dump(), dependencies]) as work:
             staging = staging_folder(root, stage)
             outputs = Outputs(staging, work)

@@ -2,23 +2,19 @@
 
 import json
 import os
-import socket
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 from filelock import FileLock
 
 from tasks.core.errors import EXIT_USER_ERROR, UserError
 from tasks.core.paths import state_folder
 from tasks.core.place import settle
-from tasks.core.processes import dvc_process
+from tasks.core.processes import identity, is_gone
 
 EXPERIMENT = "textmill"
-PARENT_VARIABLE = "TEXTMILL_PARENT_RUN"
-"""Names the parent run to a stage. Not MLFLOW_RUN_ID: that would turn the child into the parent (mlflow #15713)."""
 
 
 class Store:
@@ -55,25 +51,25 @@ class Store:
         """Create the run of a whole pipeline run, owned by this process if `tags` name no other; returns its id."""
         from mlflow.entities import Param
 
-        run = self.client.create_run(self.experiment_id, run_name=name, tags={"textmill.owner": owner()} | tags)
+        run = self.client.create_run(self.experiment_id, run_name=name, tags={"textmill.owner": identity()} | tags)
         run_id = str(run.info.run_id)
         self.client.log_batch(run_id, params=[Param(k, v) for k, v in flat_params(self.root).items()])
         return run_id
 
-    def parent(self) -> str:
-        """The id of the parent run: the flow's, or the one that belongs to the `dvc` process this stage runs under."""
-        if given := os.environ.get(PARENT_VARIABLE):
-            return given
-        process = dvc_process() or psutil.Process()
-        session = f"{socket.gethostname()}:{process.pid}:{process.create_time():.0f}"
+    def parent(self, session: str, command: str, experiment: str | None) -> str:
+        """The id of the parent run of a `dvc` process, or of a stage by itself; the first that asks makes it.
+
+        Args:
+            session: that process (`processes.identity`).
+            command: its command line.
+            experiment: the name of DVC's experiment, if it is one.
+        """
         with FileLock(self.state / "mlflow.lock"):
             found = self.search(f"tags.`textmill.session` = '{session}'")
             if found:
                 self.client.update_run(found[0].info.run_id, status="RUNNING")
                 return str(found[0].info.run_id)
             self.sweep()
-            experiment = os.environ.get("DVC_EXP_NAME")
-            command = " ".join(process.cmdline()[1:])
             name = experiment or f"dvc {time.strftime('%Y-%m-%d %H:%M:%S')}"
             tags = {"textmill.session": session, "textmill.kind": "pipeline", "textmill.command": command}
             tags["textmill.owner"] = session  # it outlives this stage
@@ -85,7 +81,7 @@ class Store:
 
     def child(self, parent: str, name: str, tags: dict[str, str]) -> str:
         """Create a child run; returns its id."""
-        tags = tags | {"mlflow.parentRunId": parent, "textmill.owner": owner()}
+        tags = {"textmill.owner": identity()} | tags | {"mlflow.parentRunId": parent}
         return str(self.client.create_run(self.experiment_id, run_name=name, tags=tags).info.run_id)
 
     def sweep(self) -> list[str]:
@@ -111,25 +107,6 @@ def open_store(root: Path) -> Store:
         place = f"MLFLOW_TRACKING_URI={where}" if where else str(state_folder(root) / "mlflow.db")
         reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:300]}"
         raise UserError(f"MLflow's store does not answer ({place}). Start it, or name another. {reason}") from None
-
-
-def owner() -> str:
-    """The running process, so that others can tell whether it still lives: host, pid and start time."""
-    process = psutil.Process()
-    return f"{socket.gethostname()}:{process.pid}:{process.create_time():.0f}"
-
-
-def is_gone(tag: str) -> bool:
-    """Whether the process that `owner` named on this host has ended. False for other hosts: nobody here can tell."""
-    host, _, rest = tag.partition(":")
-    pid, _, started = rest.partition(":")
-    if host != socket.gethostname() or not pid.isdigit():
-        return False
-    try:
-        process = psutil.Process(int(pid))
-        return f"{process.create_time():.0f}" != started or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def flat_params(root: Path) -> dict[str, str]:

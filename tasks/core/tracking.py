@@ -1,23 +1,20 @@
-"""One stage's run in MLflow. Tracking never stops the work: if the server is away, the log says what was not recorded."""
+"""One stage's run in MLflow, as the sender makes it from the stage's record."""
 
 import csv
 import hashlib
 import json
-import logging
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tasks.core import graph
-from tasks.core.graph import Node
-from tasks.core.params import read_yaml
-from tasks.core.paths import STATE, Metrics, write_json
-from tasks.core.provenance import provenance
+from tasks.core.lineage import log_cached_stages, log_models, log_stage_metrics
+from tasks.core.paths import Metrics
+from tasks.core.pipeline_run import PipelineRun
 from tasks.core.store import Store, flat_metrics
+from tasks.core.tracked import TrackedRun
 
-log = logging.getLogger("textmill.tracking")
 SECONDS_BETWEEN_CURVE_POINTS = 5.0
 ARTIFACT_SUFFIXES = {".html", ".json", ".jsonl", ".csv", ".svg", ".png"}
 ARTIFACT_BYTES = 2_000_000
@@ -28,78 +25,89 @@ def signature(cmd: str, dependencies: dict[str, str], params: Any) -> str:
     return hashlib.sha256(json.dumps([cmd, dependencies, params], sort_keys=True, default=str).encode()).hexdigest()
 
 
-class StageRun:
-    """The MLflow run of a stage that is being executed."""
+class StageRun(TrackedRun):
+    """The MLflow run of a stage that is being executed.
 
-    def __init__(self, root: Path, node: Node, dependencies: dict[str, str]) -> None:
-        self.root, self.node, self.dependencies = root, node, dependencies
-        self.params = read_yaml(root / "params.yaml").get(node.name)
-        self.facts = provenance(root)
-        self.missed: list[str] = []
-        self.store: Store | None = None
-        self.parent = self.run_id = ""
-        self._stop = threading.Event()
-        self._tail: threading.Thread | None = None
-        self._points = 0
-        self._attempt("the run itself", self._begin)
+    Its record begins with `name`, `cmd`, `dependencies` (DVC's hashes by path), `params` and `facts` (provenance).
+    `kept` holds besides `parent` (the id of the parent run), `curves` (the file that is followed) and `points` (its rows
+    that were sent).
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        store: Callable[[], Store],
+        content: dict[str, Any],
+        session: dict[str, Any],
+        pipeline: PipelineRun | None,
+    ) -> None:
+        super().__init__(root, store, content)
+        self.stage: str = content["name"]
+        self.folder = root / "data" / self.stage
+        self.session, self.pipeline = session, pipeline
+        self.kept |= {"parent": "", "curves": "", "points": 0}
+        self._looked = time.monotonic()
+
+    def begin(self, **_: Any) -> None:
+        """Make the run below its parent."""
+        self.attempt("the run itself", self._begin)
 
     def _begin(self) -> None:
         from mlflow.entities import Param
 
-        store = Store(self.root)
-        self.parent = store.parent()
-        tags = {f"provenance.{key}": value for key, value in self.facts.items()} | {
+        graph.load_graph.cache_clear()
+        content, params = self.content, self.content["params"] or {}
+        self.kept["parent"] = self._parent()
+        tags = {f"provenance.{key}": value for key, value in content["facts"].items()} | {
             "textmill.kind": "stage",
-            "textmill.stage": self.node.name,
-            "textmill.signature": signature(self.node.cmd, self.dependencies, self.params),
+            "textmill.stage": self.stage,
+            "textmill.signature": signature(content["cmd"], content["dependencies"], content["params"]),
+            "textmill.owner": content["process"],
         }
-        self.run_id = store.child(self.parent, self.node.name, tags)
-        flat = {k: v if isinstance(v, str) else json.dumps(v, default=str) for k, v in (self.params or {}).items()}
-        store.client.log_batch(self.run_id, params=[Param(k, v[:6000]) for k, v in flat.items()])
-        self.store = store
-        self._attempt("input datasets", lambda: self._log_datasets(self.dependencies, "input"))
+        run_id = self.store.child(self.kept["parent"], self.stage, tags)
+        flat = {k: v if isinstance(v, str) else json.dumps(v, default=str) for k, v in params.items()}
+        self.store.client.log_batch(run_id, params=[Param(k, v[:6000]) for k, v in flat.items()])
+        self.kept["run_id"] = run_id
+        self.attempt("input datasets", lambda: self._log_datasets(content["dependencies"], "input"))
 
-    def _attempt(self, what: str, action: Callable[[], None]) -> None:
-        try:
-            action()
-        except Exception as error:  # MLflow raises whatever its store does: sqlite, HTTP, its own
-            self.missed.append(what)
-            log.warning("MLflow did not take %s (%s: %s)", what, type(error).__name__, str(error).splitlines()[:1])
+    def _parent(self) -> str:
+        if self.pipeline is not None:
+            return self.pipeline.parent()
+        return self.store.parent(self.session["process"], self.session["command"], self.session["experiment"])
 
-    def follow(self, curves: Path) -> None:
+    def follow(self, curves: str) -> None:
         """Send the rows of `curves` (CSV; a `step` column and numbers) while they are being written."""
-        if self.store is None:
-            return
-        self._tail = threading.Thread(target=self._follow, args=(curves,), daemon=True)
-        self._tail.start()
+        self.kept["curves"] = curves
 
-    def _follow(self, curves: Path) -> None:
-        while not self._stop.wait(SECONDS_BETWEEN_CURVE_POINTS):
-            if curves.exists():
-                self._attempt("points of the curves", lambda: self._log_curves(curves))
+    def look(self) -> bool:
+        """Send the new rows of the curves, every few seconds."""
+        curves = Path(self.kept["curves"])
+        if not self.run_id or time.monotonic() - self._looked < SECONDS_BETWEEN_CURVE_POINTS or not curves.is_file():
+            return False
+        self._looked, before = time.monotonic(), self.kept["points"]
+        self.attempt("points of the curves", lambda: self._log_curves(curves))
+        return bool(self.kept["points"] > before)
 
     def _log_curves(self, curves: Path) -> None:
         from mlflow.entities import Metric
 
-        assert self.store is not None  # noqa: S101
         with curves.open(newline="", encoding="utf-8") as file:
             lines = file.read()
         rows = list(csv.DictReader(lines[: lines.rfind("\n") + 1].splitlines()))
         now = int(time.time() * 1000)
         points = [
             Metric(name, float(value), now, int(row["step"]))
-            for row in rows[self._points :]
+            for row in rows[self.kept["points"] :]
             for name, value in row.items()
             if name != "step" and value
         ]
         for start in range(0, len(points), 1000):
             self.store.client.log_batch(self.run_id, metrics=points[start : start + 1000])
-        self._points = len(rows)
+        self.kept["points"] = len(rows)
 
     def _log_datasets(self, hashes: dict[str, str], context: str) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        assert self.store is not None  # noqa: S101
         datasets = [
             DatasetInput(
                 Dataset(name=path, digest=md5, source_type="dvc", source=json.dumps({"path": path, "md5": md5})),
@@ -113,75 +121,43 @@ class StageRun:
 
     def finish(self, metrics: Metrics, timings: dict[str, float]) -> None:
         """Record a finished stage: metrics, timings, curves, outputs by hash, models, readable artifacts."""
-        write_json(self.root / STATE / "timings" / f"{self.node.name}.json", timings)
-        write_json(self.root / STATE / "provenance" / f"{self.node.name}.json", self.facts)
-        self._stop.set()
-        if self._tail is not None:
-            self._tail.join()
-        if self.store is not None:
-            folder = self.root / "data" / self.node.name
-            self._attempt("metrics", lambda: self._log_metrics(metrics, timings))
-            if (folder / "curves.csv").exists():
-                self._attempt("curves", lambda: self._log_curves(folder / "curves.csv"))
-            self._attempt("artifacts", lambda: self._log_artifacts(folder))
-            self._attempt("outputs and models", lambda: self._log_outputs(folder))
-            self._attempt("cached stages", self._log_cached)
+        if self.run_id:
+            self.attempt("metrics", lambda: self._log_metrics(metrics, timings))
+            if (self.folder / "curves.csv").exists():
+                self.attempt("curves", lambda: self._log_curves(self.folder / "curves.csv"))
+            self.attempt("artifacts", self._log_artifacts)
+            self.attempt("outputs and models", self._log_outputs)
+            self.attempt("cached stages", self._log_cached)
         self._end("FINISHED", "")
 
     def _log_metrics(self, metrics: Metrics, timings: dict[str, float]) -> None:
-        from tasks.core.lineage import log_stage_metrics
+        numbers = flat_metrics({**metrics, **timings})
+        log_stage_metrics(self.store, self.run_id, self.kept["parent"], self.stage, numbers)
 
-        assert self.store is not None  # noqa: S101
-        log_stage_metrics(self.store, self.run_id, self.parent, self.node.name, flat_metrics({**metrics, **timings}))
-
-    def _log_artifacts(self, folder: Path) -> None:
-        assert self.store is not None  # noqa: S101
-        for path in sorted(folder.iterdir()):
+    def _log_artifacts(self) -> None:
+        for path in sorted(self.folder.iterdir()):
             if path.suffix in ARTIFACT_SUFFIXES and path.stat().st_size <= ARTIFACT_BYTES:
                 self.store.client.log_artifact(self.run_id, str(path))
 
-    def _log_outputs(self, folder: Path) -> None:
-        from tasks.core.lineage import log_models
-
-        assert self.store is not None  # noqa: S101
-        self._log_datasets(graph.output_hashes(self.root, self.node.name), "output")
-        log_models(self.store, self.run_id, folder)
+    def _log_outputs(self) -> None:
+        self._log_datasets(graph.output_hashes(self.root, self.stage), "output")
+        log_models(self.store, self.run_id, self.folder)
 
     def _log_cached(self) -> None:
-        from tasks.core.lineage import log_cached_stages
-
-        assert self.store is not None  # noqa: S101
-        log_cached_stages(self.store, self.parent, graph.ancestors(self.root, self.node.name))
+        log_cached_stages(self.store, self.kept["parent"], graph.ancestors(self.root, self.stage))
 
     def fail(self, status: str, reason: str) -> None:
         """Record a stage that did not finish; `status` is FAILED or KILLED."""
-        self._stop.set()
         self._end(status, reason)
 
     def _end(self, status: str, reason: str) -> None:
-        if self.store is not None:
-            self._attempt("the end of the run", lambda: self._close(status, reason))
-        if self.missed:
-            log.warning("%s: not tracked in MLflow: %s", self.node.name, ", ".join(dict.fromkeys(self.missed)))
+        if self.run_id:
+            self.attempt("the end of the run", lambda: self._close(status, reason))
+        self.closed = True
 
     def _close(self, status: str, reason: str) -> None:
-        import os
-
-        from tasks.core.store import PARENT_VARIABLE
-
-        assert self.store is not None  # noqa: S101
         if reason:
             self.store.client.set_tag(self.run_id, "textmill.error", reason[:5000])
         self.store.client.set_terminated(self.run_id, status)
-        if PARENT_VARIABLE not in os.environ:  # no flow ends the parent: each stage leaves it ended
-            self.store.client.set_terminated(self.parent, status)
-
-
-class NotStarted:
-    """Stands where no run has begun: a mistake found before that is told in the terminal alone."""
-
-    def fail(self, status: str, reason: str) -> None:
-        """Nothing to record."""
-
-
-NOT_STARTED = NotStarted()
+        if self.pipeline is None:  # no flow ends the parent: each stage leaves it ended
+            self.store.client.set_terminated(self.kept["parent"], status)

@@ -31,7 +31,9 @@ def test_a_stage_that_is_stopped_alone_stops_the_run(toy: Path, server: dict[str
     assert process.returncode == EXIT_INTERRUPTED
     assert "Stopped: left. Nothing is lost" in said
     named = states(server)
-    assert (named["flow"], named["left"], named["join"]) == ("Cancelled", "Cancelled", "NotReady")
+    assert (named["flow"], named["left"]) == ("Cancelled", "Cancelled")
+    # What never ran of a cancelled flow is NotReady until one of the server's services, twice a minute, cancels it.
+    assert named["join"] in ("NotReady", "Cancelled")
     parent = next(run for run in reversed(runs(toy)) if "mlflow.parentRunId" not in run.data.tags)
     assert parent.info.status == "KILLED"
     assert not parent.data.metrics.keys() & {"left/length", "join/length"}

@@ -1,6 +1,6 @@
 """What a request gave: a page, a redirect, or the reason why there is neither."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -14,6 +14,9 @@ from tasks.web.frontier import Outcome
 
 TEXT_TYPES = ("text/html", "application/xhtml+xml", "text/plain", "text/markdown", "text/x-rst", "")
 HTML_TYPES = ("text/html", "application/xhtml+xml", "")
+BYTES_TYPES = ("application/octet-stream", "binary/octet-stream")
+"""What servers say that know no better: a PDF is told by how it begins."""
+PDF_TYPES = ("application/pdf", "application/x-pdf", *BYTES_TYPES)
 BACK_OFF_STATUS = frozenset((429, 503))  # the host, not the page, has too much to do (RFC 6585, 4; RFC 9110, 15.6.4)
 TRANSIENT_STATUS = frozenset((408, 425, 429, 500, 502, 503, 504, 522, 524))
 TRANSIENT = frozenset(("timeout", "unresolved", "connection_refused", "connection_failed", "truncated"))
@@ -59,8 +62,11 @@ class Answer:
         return self.outcome.name in TRANSIENT or self.outcome.status in TRANSIENT_STATUS
 
 
-def answer_of(url: str, response: Any, limit: int, any_type: bool) -> Answer:
-    """Judge Scrapy's `response`; bodies of more than `limit` bytes and, without `any_type`, those of no text, are no page."""
+def answer_of(url: str, response: Any, limit: int, types: Collection[str] | None) -> Answer:
+    """Judge Scrapy's `response`: bodies of more than `limit` bytes, or of none of the media `types`, are no page.
+
+    `types`: None takes any, and a body without content too.
+    """
     status, raw = response.status, response.body
     headers = [
         (name.decode("latin-1"), value.decode("latin-1"))
@@ -89,7 +95,7 @@ def answer_of(url: str, response: Any, limit: int, any_type: bool) -> Answer:
     def ending(name: str, detail: str | None = None) -> Answer:
         return replace(answer, outcome=replace(answer.outcome, name=name, detail=detail))
 
-    if not any_type and answer.media_type not in TEXT_TYPES:
+    if types is not None and answer.media_type not in types:
         return ending("no_text", answer.media_type)
     try:
         body = content.decode_content(raw, answer.header("content-encoding"), limit)
@@ -97,8 +103,10 @@ def answer_of(url: str, response: Any, limit: int, any_type: bool) -> Answer:
         return ending("too_large", f"more than {limit} bytes when decompressed")
     except content.Undecodable as error:
         return ending("decode_error", str(error))
-    if not body and not any_type:
+    if types is not None and not body:
         return ending("empty")
+    if types is not None and answer.media_type in BYTES_TYPES and not body.startswith(b"%PDF-"):
+        return ending("no_text", answer.media_type)
     return replace(ending("saved"), body=body)
 
 

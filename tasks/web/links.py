@@ -25,6 +25,7 @@ class Scope:
         self._deny = [re.compile(pattern) for pattern in source.deny]
         self._follows_canonical = source.canonical
         self._hosts = {_host(url) for url in source.start}
+        self._binary = BINARY - {".pdf"} if source.pdf else BINARY
 
     def link(self, url: str) -> Link:
         """The link to `url`; its key is the canonical URL (w3lib): fragment dropped, query sorted, escapes normalised."""
@@ -68,7 +69,7 @@ class Scope:
         for pattern in self._deny:
             if pattern.search(url):
                 return f"deny: {pattern.pattern}"
-        if any(parts.path.lower().endswith(extension) for extension in BINARY):
+        if any(parts.path.lower().endswith(extension) for extension in self._binary):
             return "the suffix is that of no text"
         return None
 

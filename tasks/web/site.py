@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tasks.core.errors import UserError
+from tasks.text.file_kinds import require_package
 from tasks.web.browser import find_browser
 from tasks.web.children import child
 from tasks.web.crawl import EXIT_DAMAGED, EXIT_NO_SPACE, CrawlConfig
@@ -42,13 +43,15 @@ def crawl(source: WebSource, work: Path, pages: Path, crawl_log: Path, site: str
     The frontier in `work` lets a crawl that was killed continue. URLs that begin with `site` are asked of `server`.
 
     Raises:
-        UserError: not one page was saved, says why, from the crawl log; or there is no browser for `render`.
+        UserError: not one page was saved, says why, from the crawl log; or what `render` or `pdf` needs is missing.
     """
     if source.render and not find_browser():
         raise UserError(
             f"scrape: source {source.name}: render: true needs Chromium or Chrome, and none is installed. Install it "
             "(Debian: apt-get install chromium), or set render: false."
         )
+    if source.pdf:
+        require_package("pdf", f"scrape: source {source.name}: pdf: true")
     state = work / f"{source.name}.sqlite"
     config = work / f"{source.name}.json"
     config.write_text(

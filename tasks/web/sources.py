@@ -102,6 +102,9 @@ class WebSource(_Source):
         default=None, ge=1, le=64, description="Requests to one host at the same time; null: as many as `concurrency`."
     )
 
+    pdf: bool = Field(
+        default=False, description="Save the PDF files that are linked too; `clean` reads their text (extra documents)."
+    )
     render: bool = Field(
         default=False,
         description="Let a headless Chromium run the scripts of HTML pages and keep what they build (slow; must be installed).",

@@ -12,7 +12,16 @@ from urllib.parse import urljoin, urlsplit
 from scrapy import Request, Spider, exceptions, signals
 
 from tasks.web import content, sitemaps
-from tasks.web.answer import BACK_OFF_STATUS, HTML_TYPES, TEXT_TYPES, Answer, answer_of, failure, refused_address
+from tasks.web.answer import (
+    BACK_OFF_STATUS,
+    HTML_TYPES,
+    PDF_TYPES,
+    TEXT_TYPES,
+    Answer,
+    answer_of,
+    failure,
+    refused_address,
+)
 from tasks.web.browser import Browser, Rendered, find_browser
 from tasks.web.frontier import Frontier, Outcome, Visit
 from tasks.web.links import Scope
@@ -36,6 +45,7 @@ class SiteSpider(Spider):  # type: ignore[misc]
         super().__init__()
         self.source, self.frontier, self.asked, self.report_saved = source, frontier, asked, saved
         self.scope = Scope(source)
+        self.types = (*TEXT_TYPES, *PDF_TYPES) if source.pdf else TEXT_TYPES
         self.agent = source.user_agent.partition("/")[0].partition(" ")[0]
         self.robots = Robots(self._robots_txt)
         self.pace = Pace(source.max_wait)
@@ -228,14 +238,15 @@ class SiteSpider(Spider):  # type: ignore[misc]
         headers = {"User-Agent": self.source.identity, "Accept-Encoding": content.ACCEPT_ENCODING}
         if "@" in (self.source.contact or ""):
             headers["From"] = str(self.source.contact)  # RFC 9110, 10.1.2
-        meta = {"download_maxsize": most, "download_timeout": self.source.timeout, "any_type": bool(limit)}
+        types = None if limit else self.types
+        meta = {"download_maxsize": most, "download_timeout": self.source.timeout, "types": types}
         try:
             response = await self.crawler.engine.download_async(Request(self.asked(url), headers=headers, meta=meta))
         except Exception as error:
             if host in GuardedResolver.refused:
                 return refused_address(GuardedResolver.refused[host])
             return failure(error, most)
-        return answer_of(url, response, most, any_type=bool(limit))
+        return answer_of(url, response, most, types)
 
 
 def _as_utf8(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -246,5 +257,6 @@ def _as_utf8(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
 def _stop_if_no_text(headers: Any, request: Request, **_: Any) -> None:
     """Scrapy's signal at the end of the headers: do not fetch images and the like just to throw them away."""
     kind = (headers.get("Content-Type") or b"").decode("latin-1").partition(";")[0].strip().lower()
-    if kind not in TEXT_TYPES and not request.meta.get("any_type"):
+    types = request.meta.get("types")
+    if types is not None and kind not in types:
         raise exceptions.StopDownload(fail=False)

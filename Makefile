@@ -49,8 +49,8 @@ chat: install ## talk to the quantized model in the terminal
 serve: install ## OpenAI-compatible server of the quantized model (PORT=8080)
 	@python -m tasks.serving --port $(PORT)
 
-report: install ## write the report with this machine's timings and provenance, and say where it is
-	@python -m flows.summary --report
+report: install ## say where the report is, with timings, provenance and what changed since the last run
+	@python -m flows.this_run
 
 bench: install ## overhead of the flow and of tracking against bare stages
 	python -m benchmarks.overhead

@@ -36,7 +36,7 @@ def _complain(message: str) -> int:
 
 
 def _run(root: Path, options: argparse.Namespace) -> int:
-    from flows import plan, summary
+    from flows import plan, summary, this_run
     from flows.overrides import parse_override
     from flows.workspace import require_free
     from tasks.core.restore import recover
@@ -75,4 +75,6 @@ def _run(root: Path, options: argparse.Namespace) -> int:
             return EXIT_USER_ERROR if state.name == BAD_INPUT else 1
     print(f"\n{state.message}\n")
     summary.show(root)
+    if (root / this_run.PAGE).exists():
+        this_run.write(root)
     return 0

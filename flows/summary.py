@@ -1,4 +1,4 @@
-"""What the pipeline has come to: printed at the end of a run, and the report with this machine's timings."""
+"""What the pipeline has come to: printed at the end of a run."""
 
 import json
 import sys
@@ -13,9 +13,12 @@ from rich.text import Text
 from flows import plan
 from tasks.core.errors import EXIT_USER_ERROR, UserError
 from tasks.core.graph import load_graph
-from tasks.core.paths import STATE, state_folder
+from tasks.core.paths import STATE
 from tasks.core.publish import made_at
 from tasks.core.restore import recover
+from tasks.score.page import size
+from tasks.score.results import bits_per_byte, is_tuned, served_format
+from tasks.score.verdict import tuning
 
 CURATING = ("scrape", "clean", "dedup", "decontaminate", "pack")
 """Stages through which documents go on their way into training."""
@@ -31,10 +34,11 @@ def _metrics(root: Path) -> dict[str, Any]:
 
 def timings(root: Path) -> dict[str, dict[str, float]]:
     """Seconds and speeds of the stages that ran on this machine, in the order of the graph."""
-    return _recorded(root, "timings")
+    return recorded(root, "timings")
 
 
-def _recorded(root: Path, kind: str) -> dict[str, Any]:
+def recorded(root: Path, kind: str) -> dict[str, Any]:
+    """What stages left of `kind` (timings, provenance) in this workspace's state, by stage in the order of the graph."""
     found = {stage: root / STATE / kind / f"{stage}.json" for stage in load_graph(root)}
     return {stage: json.loads(path.read_text(encoding="utf-8")) for stage, path in found.items() if path.exists()}
 
@@ -57,14 +61,13 @@ def show(root: Path, outdated: set[str] | None = None) -> None:
         if not outdated:
             raise
         console.print("The rest was measured by another version of the code and cannot be shown.\n")
-    if earlier := _of_earlier_runs(root, [stage for stage in stages if stage in outdated and stage in metrics]):
+    if earlier := of_earlier_runs(root, [stage for stage in stages if stage in outdated and stage in metrics]):
         console.print(f"[bold]Of an earlier run[/], before parameters, code or inputs changed  {earlier}: make run")
     if missing := [stage for stage in stages if stage not in metrics]:
         console.print(f"[bold]Not made yet[/]  {', '.join(missing)}: make run")
     if not earlier and not missing:
         console.print(
-            "[bold]Next[/]  report: data/report/index.html (make report adds timings) · runs: make ui · chat: make chat"
-            " · server: make serve"
+            "[bold]Next[/]  report: data/report/index.html · runs: make ui · chat: make chat · server: make serve"
         )
 
 
@@ -75,14 +78,12 @@ def _show_results(root: Path, metrics: dict[str, Any], console: Console) -> None
     if "evaluate" in metrics:
         _show_bits(metrics["evaluate"], console)
     if "quantize" in metrics:
-        console.print(_models(metrics["quantize"], timings(root).get("quantize", {})))
-        console.print()
+        _show_models(metrics["quantize"], timings(root).get("quantize", {}), console)
     if "evaluate" in metrics and (root / SAMPLES).exists():
-        tuned = metrics["evaluate"].get("model", "tuned") == "tuned"
-        _show_samples(root / SAMPLES, console, *(LEADS if tuned else CONTINUED))
+        _show_samples(root / SAMPLES, console, *(LEADS if is_tuned(metrics["evaluate"]) else CONTINUED))
 
 
-def _of_earlier_runs(root: Path, stages: list[str]) -> str:
+def of_earlier_runs(root: Path, stages: list[str]) -> str:
     """The stages by the minute in which they were made, where that is known."""
     by_time: dict[str, list[str]] = {}
     for stage in stages:
@@ -94,8 +95,6 @@ def _of_earlier_runs(root: Path, stages: list[str]) -> str:
 
 def _curation(stages: list[str], metrics: dict[str, Any]) -> Table:
     """Documents, their text and its tokens that left each stage on the way into training."""
-    from tasks.score.page import size
-
     table = Table("stage", "documents", "text", "tokens", box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
@@ -124,22 +123,39 @@ def estimated_tokens(sources: dict[str, Any], tokenizer: dict[str, Any]) -> int:
 
 
 def _show_bits(evaluated: dict[str, Any], console: Console) -> None:
-    bits, xz = evaluated["validation_bits_per_byte"], evaluated["xz_bits_per_byte"]
-    if bits is not None:
-        text = evaluated["validation_text"]
-        console.print(f"[bold]Bits per byte[/] on held-out text ({text}): {bits:.3f}; xz -9e: {xz:.3f}\n")
-    if evaluated.get("model") == "base":
-        console.print("A base model: there was no conversation to tune it on, so it continues texts.\n")
+    """Each held-out text with each model beside xz, and what tuning changed."""
+    rows, tuned = bits_per_byte(evaluated), is_tuned(evaluated)
+    if not rows:
+        return
+    table = Table("held-out text, bits per byte (less is better)", "base", box=None, pad_edge=False)
+    for name in (["tuned"] if tuned else []) + ["xz -9e"]:
+        table.add_column(name)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in rows:
+        values = [row.base, *([row.tuned] if tuned else []), row.xz]
+        table.add_row(row.text, *("–" if value is None else f"{value:.3f}" for value in values))
+    console.print(table)
+    for finding in filter(None, [tuning(evaluated)]):
+        console.print(f"[dim]{finding.text}[/]")
+    console.print()
 
 
-def _models(quantized: dict[str, Any], speeds: dict[str, float]) -> Table:
-    from tasks.score.page import size
-
-    table = Table("model", "size", "bits per byte", "tokens/s", box=None, pad_edge=False)
+def _show_models(quantized: dict[str, Any], speeds: dict[str, float], console: Console) -> None:
+    """The formats, the one that `make chat` takes first named: size, what it costs on the same text, speed."""
+    kind = "tuned model" if is_tuned(quantized) else "base model"
+    reference, served = quantized["reference"]["bits_per_byte"], served_format(quantized)
+    if served:
+        console.print(f"[bold]The model you chat with[/]  the {kind} as {served}: data/quantize/{served}/model.gguf")
+    table = Table(f"format of the {kind}", "size", "bits per byte that it costs", "tokens/s", box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
     for name, form in quantized["formats"].items():
         speed = speeds.get(f"{name}_tokens_per_second")
-        table.add_row(name, size(form["bytes"]), f"{form['bits_per_byte']:.4f}", f"{speed:,.0f}" if speed else "–")
-    return table
+        cost = f"{form['bits_per_byte'] - reference:+.5f}"
+        table.add_row(name, size(form["bytes"]), cost, f"{speed:,.0f}" if speed else "–")
+    console.print(table)
+    console.print()
 
 
 def _show_samples(path: Path, console: Console, asks: str = LEADS[0], replies_with: str = LEADS[1]) -> None:
@@ -157,57 +173,9 @@ def _show_samples(path: Path, console: Console, asks: str = LEADS[0], replies_wi
         console.print()
 
 
-def write_report(root: Path) -> Path:
-    """Write the report with this machine's timings and the results' provenance to the state folder; returns its path.
-
-    Raises:
-        UserError: the pipeline has not run yet.
-    """
-    from jinja2 import UndefinedError
-
-    from tasks.core.params import load_params
-    from tasks.core.provenance import merged
-    from tasks.report import SPLITS, ReportParams, build, read_curves, read_json, read_lines
-
-    stages, metrics = list(load_graph(root)), _metrics(root)
-    needed = ("report/index.html", "evaluate/samples.jsonl", "dedup/largest.jsonl")
-    if lacking := [stage for stage in stages if stage not in metrics and stage != "report"]:
-        raise UserError(
-            f"there is nothing to report before every stage has run. Not made yet: {', '.join(lacking)}: make run"
-        )
-    if not all((root / "data" / name).exists() for name in needed):
-        raise UserError("there is nothing to report yet. Make it first: make run")
-    params = load_params(root, stages)["report"]
-    assert isinstance(params, ReportParams)  # noqa: S101
-    curves = {stage: read_curves(root / f"data/{stage}/curves.csv") for stage in ("pretrain", "finetune")}
-    metrics.pop("report", None)
-    samples, largest = (read_lines(root / "data" / name) for name in needed[1:])
-    splits = read_json(root / "data/tokenizer" / SPLITS)["longest_splits"]
-    facts = merged(_recorded(root, "provenance"))
-    try:
-        outdated = plan.outdated(root, stages)
-    except UserError as error:  # DVC works here at the moment: the page tells of what is there
-        print(f"Not known whether the results are up to date: {error}", file=sys.stderr)
-        outdated = set()
-    if earlier := _of_earlier_runs(root, [stage for stage in stages if stage in outdated]):
-        facts = {"of an earlier run, before parameters, code or inputs changed": earlier} | facts
-    try:
-        page = build(params, metrics, curves, samples, largest, splits, timings(root), facts)
-    except (KeyError, TypeError, UndefinedError) as error:
-        if not outdated:
-            raise
-        raise UserError(
-            f"the results are of another version of the code ({error!r}). Make them anew: make run"
-        ) from None
-    target = state_folder(root) / "report.html"
-    target.write_text(page, encoding="utf-8")
-    return target
-
-
 if __name__ == "__main__":
     try:
         recover(Path.cwd())
-        print(f"The report: file://{write_report(Path.cwd())}" if "--report" in sys.argv else "")
         show(Path.cwd())
     except UserError as error:
         print(error, file=sys.stderr)

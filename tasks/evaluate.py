@@ -24,6 +24,7 @@ class EvaluateParams(StageParams):
     """What is measured, how much of it, and how replies are drawn."""
 
     max_bytes: int = Field(200_000, ge=1, description="Held-out text of each source that is scored, in UTF-8 bytes.")
+    max_reply_bytes: int = Field(50_000, ge=1, description="Held-out replies scored in chat form, in UTF-8 bytes.")
     max_questions: int = Field(100, ge=0, description="Held-out questions that are asked.")
     max_new_tokens: int = Field(48, ge=1, description="Longest reply, in tokens.")
     batch: int = Field(32, ge=1, description="Replies generated together.")
@@ -54,7 +55,8 @@ def run(params: EvaluateParams, inputs: Inputs, outputs: Outputs) -> Metrics:
 
     `validation_bits_per_byte` is the pretrained model's on the held-out conversations, as documents (on all held-out
     documents where none is a conversation: `validation_text` says which), and `xz_bits_per_byte` that of `xz -9e` on
-    the same text. What cannot be measured for want of held-out data is null, with a reason in `not_measured`.
+    the same text. `replies` is what both expect of the assistant in held-out conversations, in chat form. What cannot be
+    measured for want of held-out data is null, with a reason in `not_measured`.
 
     Writes `results.json` (all measures), `questions.jsonl` (question, expected, answer, em, f1, rougeL) and
     `samples.jsonl` (prompt, mode, reply; a base model's begin with openings of held-out documents).
@@ -89,6 +91,8 @@ def run(params: EvaluateParams, inputs: Inputs, outputs: Outputs) -> Metrics:
             f"{context} tokens for the prompt. Allowed: up to {context // 2}"
         )
     results |= _held_out_text(params, inputs["documents"], models, encoder, results["not_measured"], outputs)
+    if tuned:
+        results["replies"] = _replies(params, inputs["held_out"], models, encoder, results["not_measured"])
     started, speaker = time.monotonic(), Speaker(models[last], Asking(encoder, tuned), params.max_new_tokens)
     results["questions"] = _questions(params, inputs["held_out"], speaker, results["not_measured"], outputs)
     openings = [] if tuned else held_out.openings(inputs["documents"], OPENINGS)
@@ -152,6 +156,20 @@ def _held_out_text(
         "validation_bits_per_byte": count["pretrain"][yardstick]["bits_per_byte"],
         "xz_bits_per_byte": count["xz"][yardstick],
     }
+
+
+def _replies(
+    params: EvaluateParams, folder: Path, models: dict[str, Any], encoder: Any, missing: dict[str, str]
+) -> Metrics | None:
+    """What each model expects the assistant to say in held-out conversations: what tuning is to improve."""
+    from tasks.score.replies import held_out_replies, reply_score
+
+    context = models["finetune"].config.max_position_embeddings
+    dialogues = held_out_replies(folder, encoder, context, params.max_reply_bytes)
+    if not dialogues.windows:
+        missing["replies"] = "no conversation is held out"
+        return None
+    return {n: reply_score(model, dialogues.windows, encoder, f"replies {n}") for n, model in models.items()}
 
 
 def _questions(

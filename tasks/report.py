@@ -1,8 +1,7 @@
-"""Report: what the pipeline did, on one self-contained page that is readable offline."""
+"""Report: what the pipeline did, on one self-contained page that is readable offline: what it is worth, and what next."""
 
 import csv
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,8 @@ SPLITS = "report.json"
 
 
 class ReportParams(StageParams):
-    """The page: data/report/index.html. It tells what the results are, whoever made them: `make report` adds timings and
-    provenance, which differ from run to run and machine to machine. In MLflow both stand on the stages' runs.
+    """The page: data/report/index.html. It tells what the results are, whoever made them. Timings, provenance and what
+    changed since the last run differ from machine to machine: the page shows them where it finds them (RUN_SCRIPT).
     """
 
     title: str = Field(default="Textmill", min_length=1, description="Heading of the page.")
@@ -33,37 +32,19 @@ def run(params: ReportParams, inputs: Inputs, outputs: Outputs) -> Metrics:
 
     Its metrics are the headline figures of the run.
     """
+    from tasks.score import removals
+    from tasks.score.page import Results, render
+
     names = [name for name in inputs if name.endswith(".json") and name != SPLITS]
     metrics = {name.removesuffix(".json"): read_json(inputs[name]) for name in names}
     curves = {name.partition("/")[0]: read_curves(path) for name, path in inputs.items() if name.endswith(".csv")}
     samples, largest = read_lines(inputs["evaluate"] / "samples.jsonl"), read_lines(inputs["largest.jsonl"])
-    page = build(params, metrics, curves, samples, largest, read_json(inputs[SPLITS])["longest_splits"])
-    (outputs / "index.html").write_text(page, encoding="utf-8")
+    removed = {name.partition("/")[0]: path for name, path in inputs.items() if name.endswith("/removed")}
+    examples = removals.examples(removed, {"dedup": inputs["documents"]})
+    splits = read_json(inputs[SPLITS])["longest_splits"]
+    results = Results(metrics, curves, samples[: params.samples], largest, splits, examples)
+    (outputs / "index.html").write_text(render(params.title, results, params.reasons), encoding="utf-8")
     return headline(metrics)
-
-
-def build(
-    params: ReportParams,
-    metrics: Any,
-    curves: Any,
-    samples: list[dict[str, Any]],
-    largest: list[dict[str, Any]],
-    splits: list[dict[str, Any]],
-    timings: Mapping[str, Mapping[str, float]] | None = None,
-    facts: Mapping[str, str] | None = None,
-) -> str:
-    """The page of these results.
-
-    Args:
-        largest: what dedup's largest clusters kept.
-        splits: words that the tokenizer cuts into the most tokens (`word`, `tokens`).
-        timings: this machine's seconds and speeds, by stage.
-        facts: commit, machine and versions that the results come from.
-    """
-    from tasks.score.page import render
-
-    shown = samples[: params.samples]
-    return render(params.title, metrics, curves, shown, largest, splits, params.reasons, timings or {}, facts or {})
 
 
 def read_json(path: Path) -> Any:

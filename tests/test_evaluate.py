@@ -108,6 +108,10 @@ def test_measures_both_models_on_the_same_text_as_xz(tmp_path, models, data):
     assert metrics["pretrain"]["by_source"]["docs"]["bytes"] <= 3_000
     assert json.loads((root / "results.json").read_text()) == metrics
     asked = lines(root / "questions.jsonl")
+    assert {name: found["tokens"] > 0 for name, found in metrics["replies"].items()} == {
+        "pretrain": True,
+        "finetune": True,
+    }
     assert len(asked) == 6 == metrics["questions"]["asked"]
     assert metrics["questions"]["f1"] == pytest.approx(sum(row["f1"] for row in asked) / 6, abs=1e-6)
     samples = lines(root / "samples.jsonl")

@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
-from flows import summary
+from flows import plan, summary, this_run
+from tasks.core.errors import UserError
 from tasks.core.graph import load_graph, load_stage
 from tasks.core.paths import Inputs, Outputs, write_json
 from tasks.core.provenance import merged
-from tasks.report import ReportParams, build, run
+from tasks.report import ReportParams, run
 from tasks.score import curation
-from tasks.score.headline import headline
+from tasks.score.page import Results, render
+from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, write_documents
 
 SIZES = {"documents_in": 10, "documents_out": 10, "removed": {}}
 SPLIT = {"tokens": 1, "documents": 1, "rows": 1, "utilisation": 1.0}
@@ -92,8 +94,11 @@ def curated() -> dict[str, Any]:
 SPLITS = [{"word": "floccinaucinihilipilification", "tokens": 1234}]
 
 
-def page(metrics: dict[str, Any], largest: list[dict[str, Any]] | None = None, **params: Any) -> str:
-    return build(ReportParams(**params), metrics, CURVES, [], LARGEST if largest is None else largest, SPLITS)
+def page(
+    metrics: dict[str, Any], largest: list[dict[str, Any]] | None = None, reasons: int = 12, examples: Any = None
+) -> str:
+    shown = LARGEST if largest is None else largest
+    return render("Textmill", Results(metrics, CURVES, [], shown, SPLITS, examples or {}), reasons)
 
 
 class Tables(HTMLParser):
@@ -198,9 +203,9 @@ def test_hostile_names_stay_text() -> None:
     metrics["pack"]["mixture"]["sources"][hostile] = metrics["pack"]["mixture"]["sources"]["web"]
     html = page(metrics, about)
     assert html.count("alert(1)") > 10
-    assert "<script" not in html
+    assert re.findall("<script[^>]*>", html) == ['<script src="../../.textmill/run.js">']
     assert "<img" not in html
-    assert not re.search(r'\bsrc="|@import|url\(|href="(?!#)', html)
+    assert not re.search(r'\bsrc="(?!\.\./\.\./\.textmill/run\.js")|@import|url\(|href="(?!#)', html)
     assert all(re.fullmatch("[01]\\.\\d\\d", heat) for heat in re.findall(r'style="--heat: ([^"]*)"', html))
 
 
@@ -222,6 +227,17 @@ def test_reasons_beyond_the_most_frequent_are_summed() -> None:
     assert re.findall(r'"tick">([^<]*)<', bars) == ["5", "4", "6"]
 
 
+def test_examples_stand_beside_their_reason() -> None:
+    metrics = curated()
+    metrics["dedup"]["removed"] = {"near_duplicate": 7}
+    gone = {"id": "d1", "source": "web", "url": "http://e.org/x", "detail": "0.91", "text": "<b>twice</b> told"}
+    examples = {"dedup": {"near_duplicate": [gone, gone | {"for_id": "k1", "for_text": "twice told"}]}}
+    html = page(metrics, examples=examples).partition("Why dedup removed")[2].partition("<h3>")[0]
+    assert "&lt;b&gt;twice&lt;/b&gt; told" in html
+    for part in ("near_duplicate", ">7<", "http://e.org/x", "0.91", "d1", "in whose place stays", "k1", "twice told"):
+        assert part in html
+
+
 def test_a_colour_is_darker_where_more_is() -> None:
     found = curation.overlap(curated()["dedup"])
     assert found is not None
@@ -235,18 +251,28 @@ def test_the_stage_writes_the_page_from_what_dvc_yaml_names(tmp_path: Path) -> N
     content["report.json"] = json.dumps({"longest_splits": SPLITS, "unused": []})
     content["largest.jsonl"] = "".join(json.dumps(row) + "\n" for row in LARGEST)
     inputs = {name: tmp_path / "in" / name for name in load_stage(ROOT, "report").inputs}
+    document = {"id": "kept", "text": "The one that stays.", "source": "web"}
     for name, path in inputs.items():
+        if name == "documents":
+            write_documents([document], path, schema=SCHEMA)
+            continue
+        if name.endswith("/removed"):
+            gone = {**document, "id": f"gone {name}", "text": f"Gone from {name}.", "reason": "because"}
+            write_documents([gone | {"kept_id": "kept"}], path, schema=REMOVED_SCHEMA)
+            continue
         target = path / "samples.jsonl" if name == "evaluate" else path
         target.parent.mkdir(parents=True, exist_ok=True)
         curve = "step,loss,validation_bits_per_byte\n1,2,2\n" if name.endswith(".csv") else ""
         target.write_text(content.get(name, curve))
-    metrics = run(ReportParams(), Inputs(inputs, "report"), Outputs(tmp_path, tmp_path))
+    metrics = json.loads(content["dedup.json"]) | {"removed": {"because": 1}}
+    inputs["dedup.json"].write_text(json.dumps(metrics))
+    assert run(ReportParams(), Inputs(inputs, "report"), Outputs(tmp_path, tmp_path))["parameters"] == 7
     html = (tmp_path / "index.html").read_text(encoding="utf-8")
-    assert metrics == headline(curated())
-    assert metrics["documents"] == SIZES["documents_out"]
     assert "1,717" in html
     assert "http://e.org/a" in html
     assert ["floccinaucinihilipilification", "1,234"] in Tables(html).rows["Longest splits"]
+    assert "Gone from dedup/removed." in html
+    assert "The one that stays." in html
 
 
 def test_the_funnel_counts_documents_text_and_tokens() -> None:
@@ -261,15 +287,12 @@ def test_the_funnel_counts_documents_text_and_tokens() -> None:
     assert row == ["clean", "40", "30", "10", "75.0%", "10 kB", "6.7 kB", "2,200"]
 
 
-def test_the_page_knows_no_machine_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another processor, commit or lock file gives the same bytes of the stage; `make report` tells them."""
+def test_the_page_knows_no_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another processor, commit or lock file gives the same bytes of the stage; `run.js` beside it tells them."""
     before = page(PLAIN)
-    facts = {"processor": "abacus", "commit": "c0ffee", "dirty": "False"}
     monkeypatch.setattr("tasks.core.provenance.processor", lambda: "abacus")
     monkeypatch.setattr("platform.python_version", lambda: "9.9")
     assert page(PLAIN) == before
-    told = build(ReportParams(), PLAIN, CURVES, [], LARGEST, SPLITS, {}, facts)
-    assert ["commit", "c0ffee"] in Tables(told).rows["Provenance"]
     assert "Provenance" not in Tables(before).rows
 
 
@@ -286,24 +309,66 @@ def test_provenance_of_stages_that_differ_names_them() -> None:
     }
 
 
-def test_make_report_adds_timings_and_provenance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout with a report, timings and provenance of two stages."""
     nodes = load_graph(ROOT)
     monkeypatch.setattr(summary, "load_graph", lambda _: nodes)
-    files = {f"metrics/{stage}.json": found for stage, found in (curated() | {"finetune": {}}).items()}
-    files |= {
-        "data/tokenizer/report.json": {"longest_splits": SPLITS},
-        ".textmill/timings/pretrain.json": {"seconds": 286.4},
+    monkeypatch.setattr(this_run, "load_graph", lambda _: nodes)
+    monkeypatch.setattr(plan, "outdated", lambda root, stages: set())
+    files = {
+        "metrics/report.json": {"documents": 5, "validation_bits_per_byte": 1.5},
+        ".textmill/timings/pretrain.json": {"seconds": 286.4, "mfu": 0.5},
         ".textmill/provenance/clean.json": {"commit": "c0ffee", "host": "here"},
-        ".textmill/provenance/pretrain.json": {"commit": "c0ffee", "host": "there"},
+        ".textmill/provenance/pretrain.json": {"commit": "c0ffee", "host": "<there>"},
     }
     for name, found in files.items():
         write_json(tmp_path / name, found)
-    curve = "step,loss,validation_bits_per_byte\n1,2,2\n"
-    texts = {"data/report/index.html": "", "data/evaluate/samples.jsonl": "", "data/dedup/largest.jsonl": ""}
-    for name, text in (texts | {f"data/{stage}/curves.csv": curve for stage in CURVES}).items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    html = summary.write_report(tmp_path).read_text(encoding="utf-8")
+    (tmp_path / this_run.PAGE).parent.mkdir(parents=True)
+    (tmp_path / this_run.PAGE).write_text(page(PLAIN))
+    (tmp_path / "params.yaml").write_text("dedup: {threshold: 0.7}\n")
+    return tmp_path
+
+
+def section(root: Path) -> str:
+    """The HTML that `run.js` puts into the page."""
+    this_run.write(root)
+    script = (root / ".textmill/run.js").read_text(encoding="utf-8")
+    opening = 'document.getElementById("of-this-machine").innerHTML = '
+    assert script.startswith(opening)
+    assert 'id="of-this-machine"' in page(PLAIN)
+    html: str = json.loads(script.removeprefix(opening).rstrip().removesuffix(";"))
+    return html
+
+
+def test_where_it_was_made_the_page_tells_of_time_settings_and_provenance(made: Path) -> None:
+    html = section(made)
+    rows = Tables(html).rows
     assert "286.4 s" in html
-    assert Tables(html).rows["Provenance"] == [["commit", "c0ffee"], ["host", "here (clean); there (pretrain)"]]
+    assert rows["Provenance"] == [["commit", "c0ffee"], ["host", "here (clean); <there> (pretrain)"]]
+    assert "<there>" not in html
+    assert rows["Settings that are not the defaults"][1:] == [["dedup.threshold", "0.8", "0.7"]]
+
+
+def test_what_changed_since_the_run_before(made: Path) -> None:
+    assert "No earlier run" in section(made)
+    assert "No earlier run" in section(made)  # looked at again, it is the same run
+    write_json(made / "metrics/report.json", {"documents": 5, "validation_bits_per_byte": 1.4, "tokens": 9})
+    (made / "params.yaml").write_text("dedup: {threshold: 0.6}\n")
+    for _ in range(2):
+        rows = Tables(section(made)).rows["What changed since the run before"]
+        found = [row for row in rows if row[0] not in ("parameter", "figure")]
+        assert found == [
+            ["dedup.threshold", "0.7", "0.6"],
+            ["tokens", "–", "9"],
+            ["validation_bits_per_byte", "1.5", "1.4"],
+        ]
+
+
+def test_a_report_of_half_a_run_says_what_is_missing(made: Path) -> None:
+    (made / this_run.PAGE).unlink()
+    for stage in load_graph(ROOT):
+        if stage != "scrape":
+            write_json(made / "metrics" / f"{stage}.json", {})
+    with pytest.raises(UserError, match="Not made yet: scrape: make run"):
+        this_run.write(made)

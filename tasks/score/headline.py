@@ -17,6 +17,7 @@ PLACES = {
     "tuning_loss": "finetune/loss_last",
     "validation_bits_per_byte": "evaluate/validation_bits_per_byte",
     "xz_bits_per_byte": "evaluate/xz_bits_per_byte",
+    "reply_bits_per_byte": "evaluate/replies/finetune/bits_per_byte",
     "answers_f1": "evaluate/questions/f1",
     "answers_rouge_l": "evaluate/questions/rougeL",
 }

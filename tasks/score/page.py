@@ -1,6 +1,7 @@
 """The report page: numbers of all stages in, one self-contained HTML document out."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -8,40 +9,55 @@ from markupsafe import Markup
 
 from tasks.score import curation
 from tasks.score.charts import bar_chart, line_chart
+from tasks.score.results import bits_per_byte, is_tuned, served_format
+from tasks.score.verdict import findings
 
 TEMPLATE = Path(__file__).parent / "report.html.j2"
 Curves = Mapping[str, Sequence[float | None]]
 
 
-def render(
-    title: str,
-    metrics: Mapping[str, Any],
-    curves: Mapping[str, Curves],
-    samples: Sequence[Mapping[str, Any]],
-    largest: Sequence[Mapping[str, Any]],
-    splits: Sequence[Mapping[str, Any]],
-    most_reasons: int,
-    timings: Mapping[str, Mapping[str, float]],
-    provenance: Mapping[str, str],
-) -> str:
-    """The page. `largest` tells of the documents that dedup's largest clusters kept, `splits` of words cut into many tokens.
+@dataclass(frozen=True)
+class Results:
+    """What the stages came to.
 
-    `timings` (seconds, tokens per second, by stage) and `provenance` differ from run to run; without them it is repeatable.
+    Attributes:
+        metrics: stage → what it measured.
+        curves: stage → column → values, a value a step.
+        samples: rows of prompt, mode and reply.
+        largest: what dedup's largest clusters kept.
+        splits: words that the tokenizer cuts into the most tokens (`word`, `tokens`).
+        examples: stage → reason → removed documents.
     """
+
+    metrics: Mapping[str, Any]
+    curves: Mapping[str, Curves]
+    samples: Sequence[Mapping[str, Any]]
+    largest: Sequence[Mapping[str, Any]] = ()
+    splits: Sequence[Mapping[str, Any]] = ()
+    examples: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]] = field(default_factory=dict)
+
+
+def render(title: str, results: Results, most_reasons: int) -> str:
+    """The page; the same bytes from the same results."""
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": _number, "size": lambda count: "–" if count is None else size(count)}
-    evaluated = metrics["evaluate"]
+    environment.filters |= {"number": number, "size": lambda count: "–" if count is None else size(count)}
+    metrics = results.metrics
+    evaluated, quantized = metrics["evaluate"], metrics["quantize"]
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         title=title,
+        findings=findings(metrics, results.curves),
         tiles=_tiles(metrics),
         funnel=curation.funnel(metrics),
-        funnel_chart=Markup(bar_chart([(s, n, _number(n)) for s, n in documents_by_stage(metrics)])),  # noqa: S704
-        reasons=[(stage, _counted(metrics[stage]["removed"], most_reasons)) for stage in _with_reasons(metrics)],
+        funnel_chart=Markup(bar_chart([(s, n, number(n)) for s, n in documents_by_stage(metrics)])),  # noqa: S704
+        reasons=[
+            (stage, _reasons(metrics[stage]["removed"], results.examples.get(stage, {}), most_reasons))
+            for stage in _with_reasons(metrics)
+        ],
         dropped=_counted(metrics["clean"].get("lines", {}), most_reasons),
         duplicates=metrics["dedup"].get("clusters"),
-        clusters=curation.clusters(metrics["dedup"], largest),
+        clusters=curation.clusters(metrics["dedup"], results.largest),
         similarities=curation.similarities(metrics["dedup"]),
         overlap=curation.overlap(metrics["dedup"]),
         scores=curation.scores(metrics["clean"]),
@@ -49,24 +65,19 @@ def render(
         mixture=curation.mixture(metrics["pack"]),
         packed=[{"split": s, **metrics["pack"][s]} for s in ("train", "validation")],
         tokenizer=_tokenizer(metrics["tokenizer"]),
-        splits=splits,
+        splits=results.splits,
         comparison=(comparison := metrics["tokenizer"].get("comparison")),
         compared=sorted((int(n), found) for n, found in comparison["candidates"].items()) if comparison else [],
-        training=[(name, Markup(chart)) for name, chart in _training(curves)],  # noqa: S704
+        training=[(name, Markup(chart)) for name, chart in _training(results.curves)],  # noqa: S704
+        tuned=is_tuned(evaluated),
         results_chart=Markup(_results_chart(evaluated)),  # noqa: S704
-        results=_results(evaluated),
-        tuned=_is_tuned(evaluated),
+        results=bits_per_byte(evaluated),
         questions=evaluated.get("questions"),
         not_measured=evaluated.get("not_measured") or {},
-        formats=_formats(metrics["quantize"], timings.get("quantize", {})),
-        scored_text=metrics["quantize"].get("scored_text", "held-out conversations"),
-        formats_chart=Markup(_formats_chart(metrics["quantize"])),  # noqa: S704
-        samples=samples,
-        timings=timings,
-        timings_chart=Markup(  # noqa: S704
-            bar_chart([(s, t["seconds"], f"{t['seconds']:.1f} s") for s, t in timings.items() if "seconds" in t])
-        ),
-        provenance=list(provenance.items()),
+        formats=_formats(quantized),
+        scored_text=quantized.get("scored_text", "held-out conversations"),
+        formats_chart=Markup(_formats_chart(quantized)),  # noqa: S704
+        samples=results.samples,
         all_metrics=[(stage, _flat(content)) for stage, content in metrics.items()],
     )
 
@@ -78,7 +89,8 @@ def documents_by_stage(metrics: Mapping[str, Any]) -> list[tuple[str, int]]:
     return found + [(stage, metrics[stage]["documents_out"]) for stage in curation.FILTERING]
 
 
-def _number(value: Any) -> str:
+def number(value: Any) -> str:
+    """A number as people read it."""
     if value is None:
         return "–"
     if isinstance(value, int):
@@ -96,15 +108,23 @@ def size(count: float) -> str:
 
 
 def _tiles(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
-    evaluated, tuned = metrics["evaluate"], metrics["quantize"]["formats"]
-    smallest = min(tuned.values(), key=lambda form: form["bytes"])
+    """The model that one chats with first, then what it is made of."""
+    evaluated, quantized = metrics["evaluate"], metrics["quantize"]
+    served = served_format(quantized)
+    kind = "tuned model" if is_tuned(evaluated) else "base model"
+    tiles = []
+    if served:
+        tiles.append((size(quantized["formats"][served]["bytes"]), f"the {kind} that you chat with ({served})"))
+    if rows := bits_per_byte(evaluated):
+        row = rows[0]
+        tiles.append((number(row.base if row.tuned is None else row.tuned), f"bits per byte of the {kind}: {row.text}"))
     return [
-        (_number(metrics["decontaminate"]["documents_out"]), "documents trained and measured on"),
-        (_number(metrics["pack"]["train"]["tokens"]), "training tokens"),
-        (_number(metrics["pretrain"]["parameters"]), "parameters"),
-        (_number(evaluated["validation_bits_per_byte"]), "bits per byte, held out"),
-        (_number(evaluated["xz_bits_per_byte"]), "bits per byte, xz -9e"),
-        (size(smallest["bytes"]), "smallest model"),
+        *tiles,
+        (number(evaluated["validation_bits_per_byte"]), "bits per byte of the base model: held-out text"),
+        (number(evaluated["xz_bits_per_byte"]), "bits per byte of xz -9e: the same text"),
+        (number(metrics["pretrain"]["parameters"]), "parameters"),
+        (number(metrics["pack"]["train"]["tokens"]), "tokens to train on"),
+        (number(metrics["decontaminate"]["documents_out"]), "documents trained and measured on"),
     ]
 
 
@@ -112,23 +132,32 @@ def _with_reasons(metrics: Mapping[str, Any]) -> list[str]:
     return [stage for stage in (*curation.FILTERING, "instruct") if metrics[stage].get("removed")]
 
 
+def _reasons(
+    counts: Mapping[str, int], examples: Mapping[str, Sequence[Mapping[str, Any]]], most: int
+) -> list[dict[str, Any]]:
+    """The `most` frequent reasons with their share of the most frequent one and their examples; the others summed up."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    largest = ordered[0][1] if ordered else 1
+    rows: list[dict[str, Any]] = [
+        {"name": name, "count": count, "examples": examples.get(name, ())} for name, count in ordered[:most]
+    ]
+    if rest := ordered[most:]:
+        rows.append({"name": f"{len(rest)} more", "count": sum(count for _, count in rest), "examples": ()})
+    return [row | {"width": f"{min(100, 100 * row['count'] / largest):.1f}"} for row in rows]
+
+
 def _counted(counts: Mapping[str, int], most: int) -> Markup:
     """A bar for each of the `most` frequent reasons, and one for all others."""
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     if rest := ordered[most:]:
         ordered = [*ordered[:most], (f"{len(rest)} more", sum(count for _, count in rest))]
-    bars = [(reason, count, _number(count)) for reason, count in ordered]
+    bars = [(reason, count, number(count)) for reason, count in ordered]
     return Markup(bar_chart(bars) if bars else "")  # noqa: S704
 
 
 def _tokenizer(metrics: Mapping[str, Any]) -> list[tuple[str, Any, Any, Any]]:
     measured = [("validation", metrics["validation"]), ("train", metrics["train"]), *metrics["sources"].items()]
     return [(n, m["bytes_per_token"], m["tokens_per_word"], m["tokens"]) for n, m in measured]
-
-
-def _is_tuned(measured: Mapping[str, Any]) -> bool:
-    """Whether what evaluate or quantize measured is a tuned model; else it is the base model."""
-    return bool(measured.get("model", "tuned") == "tuned")
 
 
 def _training(curves: Mapping[str, Curves]) -> list[tuple[str, str]]:
@@ -152,32 +181,6 @@ def _points(curve: Curves, name: str) -> tuple[list[float], list[float]]:
     return [step for step, _ in pairs], [value for _, value in pairs]
 
 
-def _groups(evaluated: Mapping[str, Any]) -> list[tuple[str, Any, Any, Any]]:
-    """(text, pretrained, tuned, xz) in bits per byte, for all held-out text, conversations and each source."""
-    if evaluated.get("validation_bits_per_byte") is None:
-        return []
-    base, xz = evaluated["pretrain"], evaluated["xz"]
-    tuned = evaluated["finetune"] if _is_tuned(evaluated) else base  # whose column is not shown
-    rows = [
-        (name, base[name]["bits_per_byte"], tuned[name]["bits_per_byte"], xz[name])
-        for name in base
-        if name != "by_source"
-    ]
-    return rows + [
-        (
-            name,
-            base["by_source"][name]["bits_per_byte"],
-            tuned["by_source"][name]["bits_per_byte"],
-            xz["by_source"][name],
-        )
-        for name in base["by_source"]
-    ]
-
-
-def _results(evaluated: Mapping[str, Any]) -> list[tuple[str, Any, Any, Any]]:
-    return _groups(evaluated)
-
-
 def _results_chart(evaluated: Mapping[str, Any]) -> str:
     bits, xz = evaluated["validation_bits_per_byte"], evaluated["xz_bits_per_byte"]
     if bits is None:
@@ -185,28 +188,18 @@ def _results_chart(evaluated: Mapping[str, Any]) -> str:
     return bar_chart([("pretrained model", bits, f"{bits:.3f} bits/byte"), ("xz -9e", xz, f"{xz:.3f} bits/byte")])
 
 
-def _formats(metrics: Mapping[str, Any], timings: Mapping[str, float]) -> list[dict[str, Any]]:
+def _formats(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The model itself, and each format beside it on the same text: `cost` is what it adds in bits per byte."""
     reference = metrics["reference"]
+    name = f"{'tuned' if is_tuned(metrics) else 'base'} model, fp32"
     rows = [
-        {
-            "name": f"{'tuned' if _is_tuned(metrics) else 'base'} model, fp32",
-            "size": size(reference["bytes"]),
-            "bits": reference["bits_per_byte"],
-            "distance": "–",
-            "speed": "–",
-        }
+        {"name": name, "size": size(reference["bytes"]), "bits": reference["bits_per_byte"], "cost": "", "distance": ""}
     ]
     for name, form in metrics["formats"].items():
-        speed = timings.get(f"{name}_tokens_per_second")
-        rows.append(
-            {
-                "name": name,
-                "size": size(form["bytes"]),
-                "bits": form["bits_per_byte"],
-                "distance": _number(form["max_distance"]),
-                "speed": f"{speed:,.0f}" if speed else "–",
-            }
-        )
+        bits = form["bits_per_byte"]
+        cost = f"{bits - reference['bits_per_byte']:+.5f}"
+        distance = number(form["max_distance"])
+        rows.append({"name": name, "size": size(form["bytes"]), "bits": bits, "cost": cost, "distance": distance})
     return rows
 
 
@@ -222,5 +215,5 @@ def _formats_chart(metrics: Mapping[str, Any]) -> str:
 def _flat(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     for name, value in content.items():
-        rows += _flat(value, f"{prefix}{name} / ") if isinstance(value, dict) else [(prefix + name, _number(value))]
+        rows += _flat(value, f"{prefix}{name} / ") if isinstance(value, dict) else [(prefix + name, number(value))]
     return rows

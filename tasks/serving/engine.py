@@ -16,6 +16,7 @@ import httpx
 from tasks.core.errors import UserError
 from tasks.core.restore import recover
 from tasks.model.tokenizer_files import has_chat_template
+from tasks.score.results import SERVED
 from tasks.text.chat import ChatEncoder
 from tasks.text.conversation import Message
 
@@ -23,8 +24,6 @@ REQUEST_TIMEOUT_S = 600
 
 
 QUANTIZED = Path("data/quantize")
-FORMATS = ("q8_0", "f16", "q4_0")
-"""GGUF formats in the order in which they are taken where none is asked for: q8_0 answers as f16 does in half the size."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def find_model() -> Path:
     """
     if not QUANTIZED.exists():
         recover(Path.cwd())
-    made = [path for name in FORMATS if (path := QUANTIZED / name / "model.gguf").exists()]
+    made = [path for name in SERVED if (path := QUANTIZED / name / "model.gguf").exists()]
     if made:
         return made[0]
     if QUANTIZED.exists():

@@ -101,12 +101,13 @@ def _smallest(path: Path, stage: str, each: int) -> list[Row]:
 
 
 def examples(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """Of each reason the EXAMPLES documents with the smallest ids, their text cut at EXAMPLE_CHARACTERS."""
+    """Of each reason the EXAMPLES documents with the smallest ids, texts cut at EXAMPLE_CHARACTERS."""
     found: dict[str, list[Row]] = {}
     for row in rows:
-        short = {name: row[name] for name in ("id", "source", "url", "detail")} | {
-            "text": row["text"][:EXAMPLE_CHARACTERS]
-        }
+        short = {name: row[name] for name in ("id", "source", "url", "detail")}
+        short["text"] = row["text"][:EXAMPLE_CHARACTERS]
+        if row.get("for_text"):
+            short |= {"for_id": row["for_id"], "for_text": row["for_text"][:EXAMPLE_CHARACTERS]}
         found[row["reason"]] = heapq.nsmallest(EXAMPLES, [*found.get(row["reason"], []), short], _id)
     return found
 

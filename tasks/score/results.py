@@ -1,0 +1,57 @@
+"""What evaluation measured, a row a text: which text, which unit, and each model beside xz."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Metrics = Mapping[str, Any]
+SERVED = ("q8_0", "f16", "q4_0")
+"""GGUF formats in the order in which one is taken: q8_0 answers as f16 does in half the size."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Bits per UTF-8 byte of held-out text; None where it was not measured.
+
+    Attributes:
+        text: what was scored, and in which form.
+        base: of the pretrained model.
+        tuned: of the tuned model; None where nothing was tuned.
+        xz: of `xz -9e` on the same text.
+    """
+
+    text: str
+    base: float
+    tuned: float | None
+    xz: float | None = None
+
+
+def is_tuned(measured: Metrics) -> bool:
+    """Whether what evaluate or quantize measured is a tuned model; else it is the base model."""
+    return bool(measured.get("model", "tuned") == "tuned")
+
+
+def served_format(quantized: Metrics) -> str | None:
+    """The format that `make chat` and `make serve` take where none is named; None without a GGUF."""
+    return next((name for name in SERVED if name in quantized["formats"]), None)
+
+
+def bits_per_byte(evaluated: Metrics) -> list[Row]:
+    """Replies first, for which a chat is made; then all held-out text as documents, its conversations and each source."""
+    tuned = evaluated.get("finetune") if is_tuned(evaluated) else None
+    rows = []
+    if replies := evaluated.get("replies"):
+        after = replies["finetune"]["bits_per_byte"] if tuned else None
+        rows.append(Row("replies in conversations, in chat form", replies["pretrain"]["bits_per_byte"], after))
+    if evaluated.get("validation_bits_per_byte") is None:
+        return rows
+    base, xz = evaluated["pretrain"], evaluated["xz"]
+    groups = [(f"{name} documents" if name == "all" else f"{name}, as documents", name) for name in base]
+    for text, name in groups:
+        if name != "by_source":
+            after = tuned[name]["bits_per_byte"] if tuned else None
+            rows.append(Row(text, base[name]["bits_per_byte"], after, xz[name]))
+    for name, found in base["by_source"].items():
+        after = tuned["by_source"][name]["bits_per_byte"] if tuned else None
+        rows.append(Row(f"documents of {name}", found["bits_per_byte"], after, xz["by_source"][name]))
+    return rows

@@ -1,0 +1,143 @@
+"""What the numbers mean: is the data good, did the model learn, what next. Each finding names its numbers and the key to change."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Metrics = Mapping[str, Any]
+Curve = Mapping[str, Sequence[float | None]]
+FILTERING = ("clean", "dedup", "decontaminate")
+ONE_REASON = 0.5
+"""Share of a stage's documents above which one reason for removal is a mistake of the settings as likely as of the data."""
+TOKENS_PER_PARAMETER = 20
+"""What makes the best of a given amount of arithmetic (Hoffmann et al. 2022, arXiv:2203.15556)."""
+MOST_EPOCHS = 4
+"""Passes over the same text after which another is worth much less than new text (Muennighoff et al. 2023, arXiv:2305.16264)."""
+WORSE_AGAIN = 1.01
+"""Last validation over the best one above which the model has begun to learn its training text by heart."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One rule's outcome.
+
+    Attributes:
+        good: whether there is nothing to do about it.
+        text: what was found, with its numbers.
+        advice: what to change, and its key in params.yaml; empty where there is nothing.
+    """
+
+    question: str
+    good: bool
+    text: str
+    advice: str = ""
+
+
+def findings(metrics: Metrics, curves: Mapping[str, Curve]) -> list[Finding]:
+    """Three to five findings; what was not measured is passed over."""
+    found = (_data(metrics), _amount(metrics), _learned(metrics, curves), tuning(metrics["evaluate"]), _size(metrics))
+    return [finding for finding in found if finding]
+
+
+def _data(metrics: Metrics) -> Finding | None:
+    before, after = metrics["clean"]["documents_in"], metrics["decontaminate"]["documents_out"]
+    if not before:
+        return None
+    removed = [
+        (count / metrics[stage]["documents_in"], count, stage, reason)
+        for stage in FILTERING
+        for reason, count in metrics[stage].get("removed", {}).items()
+        if count
+    ]
+    text = f"{after:,} of {before:,} documents stay ({after / before:.0%})"
+    if not removed:
+        return Finding("Is the data good?", True, f"{text}.")
+    share, count, stage, reason = max(removed)
+    text += f"; most went in {stage}: {count:,} for {reason} ({share:.0%} of what it read)."
+    if share <= ONE_REASON:
+        return Finding("Is the data good?", True, text)
+    return Finding(
+        "Is the data good?", False, text, f"Look at the examples of {reason} below; the settings are `{stage}`."
+    )
+
+
+def _amount(metrics: Metrics) -> Finding | None:
+    pretrain, packed = metrics["pretrain"], metrics["pack"]["train"]["tokens"]
+    parameters, epochs = pretrain.get("parameters"), pretrain.get("epochs")
+    if not parameters or epochs is None:
+        return None
+    seen = pretrain["tokens"]
+    text = (
+        f"{packed:,} tokens to train on, of which the model of {parameters:,} parameters saw {seen:,} "
+        f"({epochs:.2g} passes, {seen / parameters:.2g} tokens a parameter; about {TOKENS_PER_PARAMETER} make the best of the arithmetic)."
+    )
+    question = "Is there enough of it?"
+    if epochs > MOST_EPOCHS:
+        more = "Add text (`scrape.sources`), or take a smaller model (`pretrain.layers`, `pretrain.hidden`): more passes gain little."
+        return Finding(question, False, text, more)
+    if seen < TOKENS_PER_PARAMETER * parameters:
+        room = epochs < 1 or packed * MOST_EPOCHS >= TOKENS_PER_PARAMETER * parameters
+        more = "Train longer (`pretrain.steps`)." if room else "Add text (`scrape.sources`), or take a smaller model."
+        return Finding(question, False, text, more)
+    return Finding(question, True, text)
+
+
+def _learned(metrics: Metrics, curves: Mapping[str, Curve]) -> Finding | None:
+    evaluated, question = metrics["evaluate"], "Did the model learn?"
+    bits, xz = evaluated.get("validation_bits_per_byte"), evaluated.get("xz_bits_per_byte")
+    if bits is None or xz is None:
+        why = (evaluated.get("not_measured") or {}).get("validation_bits_per_byte", "nothing is held out")
+        return Finding(question, False, f"Not measured: {why}.", "Hold text out: `instruct.validation_fraction`.")
+    where = evaluated.get("validation_text") or "all"
+    text = f"{bits:.3f} bits per byte on held-out text ({where}), xz -9e {xz:.3f}: lower is better."
+    measured = [v for v in curves.get("pretrain", {}).get("validation_bits_per_byte", []) if v is not None]
+    if measured and measured[-1] > WORSE_AGAIN * min(measured):
+        text += f" While training it was {min(measured):.3f} and rose to {measured[-1]:.3f}: it learns the training text by heart."
+        return Finding(question, False, text, "Fewer steps (`pretrain.steps`) or more text (`scrape.sources`).")
+    if bits >= xz:
+        return Finding(question, False, text, "Train longer (`pretrain.steps`), or look at `pretrain.learning_rate`.")
+    return Finding(question, True, text)
+
+
+def tuning(evaluated: Metrics) -> Finding | None:
+    """What tuning gave, and what it took, from what evaluate measured."""
+    question = "Did tuning help?"
+    replies = evaluated.get("replies")
+    if evaluated.get("model", "tuned") != "tuned":
+        advice = "For a chat: conversations in `scrape.sources` or `instruct.files`."
+        return Finding(
+            question, True, "There was nothing to tune on: this is a base model, which continues text.", advice
+        )
+    if not replies:
+        return None
+    before, after = (replies[name]["bits_per_byte"] for name in ("pretrain", "finetune"))
+    text = f"Replies in held-out conversations: {before:.3f} bits per byte before, {after:.3f} after."
+    if bits := documents_before_and_after(evaluated):
+        text += f" The same text as documents: {bits[0]:.3f} before, {bits[1]:.3f} after"
+        text += ", the price of the chat's form." if bits[1] > bits[0] else "."
+    if after < before:
+        return Finding(question, True, text)
+    return Finding(question, False, text, "Lower `finetune.learning_rate`, or give it more conversations.")
+
+
+def documents_before_and_after(evaluated: Metrics) -> tuple[float, float] | None:
+    """Bits per byte of the base and the tuned model on the text that `validation_text` names; None where not measured."""
+    where = evaluated.get("validation_text")
+    try:
+        return tuple(evaluated[name][where]["bits_per_byte"] for name in ("pretrain", "finetune"))  # type: ignore[return-value]
+    except (KeyError, TypeError):
+        return None
+
+
+def _size(metrics: Metrics) -> Finding | None:
+    quantized = metrics["quantize"]
+    reference = quantized["reference"]["bits_per_byte"]
+    if not quantized["formats"]:
+        return None
+    cost = {name: form["bits_per_byte"] - reference for name, form in quantized["formats"].items()}
+    name = min(quantized["formats"], key=lambda name: quantized["formats"][name]["bytes"])
+    share = cost[name] / reference
+    text = f"{name}, the smallest format, costs {cost[name]:+.4f} bits per byte ({share:+.1%}) on the same text."
+    if share < 0.02:
+        return Finding("What does its size cost?", True, text)
+    return Finding("What does its size cost?", False, text, "Serve a larger format (`quantize.formats`).")

@@ -4,16 +4,26 @@ Archives differ: some keep the body as it was sent, some undo the codings and ke
 cut it off. What can be read is read; `repairs` names what was not as declared.
 """
 
+import codecs
 import io
 import re
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+
+from tasks.text.encoding import decode_file
+from tasks.text.undeclared_encoding import control_share
 
 STATUS = re.compile(rb"HTTP/(\d(?:\.\d)?) +(\d{3})(?: |\r|\n|$)")
 HEAD_END = re.compile(rb"\r?\n\r?\n")
 CHUNK_SIZE = re.compile(rb"[ \t]*([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?\r?\n")
+LINE_END = re.compile(rb"\r?\n")
 BLOCK_BYTES = 1 << 16
+SAMPLE_BYTES = 1 << 12
+LEAST_CHUNKED_BYTES = 16
+"""In chunks that end as they should: fewer could be numbers that stand on lines of their own."""
 
 
 class Unusable(Exception):
@@ -80,49 +90,90 @@ def decoded_body(message: Message, max_bytes: int) -> tuple[bytes, list[str]]:
 
 
 def _unchunked(body: bytes) -> tuple[bytes, str]:
-    """RFC 9112, 7.1; trailers are left out."""
+    """RFC 9112, 7.1; trailers are left out. A text whose first line could be a chunk's size stays as it is."""
     parts: list[bytes] = []
-    at = 0
+    at = ended = 0  # bytes in chunks that end as they should
     while size := CHUNK_SIZE.match(body, at):
         length = int(size.group(1), 16)
         if not length:
-            return b"".join(parts), ""
+            data, rest = b"".join(parts), body[size.end() :].strip()
+            return (data, "") if len(rest) <= len(data) else (body, "not_chunked")
         part = body[size.end() : size.end() + length]
         parts.append(part)
         at = size.end() + length
-        if len(part) < length:
+        line_end = LINE_END.match(body, at)
+        if not line_end:
             break
-        at += 2 if body[at : at + 2] == b"\r\n" else body[at : at + 1] == b"\n"
-    return (b"".join(parts), "body_incomplete") if parts else (body, "not_chunked" if body else "")
+        ended += length
+        at = line_end.end()
+    first = CHUNK_SIZE.match(body)
+    if first and (ended >= LEAST_CHUNKED_BYTES or not _begins_as_text(body[first.end() :])):
+        return b"".join(parts), "body_incomplete"
+    return body, "not_chunked" if body else ""
+
+
+def _begins_as_text(body: bytes) -> bool:
+    """Whether a body may begin like this whose first line was no markup."""
+    return not _is_markup(body) and looks_like_text(body)
+
+
+def _is_markup(body: bytes) -> bool:
+    return body.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"<"
+
+
+def looks_like_text(body: bytes) -> bool:
+    """Whether the beginning of `body` is text in some encoding."""
+    return decode_file(body[:SAMPLE_BYTES]) is not None
 
 
 def _decompressed(body: bytes, coding: str, max_bytes: int) -> tuple[bytes, str]:
     if not body:
         return body, ""
-    if coding in ("gzip", "x-gzip"):
-        if not body.startswith(b"\x1f\x8b"):
-            return _as_it_is(body, coding)
-        return _inflated(body, 31, max_bytes)
-    if coding == "deflate":  # zlib's format by the standard; some servers send raw deflate
-        for wbits in (15, -15):
-            try:
-                found, repair = _inflated(body, wbits, max_bytes)
-            except Unusable as problem:
-                if problem.reason == "too_large":
-                    raise
-                continue
-            if wbits == 15 or not repair:  # as raw deflate almost anything begins well
-                return found, repair
+    if coding not in CODINGS:
+        raise Unusable("undecodable", f"Content-Encoding {coding!r} is unknown")
+    if not body.startswith(MAGIC.get(coding, b"")) or _is_markup(body) or _is_utf8(body):
         return _as_it_is(body, coding)
-    if coding in ("br", "zstd"):
-        return _by_arrow(body, {"br": "brotli"}.get(coding, coding), max_bytes)
-    raise Unusable("undecodable", f"Content-Encoding {coding!r} is unknown")
+    try:
+        found, repair = CODINGS[coding](body, max_bytes)
+    except Unusable as problem:
+        if problem.reason == "too_large":
+            raise
+        return _as_it_is(body, coding)
+    # Of a text, too, some bytes can come out before an error: what is broken is the text, then.
+    return _as_it_is(body, coding) if repair and coding not in MAGIC and looks_like_text(body) else (found, repair)
+
+
+def _is_utf8(body: bytes) -> bool:
+    """Whether the beginning is UTF-8 without controls, as of compressed data it never is."""
+    sample = body[:SAMPLE_BYTES]
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(sample)
+    except UnicodeDecodeError:
+        return False
+    return control_share(sample) == 0
 
 
 def _as_it_is(body: bytes, coding: str) -> tuple[bytes, str]:
-    if body.lstrip()[:1] == b"<" or body.isascii():
+    if _is_markup(body) or looks_like_text(body):
         return body, "not_compressed"
     raise Unusable("undecodable", f"no {coding}")
+
+
+def _gzip(body: bytes, max_bytes: int) -> tuple[bytes, str]:
+    return _inflated(body, 31, max_bytes)
+
+
+def _deflate(body: bytes, max_bytes: int) -> tuple[bytes, str]:
+    """Zlib's format by the standard; some servers send raw deflate, as which almost anything begins well."""
+    try:
+        return _inflated(body, 15, max_bytes)
+    except Unusable as problem:
+        if problem.reason == "too_large":
+            raise
+    found, repair = _inflated(body, -15, max_bytes)
+    if repair:
+        raise Unusable("undecodable", "no deflate")
+    return found, repair
 
 
 def _inflated(body: bytes, wbits: int, max_bytes: int) -> tuple[bytes, str]:
@@ -150,7 +201,7 @@ def _inflated(body: bytes, wbits: int, max_bytes: int) -> tuple[bytes, str]:
     return b"".join(parts), ""
 
 
-def _by_arrow(body: bytes, codec: str, max_bytes: int) -> tuple[bytes, str]:
+def _by_arrow(codec: str, body: bytes, max_bytes: int) -> tuple[bytes, str]:
     import pyarrow as pa
 
     parts: list[bytes] = []
@@ -162,8 +213,19 @@ def _by_arrow(body: bytes, codec: str, max_bytes: int) -> tuple[bytes, str]:
             size += len(part)
             if size > max_bytes:
                 raise Unusable("too_large", f"more than {max_bytes} bytes")
-    except OSError:
+    except OSError as error:
         if not parts:
-            return _as_it_is(body, codec)
+            raise Unusable("undecodable", str(error)) from None
         repair = "body_incomplete"
     return b"".join(parts), repair
+
+
+MAGIC = {"gzip": b"\x1f\x8b", "x-gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd"}
+CODINGS: dict[str, Callable[[bytes, int], tuple[bytes, str]]] = {
+    "gzip": _gzip,
+    "x-gzip": _gzip,
+    "deflate": _deflate,
+    "br": partial(_by_arrow, "brotli"),
+    "zstd": partial(_by_arrow, "zstd"),
+}
+"""What undoes each coding: (body, most bytes) → (what comes out, the repair)."""

@@ -1,5 +1,6 @@
 """Dedup's levels: what goes at each, for whom, and that what followed a removed document follows it on."""
 
+import json
 import random
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from test_dedup import words
 
 from tasks.text import containment, postings
+from tasks.text.documents import read_documents
 
 pytestmark = pytest.mark.usefixtures("one_worker")
 
@@ -188,6 +190,17 @@ def test_a_paragraph_stays_once(tmp_path: Path) -> None:
     assert removed["d"]["similarity"] == len(notice.strip()) / len(notice.strip() + "but little else")
     assert metrics["paragraphs"]["removed_paragraphs"] == 3
     assert metrics["paragraphs"]["shortened_documents"] == 2
+
+
+def test_pages_begin_where_they_did_when_a_paragraph_goes(tmp_path: Path) -> None:
+    notice = "All rights reserved. " * 5
+    said = f"{text(1, 30)}\n\n{notice}\n\n{text(2, 30)}"
+    pages = {"pages": [[0, "1"], [said.index(text(2, 30)), "2"]]}
+    rows = [{"id": "a", "text": notice + "\n\n" + text(3, 60)}, {"id": "b", "text": said, "meta": json.dumps(pages)}]
+    kept, _, _ = dedup(tmp_path, [rows], levels=["paragraphs"])
+    [found] = [row for row in read_documents(tmp_path / "run0/out/documents").to_pylist() if row["id"] == "b"]
+    assert kept["b"] == f"{text(1, 30)}\n\n{text(2, 30)}"
+    assert kept["b"][json.loads(found["meta"])["pages"][1][0] :] == text(2, 30)
 
 
 def test_no_paragraph_is_lost_from_the_corpus(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_pages_of_a_pdf_and_its_outline() -> None:
     outline = [
         b"<</Type/Outlines/First 5 0 R/Last 5 0 R/Count 1>>",
         b"<</Title(Of mills)/Parent 4 0 R/Dest[10 0 R/Fit]>>",
-        b"<</Title(A title \\(of a book\\))/Author(Ann)>>",
+        b"<</Title(A title \\(of a book\\))/Author(Ann)/CreationDate(D:20260102030405Z)>>",
         b"null",
     ]
     made = pdf(
@@ -61,6 +61,7 @@ def test_pages_of_a_pdf_and_its_outline() -> None:
     assert content.text == "One sentence that goes on\non the next page.\nOf mills\nThey grind.\n\nEnd (\u00e9)."
     assert at(content, "pages") == {"1": "One", "2": "on", "3": "End", "4": "End"}
     assert at(content) == {"Of mills": "Of"}
+    assert content.about["created"] == "2026-01-02"
     assert (content.title, content.about["author"], content.about["pages_without_text"]) == (
         "A title (of a book)",
         "Ann",
@@ -273,6 +274,7 @@ def test_mail_of_several_parts() -> None:
         (b"Content-Type: text/plain; format=flowed\n\nOne \ntwo.\n> three\n-- \nAnn", "One two.\n> three\n-- \nAnn"),
         (b"Content-Type: multipart/mixed; boundary=b\n\n--b\n\npart", "part"),
         (b"Content-Type: multipart/alternative; boundary=b\n\n--b\nContent-Type: text/plain\n\nno end", "no end"),
+        (b"Content-Type: multipart/mixed; boundary=b\n\nno parts", "no parts"),
         (b"no header at all", "no header at all"),
     ],
 )  # fmt: skip

@@ -18,6 +18,7 @@ from tasks.text.row_items import Columns, Item, WrongColumns, lost, row_item
 DELIMITERS = (",", ";", "\t", "|")
 SAMPLE_BYTES = 1 << 15
 SAMPLE_LINES = 1000
+SAMPLE_CHARACTERS = 1 << 20
 SEPARATOR_HINT = re.compile(r"sep=(.)\s*")
 """Excel's first line that names the delimiter."""
 
@@ -128,9 +129,11 @@ class _Lines(Iterator[str]):
         return line
 
     def peek(self, count: int) -> list[str]:
-        """The next lines, as many as there are."""
-        while len(self._ahead) < count and (line := self._read()):
+        """The next lines, as many as there are, but no more than SAMPLE_CHARACTERS and a line of them."""
+        size = sum(map(len, self._ahead)) if count > 1 else 0
+        while len(self._ahead) < count and size < SAMPLE_CHARACTERS and (line := self._read()):
             self._ahead.append(line)
+            size += len(line)
         return [line for _, line in zip(range(count), self._ahead, strict=False)]
 
     def put_back(self, lines: list[str]) -> None:

@@ -44,7 +44,8 @@ def _walk(part: Any, format: str, texts: list[str], depth: int) -> int:
         if kind == "multipart/alternative":
             parts = sorted(parts, key=_preference)[:1]
         return sum(_walk(child, format, texts, depth + 1) for child in parts)
-    if kind not in TEXTS or _is_attached(part) or part.is_multipart():
+    is_text = kind in TEXTS or kind.startswith("multipart/")  # parts between which no border stands are one text
+    if not is_text or _is_attached(part) or part.is_multipart():
         return 1
     payload = part.get_payload(decode=True) or b""
     text = decode_page(payload, part.get_content_charset("") or "").text

@@ -11,7 +11,8 @@ LINE_HYPHEN = re.compile("[\x02\ufffe]\\s*")
 """What PDFium writes for a hyphen at the end of a line, where the word goes on in the next."""
 PASSWORD, SECURITY = 4, 5
 """FPDF_GetLastError: a password is wanted; a scheme of security is not known."""
-NAMES = {"Author": "author", "Subject": "subject", "Keywords": "keywords", "CreationDate": "created"}
+NAMES = {"Author": "author", "Subject": "subject", "Keywords": "keywords"}
+DATE = re.compile(r"D:(\d{4})(\d\d)(\d\d)")
 
 
 def read(body: bytes, format: str) -> Content:
@@ -50,6 +51,8 @@ def read(body: bytes, format: str) -> Content:
         )
     known = pdf.get_metadata_dict()
     about: dict[str, Any] = {ours: known[theirs] for theirs, ours in NAMES.items() if known.get(theirs)}
+    if date := DATE.match(known.get("CreationDate", "")):
+        about["created"] = "-".join(date.groups())
     about |= {name: count for name, count in (("pages_without_text", empty), ("pages_damaged", damaged)) if count}
     return Content(built.text, known.get("Title", ""), {**about, **built.places})
 

@@ -17,10 +17,38 @@ from whole import run_stages
 from tasks.core import graph
 from tasks.model.pointer import is_pointer, resolve_model
 
-SUBJECTS = ["Der Bäcker", "Die Nachbarin", "Das alte Boot", "Unser Hund", "Der Wind", "Eine Lehrerin", "Mein Großvater", "Die Straße"]
+SUBJECTS = [
+    "Der Bäcker",
+    "Die Nachbarin",
+    "Das alte Boot",
+    "Unser Hund",
+    "Der Wind",
+    "Eine Lehrerin",
+    "Mein Großvater",
+    "Die Straße",
+]
 VERBS = ["sieht", "vergisst", "sucht", "überquert", "bewundert", "findet", "braucht", "kennt", "verlässt", "begrüßt"]
-OBJECTS = ["den Fluss", "die Brücke", "einen Brief", "das Frühstück", "die Kälte", "den Garten", "ein Lied", "die Stadt", "das Gebirge"]
-WHEN = ["am Morgen", "im Winter", "nach dem Regen", "ohne Eile", "seit Jahren", "am Sonntag", "vor dem Fest", "während der Ernte"]
+OBJECTS = [
+    "den Fluss",
+    "die Brücke",
+    "einen Brief",
+    "das Frühstück",
+    "die Kälte",
+    "den Garten",
+    "ein Lied",
+    "die Stadt",
+    "das Gebirge",
+]
+WHEN = [
+    "am Morgen",
+    "im Winter",
+    "nach dem Regen",
+    "ohne Eile",
+    "seit Jahren",
+    "am Sonntag",
+    "vor dem Fest",
+    "während der Ernte",
+]
 
 
 def german(number: int, sentences: int = 12) -> str:
@@ -108,12 +136,13 @@ def test_text_alone_gives_an_evaluated_and_quantized_base_model(german_project: 
 
 @pytest.mark.slow
 def test_mlflow_has_the_models_that_there_are(german_project: Path) -> None:
-    import mlflow
+    from mlflow import MlflowClient
     from test_stage import runs
 
-    assert {run.info.status for run in runs(german_project)} == {"FINISHED"}
-    mlflow.set_tracking_uri(f"sqlite:///{german_project / '.textmill/mlflow.db'}")
-    names = {model.name for model in mlflow.search_logged_models(output_format="list")}
+    found = runs(german_project)
+    assert {run.info.status for run in found} == {"FINISHED"}
+    store = MlflowClient(f"sqlite:///{german_project / '.textmill/mlflow.db'}")
+    names = {model.name for model in store.search_logged_models([found[0].info.experiment_id])}
     assert any(name.startswith("pretrain") for name in names)
     assert not any(name.startswith("finetune") for name in names)
 

@@ -47,8 +47,8 @@ def check(root: Path, params: dict[str, Any] | None = None) -> None:
     path = root / "params.yaml"
     blocks = YAML(typ="safe").load(edited(path, params)) if params else read_yaml(path)
     try:
-        for params in check_params(blocks, list(graph.load_graph(root))).values():
-            params.check_paths(root)
+        for block in check_params(blocks, list(graph.load_graph(root))).values():
+            block.check_paths(root)
     except ImportError as error:  # of a stage's module
         raise UserError(missing_package(error)) from None
     load_execution(root)

@@ -219,3 +219,21 @@ def test_the_model_folder_works_with_lm_eval_as_it_is_and_gives_the_same_scores(
     assert ours["accuracy"] == pytest.approx(led["acc,none"], abs=1e-6)
     assert ours["accuracy_normalised"] == pytest.approx(led["acc_norm,none"], abs=1e-6)
     assert 0.2 < ours["accuracy_normalised"] < 0.9
+
+
+def test_the_report_has_the_scores_of_each_file() -> None:
+    from test_report_curation import curated, page
+
+    metrics = curated()
+    metrics["evaluate"]["own_set"] = {
+        "<mine>.jsonl": {
+            "questions": {"asked": 12, "em": 0.25, "f1": 0.375},
+            "choices": {"asked": 8, "accuracy": 0.5, "accuracy_normalised": 0.625, "chance": 0.25},
+        },
+        "book.txt": {"texts": {"xz": 2.5, "finetune": {"documents": 1, "bits_per_byte": 1.875}}},
+    }
+    html = page(metrics).partition("Your own evaluation set")[2].partition("</table>")[0]
+    for part in ("&lt;mine&gt;.jsonl", ">12<", "em 0.25, f1 0.375", "accuracy normalised 0.625, chance 0.25"):
+        assert part in html
+    assert "bits per byte 1.875, of xz -9e 2.5" in html
+    assert "Your own evaluation set" not in page(curated())

@@ -6,6 +6,7 @@ if __name__ == "__main__":
 
     main()
 
+import shlex
 import threading
 import time
 from pathlib import Path
@@ -80,6 +81,16 @@ def _run_name() -> str:
     return f"{', '.join(asked)[:120] or 'all stages'} {time.strftime('%Y-%m-%d %H:%M:%S')}"
 
 
+def _command() -> str:
+    """What one types to run the same, however this run was started."""
+    given = flow_run.get_parameters()
+    options = [f"--param {shlex.quote(f'{key}={value}')}" for key, value in (given.get("params") or {}).items()]
+    options += [f"--from-stage {given['from_stage']}"] if given.get("from_stage") else []
+    options += [f"--stages {' '.join(given['stages'])}"] if given.get("stages") else []
+    options += ["--force"] if given.get("force") else []
+    return " ".join(["python -m flows.pipeline", *options])
+
+
 @flow(name="textmill", flow_run_name=_run_name, persist_result=False)
 def pipeline(
     stages: list[str] | None = None,
@@ -117,7 +128,7 @@ def pipeline(
 def _walk(root: Path, stages: list[str], force: bool, stop: threading.Event) -> State[Any]:
     outdated = set(stages) if force else plan.outdated(root, stages)
     name, flow_run_id = flow_run.get_name() or "flow", flow_run.get_id()
-    with warm_dvc(root, stage_environment({})) as start, PipelineRecord(root, name, flow_run_id) as record:
+    with warm_dvc(root, stage_environment({})) as start, PipelineRecord(root, name, _command(), flow_run_id) as record:
         futures: dict[str, PrefectFuture[Any]] = {}
         for stage in stages:
             node = graph.load_stage(root, stage)

@@ -15,13 +15,13 @@ log = logging.getLogger("textmill.flow")
 class PipelineRecord:
     """Context of one pipeline run. If MLflow is away, the run goes on and the log says what was not tracked."""
 
-    def __init__(self, root: Path, name: str, flow_run_id: str | None) -> None:
-        self.root, self.name, self.flow_run_id = root, name, flow_run_id
+    def __init__(self, root: Path, name: str, command: str, flow_run_id: str | None) -> None:
+        self.root, self.name, self.command, self.flow_run_id = root, name, command, flow_run_id
         self._status = "FINISHED"
 
     def __enter__(self) -> Self:
         self._outbox: Outbox = open_outbox(self.root, psutil.Process())
-        self._record = Record(self._outbox, "pipeline", self.name, flow_run_id=self.flow_run_id)
+        self._record = Record(self._outbox, "pipeline", self.name, command=self.command, flow_run_id=self.flow_run_id)
         return self
 
     def environment(self) -> dict[str, str]:

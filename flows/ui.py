@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 from flows import plan
+from flows.mlflow_view import save_view, view_url
 from flows.server import MLFLOW_PORT, PREFECT_PORT, free_port, prefect_environment, running_ui, wait_until_healthy
 from flows.stages import TELEMETRY_OFF
 from flows.supervise import GRACE_VARIABLE
@@ -14,6 +15,7 @@ from flows.workspace import stop_on_signal
 from tasks.core.errors import EXIT_USER_ERROR, UserError
 from tasks.core.graph import load_graph
 from tasks.core.lineage import log_unseen_state
+from tasks.core.logged_models import link_models
 from tasks.core.paths import state_folder, write_json
 from tasks.core.restore import recover
 from tasks.core.store import Store, open_store
@@ -49,6 +51,8 @@ def serve(root: Path) -> None:
     state = state_folder(root)
     store = open_store(root)  # creates the database before the server opens it, and tells where it is
     store.sweep()
+    save_view(store)
+    link_models(store)
     _catch_up(root, store)
     stop = threading.Event()
     prefect_port, mlflow_port = free_port(PREFECT_PORT), free_port(MLFLOW_PORT)
@@ -70,8 +74,7 @@ def serve(root: Path) -> None:
             write_json(holder, {"prefect": prefect_port, "mlflow": 0 if remote else mlflow_port})
             _make_pool(root, environment)
             print(f"Prefect  http://127.0.0.1:{prefect_port}")
-            mlflow_url = store.uri if remote else _mlflow(mlflow_port)
-            print(f"MLflow   {mlflow_url}/#/experiments/{store.experiment_id}/runs")
+            print(f"MLflow   {view_url(store.uri if remote else _mlflow(mlflow_port), store)}")
             print("For deployments and workers, in another terminal:")
             print(f"  export PREFECT_API_URL=http://127.0.0.1:{prefect_port}/api")
             print("Ctrl-C ends both.", flush=True)

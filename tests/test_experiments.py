@@ -42,7 +42,7 @@ def test_experiments_here_and_queued_can_be_compared(toy: Path) -> None:
     wait_for(lambda: "0 active" in run(toy, *DVC, "queue", "status"), 60)
     found = parents(toy)
     assert {text: parent.data.tags["dvc.experiment"] for text, parent in found.items()} == {"A": "here", "BB": "queued"}
-    assert {text: parent.data.metrics["join/length"] for text, parent in found.items()} == {"A": 5, "BB": 7}
+    assert {text: parent.data.metrics["length"] for text, parent in found.items()} == {"A": 5, "BB": 7}
     assert {parent.info.status for parent in found.values()} == {"FINISHED"}
 
 

@@ -134,7 +134,7 @@ def test_cached_stages_are_added_once_by_siblings_that_end_together(toy: Path, m
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{toy / '.textmill/mlflow.db'}")  # mlflow sets it for good
     store = Store(toy)
     graph.load_graph(toy)
-    parent = store.create_parent("together", {})
+    parent = store.create_parent("together", "test", {})
     start = threading.Barrier(3)
 
     def end() -> None:

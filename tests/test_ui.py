@@ -69,5 +69,5 @@ def test_what_dvc_restored_without_a_stage_is_told(toy: Path, monkeypatch: pytes
     parents = [run for run in runs(toy) if "mlflow.parentRunId" not in run.data.tags]
     assert len(parents) == 1
     assert parents[0].data.params["words.text"] == "w"
-    assert parents[0].data.metrics["join/length"] == 5
+    assert parents[0].data.metrics["length"] == 5
     assert {run.info.status for run in runs(toy)} == {"FINISHED"}

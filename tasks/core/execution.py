@@ -13,7 +13,7 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Execution(BaseModel):
-    """Workers, ranks, threads and device. `auto` takes what the machine has."""
+    """Workers, ranks, threads, device, uploads. `auto` takes what the machine has."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -31,6 +31,10 @@ class Execution(BaseModel):
     )
     threads: Count | Auto = Field(default="auto", description="Threads of one training process; auto: cores / ranks.")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where models run.")
+    upload_models: bool = Field(
+        default=False,
+        description="Send models to an MLflow server that keeps artifacts of its own; false: where they are.",
+    )
 
     def worker_count(self) -> int:
         return self.workers if self.workers != "auto" else usable_cores()

@@ -15,6 +15,7 @@ class Node:
     Attributes:
         inputs: data dependencies, last part of the path (last two where several share it) → absolute path.
         outputs: paths of outputs and metrics, relative to the root.
+        metrics: paths of its declared metrics, relative to the root.
         upstream: names of the stages whose outputs it reads.
         meta: the stage's free-form `meta:` (retries, timeout_s, ...).
     """
@@ -25,6 +26,7 @@ class Node:
     outputs: tuple[str, ...]
     upstream: tuple[str, ...]
     meta: dict[str, Any] = field(default_factory=dict)
+    metrics: tuple[str, ...] = ()
 
 
 def open_repo(root: Path) -> Any:
@@ -67,6 +69,7 @@ def load_graph(root: Path) -> dict[str, Node]:
                 outputs=tuple(out.def_path for out in stage.outs),
                 upstream=tuple(sorted(reads.name for reads in graph.successors(stage))),
                 meta=dict(stage.meta or {}),
+                metrics=tuple(out.def_path for out in stage.outs if out.metric),
             )
             for stage in order
         }

@@ -1,51 +1,38 @@
-"""What MLflow says beyond the stage at hand: metrics rolled up to the parent, cached stages, models and their hashes."""
+"""What MLflow says beyond the stage at hand: cached stages, models and their hashes."""
 
 import json
 import time
-from pathlib import Path
 
 from filelock import FileLock
 
 from tasks.core import graph
+from tasks.core.graph import load_stage
+from tasks.core.logged_models import find_models, show_models
 from tasks.core.params import read_yaml
+from tasks.core.parent import describe, read_rows, show, show_curves
 from tasks.core.store import Store, flat_metrics
 
 
 def log_stage_metrics(store: Store, run_id: str, parent: str, stage: str, metrics: dict[str, float]) -> None:
-    """Log a stage's numbers on its run, and as `<stage>/<name>` on the parent, so that parents alone can be compared."""
-    from mlflow.entities import Metric
-
-    now = int(time.time() * 1000)
-    for start in range(0, len(metrics), 500):
-        some = list(metrics.items())[start : start + 500]
-        store.client.log_batch(run_id, metrics=[Metric(name, value, now, 0) for name, value in some])
-        store.client.log_batch(parent, metrics=[Metric(f"{stage}/{name}", value, now, 0) for name, value in some])
+    """Log a stage's numbers on its run, and on the parent those that are to be shown there."""
+    store.log_metrics(run_id, metrics)
+    show(store, parent, stage, metrics)
 
 
-def log_models(store: Store, run_id: str, folder: Path) -> None:
-    """Log each model in a stage's output (the folder, or folders in it) as an external model: its place and DVC hash.
+def log_datasets(store: Store, run_id: str, hashes: dict[str, str], context: str) -> None:
+    """Log the data among `hashes` (path → DVC's md5) as datasets of a run; `context` says what they are to it."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    With the place and the hash, `dvc get` and DVC's cache give its files back; nothing is copied.
-    """
-    import mlflow
-
-    for place in (folder, *sorted(path for path in folder.iterdir() if path.is_dir())):
-        if not any(place.glob("*.safetensors")) and not any(place.glob("*.gguf")):
-            continue
-        name = folder.name if place == folder else f"{folder.name}-{place.name}"
-        where = place.relative_to(store.root).as_posix()
-        # create_external_model has no parameter for the run it belongs to but this one.
-        mlflow.create_external_model(
-            name=name.replace(".", "_").replace("/", "-"),
-            source_run_id=run_id,
-            experiment_id=store.experiment_id,
-            tags={
-                "dvc.path": where,
-                "dvc.md5": graph.folder_hash(store.root, place),
-                "dvc.output": f"data/{folder.name}",
-            },
-            model_type="gguf" if any(place.glob("*.gguf")) else "transformers",
+    datasets = [
+        DatasetInput(
+            Dataset(name=path, digest=md5, source_type="dvc", source=json.dumps({"path": path, "md5": md5})),
+            [InputTag("mlflow.data.context", context)],
         )
+        for path, md5 in hashes.items()
+        if path.startswith("data/")
+    ]
+    if datasets:
+        store.client.log_inputs(run_id, datasets)
 
 
 def log_cached_stages(store: Store, parent: str, stages: list[str]) -> None:
@@ -80,7 +67,17 @@ def _log_cached_stage(store: Store, parent: str, stage: str, made_by: str) -> No
         tags["textmill.made_by_run"] = made[0].info.run_id
     run_id = store.child(parent, f"{stage} (cached)", tags)
     content = (store.root / "metrics" / f"{stage}.json").read_text(encoding="utf-8")
-    log_stage_metrics(store, run_id, parent, stage, flat_metrics(json.loads(content)))
+    # Of the timings of the run that made it, those that are shown on the parent; how long it took is that run's.
+    told = load_stage(store.root, stage).meta.get("shown", [])
+    timings = {name: v for name, v in made[0].data.metrics.items() if name in told} if made else {}
+    log_stage_metrics(store, run_id, parent, stage, flat_metrics(json.loads(content)) | timings)
+    curves = store.root / "data" / stage / "curves.csv"
+    if curves.exists():
+        show_curves(store, parent, stage, read_rows(curves))
+    dependencies, outputs = graph.locked_hashes(store.root, stage)
+    if models := find_models(store, dvc_output_md5=outputs.get(f"data/{stage}", "")):
+        show_models(store, parent, list({model.name: model.model_id for model in reversed(models)}.values()))
+        log_datasets(store, parent, dependencies, stage)
     store.client.set_terminated(run_id)
 
 
@@ -104,7 +101,8 @@ def log_unseen_state(store: Store) -> str | None:
     if seen:
         return None
     name = f"restored {time.strftime('%Y-%m-%d %H:%M:%S')}"
-    parent = store.create_parent(name, {"textmill.kind": "pipeline"})
+    parent = store.create_parent(name, "dvc repro", {"textmill.kind": "pipeline"})
     log_cached_stages(store, parent, list(nodes))
+    describe(store, parent)
     store.client.set_terminated(parent)
     return parent

@@ -19,7 +19,7 @@ from filelock import FileLock
 
 from tasks.core.errors import UserError
 from tasks.core.paths import state_folder, write_json
-from tasks.core.processes import dvc_process, identity, is_gone
+from tasks.core.processes import dvc_process, identity, is_gone, typed
 
 OUTBOX_VARIABLE = "TEXTMILL_OUTBOX"
 """Names the flow's outbox to its stages."""
@@ -88,7 +88,7 @@ def open_outbox(root: Path, process: psutil.Process | None) -> Outbox:
     if not (outbox.folder / SESSION).exists():
         session = {
             "process": identity(leader.pid),
-            "command": " ".join(leader.cmdline()[1:]),
+            "command": typed(leader.cmdline()),
             "experiment": os.environ.get("DVC_EXP_NAME"),
             "alone": process is None,
         }

@@ -3,11 +3,13 @@
 from typing import Any
 
 from tasks.core.graph import load_graph
+from tasks.core.logged_models import link_models
+from tasks.core.parent import describe
 from tasks.core.tracked import TrackedRun
 
 
 class PipelineRun(TrackedRun):
-    """One flow run; its record begins with `name` and `flow_run_id`."""
+    """One flow run; its record begins with `name`, `command` and `flow_run_id`."""
 
     def begin(self, **_: Any) -> None:
         """Make the run; what killed processes left RUNNING is ended first."""
@@ -22,7 +24,7 @@ class PipelineRun(TrackedRun):
                 "textmill.owner": self.content["process"],
                 "prefect.flow_run_id": self.content["flow_run_id"] or "",
             }
-            self.kept["run_id"] = self.store.create_parent(self.content["name"], tags)
+            self.kept["run_id"] = self.store.create_parent(self.content["name"], self.content["command"], tags)
         return self.run_id
 
     def cached(self, stages: list[str]) -> None:
@@ -37,6 +39,8 @@ class PipelineRun(TrackedRun):
         """Close it: FINISHED, FAILED or KILLED."""
         if self.run_id:
             self.attempt("the end of the run", lambda: self.store.client.set_terminated(self.run_id, status))
+            self.attempt("the models' files", lambda: link_models(self.store))
+            self.attempt("its description", lambda: describe(self.store, self.run_id))
         self.closed = True
 
     def fail(self, status: str, reason: str) -> None:

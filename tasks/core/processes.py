@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -78,3 +79,13 @@ def is_gone(process: str) -> bool:
         return f"{found.create_time():.0f}" != started or found.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+def typed(arguments: list[str]) -> str:
+    """The command line of a Python process as a person types it: without interpreter and folders."""
+    program, rest = "python", arguments[1:]
+    if rest[:2] == ["-m", "dvc"]:
+        program, rest = "dvc", rest[2:]
+    elif rest and not rest[0].startswith("-"):
+        program, rest = Path(rest[0]).name, rest[1:]
+    return shlex.join([program, *rest])

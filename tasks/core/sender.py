@@ -18,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from tasks.core.logged_models import link_models
 from tasks.core.outbox import Outbox
 from tasks.core.paths import write_json
 from tasks.core.pipeline_run import PipelineRun
@@ -25,6 +26,7 @@ from tasks.core.processes import is_gone
 from tasks.core.store import Store
 from tasks.core.tracking import StageRun
 
+log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LOOKS = 0.05
 CALLS = {"begin", "follow", "cached", "finish", "fail", "end"}
 
@@ -110,6 +112,13 @@ class Sender:
         assert pipeline is None or isinstance(pipeline, PipelineRun)  # noqa: S101
         return Reader(path, StageRun(self.outbox.root, self.store, begin, self.session, pipeline), begin["process"])
 
+    def link_models(self) -> None:
+        """Link what the session's stages left and DVC has committed since."""
+        try:
+            link_models(self.store())
+        except Exception as error:  # MLflow raises whatever its store does; the next session, or `make ui`, tries again
+            log.warning("models are not linked yet", exc_info=error)
+
     def over(self) -> bool:
         """Whether nobody is left who could begin a run."""
         told = self.session["alone"] and self.readers and not any(path.exists() for path in self.readers)
@@ -129,6 +138,7 @@ def main(folder: Path) -> None:
     sender = Sender(Outbox(Path.cwd(), folder))
     while not sender.look() or not (asked or sender.over()):
         time.sleep(SECONDS_BETWEEN_LOOKS)
+    sender.link_models()
     if sender.over() and sender.look():  # nothing came since it was seen that nobody is left
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -10,6 +10,7 @@ from typing import Any
 from filelock import FileLock
 
 from tasks.core.errors import EXIT_USER_ERROR, UserError
+from tasks.core.parent import origin
 from tasks.core.paths import state_folder
 from tasks.core.place import settle
 from tasks.core.processes import identity, is_gone
@@ -47,11 +48,15 @@ class Store:
         kind = {"mlflow.experimentKind": "custom_model_development"}
         return str(self.client.create_experiment(name, artifact_location=location, tags=kind))
 
-    def create_parent(self, name: str, tags: dict[str, str]) -> str:
-        """Create the run of a whole pipeline run, owned by this process if `tags` name no other; returns its id."""
+    def create_parent(self, name: str, command: str, tags: dict[str, str]) -> str:
+        """Create the run of a whole pipeline run, owned by this process if `tags` name no other; returns its id.
+
+        `command` is what started it.
+        """
         from mlflow.entities import Param
 
-        run = self.client.create_run(self.experiment_id, run_name=name, tags={"textmill.owner": identity()} | tags)
+        tags = {"textmill.owner": identity()} | origin(self.root, command) | tags
+        run = self.client.create_run(self.experiment_id, run_name=name, tags=tags)
         run_id = str(run.info.run_id)
         self.client.log_batch(run_id, params=[Param(k, v) for k, v in flat_params(self.root).items()])
         return run_id
@@ -71,9 +76,10 @@ class Store:
                 return str(found[0].info.run_id)
             self.sweep()
             name = experiment or f"dvc {time.strftime('%Y-%m-%d %H:%M:%S')}"
-            tags = {"textmill.session": session, "textmill.kind": "pipeline", "textmill.command": command}
+            tags = {"textmill.session": session, "textmill.kind": "pipeline"}
             tags["textmill.owner"] = session  # it outlives this stage
-            return self.create_parent(name, tags | ({"dvc.experiment": experiment} if experiment else {}))
+            tags |= {"dvc.experiment": experiment} if experiment else {}
+            return self.create_parent(name, command, tags)
 
     def search(self, condition: str) -> list[Any]:
         """Runs of the experiment for which `condition` (MLflow's filter language) holds, newest first."""
@@ -83,6 +89,30 @@ class Store:
         """Create a child run; returns its id."""
         tags = {"textmill.owner": identity()} | tags | {"mlflow.parentRunId": parent}
         return str(self.client.create_run(self.experiment_id, run_name=name, tags=tags).info.run_id)
+
+    def log_metrics(self, run_id: str, metrics: dict[str, float], model_id: str | None = None) -> None:
+        """Log numbers on a run, under their names; with `model_id` also on that model."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        self._log(run_id, [Metric(name, value, now, 0, model_id, run_id=run_id) for name, value in metrics.items()])
+
+    def log_points(self, run_id: str, rows: list[dict[str, str]], names: dict[str, str] | None = None) -> None:
+        """Log rows of curves (`step` and numbers, as text) on a run: all columns, or those of `names` under these names."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        points = [
+            Metric(column if names is None else names[column], float(value), now, int(row["step"]))
+            for row in rows
+            for column, value in row.items()
+            if column != "step" and value and (names is None or column in names)
+        ]
+        self._log(run_id, points)
+
+    def _log(self, run_id: str, metrics: list[Any]) -> None:
+        for start in range(0, len(metrics), 1000):  # as many as MLflow takes at once
+            self.client.log_batch(run_id, metrics=metrics[start : start + 1000])
 
     def sweep(self) -> list[str]:
         """End the runs whose process on this host is gone (SIGKILL, power cut) as KILLED; returns their ids."""

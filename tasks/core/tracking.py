@@ -1,6 +1,5 @@
 """One stage's run in MLflow, as the sender makes it from the stage's record."""
 
-import csv
 import hashlib
 import json
 import time
@@ -9,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core import graph
-from tasks.core.lineage import log_cached_stages, log_models, log_stage_metrics
+from tasks.core.lineage import log_cached_stages, log_datasets, log_stage_metrics
+from tasks.core.logged_models import log_evaluation, log_models, show_models
+from tasks.core.parent import describe, read_rows, show_curves
 from tasks.core.paths import Metrics
 from tasks.core.pipeline_run import PipelineRun
 from tasks.core.store import Store, flat_metrics
@@ -56,7 +57,7 @@ class StageRun(TrackedRun):
         from mlflow.entities import Param
 
         graph.load_graph.cache_clear()
-        content, params = self.content, self.content["params"] or {}
+        content = self.content
         self.kept["parent"] = self._parent()
         tags = {f"provenance.{key}": value for key, value in content["facts"].items()} | {
             "textmill.kind": "stage",
@@ -65,10 +66,13 @@ class StageRun(TrackedRun):
             "textmill.owner": content["process"],
         }
         run_id = self.store.child(self.kept["parent"], self.stage, tags)
-        flat = {k: v if isinstance(v, str) else json.dumps(v, default=str) for k, v in params.items()}
-        self.store.client.log_batch(run_id, params=[Param(k, v[:6000]) for k, v in flat.items()])
+        self.store.client.log_batch(run_id, params=[Param(k, v) for k, v in self._flat_params().items()])
         self.kept["run_id"] = run_id
-        self.attempt("input datasets", lambda: self._log_datasets(content["dependencies"], "input"))
+        self.attempt("input datasets", lambda: log_datasets(self.store, run_id, content["dependencies"], "input"))
+
+    def _flat_params(self) -> dict[str, str]:
+        params = self.content["params"] or {}
+        return {k: (v if isinstance(v, str) else json.dumps(v, default=str))[:6000] for k, v in params.items()}
 
     def _parent(self) -> str:
         if self.pipeline is not None:
@@ -89,35 +93,10 @@ class StageRun(TrackedRun):
         return bool(self.kept["points"] > before)
 
     def _log_curves(self, curves: Path) -> None:
-        from mlflow.entities import Metric
-
-        with curves.open(newline="", encoding="utf-8") as file:
-            lines = file.read()
-        rows = list(csv.DictReader(lines[: lines.rfind("\n") + 1].splitlines()))
-        now = int(time.time() * 1000)
-        points = [
-            Metric(name, float(value), now, int(row["step"]))
-            for row in rows[self.kept["points"] :]
-            for name, value in row.items()
-            if name != "step" and value
-        ]
-        for start in range(0, len(points), 1000):
-            self.store.client.log_batch(self.run_id, metrics=points[start : start + 1000])
+        rows, sent = read_rows(curves), self.kept["points"]
+        self.store.log_points(self.run_id, rows[sent:])
+        show_curves(self.store, self.kept["parent"], self.stage, rows[sent:])
         self.kept["points"] = len(rows)
-
-    def _log_datasets(self, hashes: dict[str, str], context: str) -> None:
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
-        datasets = [
-            DatasetInput(
-                Dataset(name=path, digest=md5, source_type="dvc", source=json.dumps({"path": path, "md5": md5})),
-                [InputTag("mlflow.data.context", context)],
-            )
-            for path, md5 in hashes.items()
-            if path.startswith("data/")
-        ]
-        if datasets:
-            self.store.client.log_inputs(self.run_id, datasets)
 
     def finish(self, metrics: Metrics, timings: dict[str, float]) -> None:
         """Record a finished stage: metrics, timings, curves, outputs by hash, models, readable artifacts."""
@@ -126,7 +105,7 @@ class StageRun(TrackedRun):
             if (self.folder / "curves.csv").exists():
                 self.attempt("curves", lambda: self._log_curves(self.folder / "curves.csv"))
             self.attempt("artifacts", self._log_artifacts)
-            self.attempt("outputs and models", self._log_outputs)
+            self.attempt("outputs and models", lambda: self._log_outputs(metrics))
             self.attempt("cached stages", self._log_cached)
         self._end("FINISHED", "")
 
@@ -139,9 +118,13 @@ class StageRun(TrackedRun):
             if path.suffix in ARTIFACT_SUFFIXES and path.stat().st_size <= ARTIFACT_BYTES:
                 self.store.client.log_artifact(self.run_id, str(path))
 
-    def _log_outputs(self) -> None:
-        self._log_datasets(graph.output_hashes(self.root, self.stage), "output")
-        log_models(self.store, self.run_id, self.folder)
+    def _log_outputs(self, metrics: Metrics) -> None:
+        log_datasets(self.store, self.run_id, graph.output_hashes(self.root, self.stage), "output")
+        if models := log_models(self.store, self.run_id, self.folder, self._flat_params(), metrics):
+            show_models(self.store, self.run_id, models)
+            show_models(self.store, self.kept["parent"], models)
+            log_datasets(self.store, self.kept["parent"], self.content["dependencies"], self.stage)
+        log_evaluation(self.store, self.run_id, self.content["dependencies"], metrics)
 
     def _log_cached(self) -> None:
         log_cached_stages(self.store, self.kept["parent"], graph.ancestors(self.root, self.stage))
@@ -161,3 +144,4 @@ class StageRun(TrackedRun):
         self.store.client.set_terminated(self.run_id, status)
         if self.pipeline is None:  # no flow ends the parent: each stage leaves it ended
             self.store.client.set_terminated(self.kept["parent"], status)
+            describe(self.store, self.kept["parent"])

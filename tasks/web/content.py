@@ -3,7 +3,6 @@
 import zlib
 
 CHUNK_BYTES = 1 << 16
-GZIP = b"\x1f\x8b"
 ACCEPT_ENCODING = "gzip, deflate"
 
 
@@ -53,6 +52,5 @@ def _inflate(body: bytes, coding: str, wbits: int, max_bytes: int) -> bytes:
             raise Undecodable(f"broken {coding}: {error}") from None
         if not inflate.eof:
             raise Undecodable(f"truncated {coding}")
-        # Gzip allows several members in a row; what else follows, browsers pass over.
-        rest = inflate.unused_data if wbits == 31 and inflate.unused_data.startswith(GZIP) else b""
+        rest = inflate.unused_data if wbits == 31 else b""  # gzip allows several members in a row
     return b"".join(parts)

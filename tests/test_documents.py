@@ -133,6 +133,29 @@ def test_word_headings_lists_tables_and_what_is_tracked() -> None:
     assert (plain.title, plain.about["author"]) == ("A report", "Ann")
 
 
+def test_word_text_in_wrappers_stands_there_once() -> None:
+    row = f"<w:sdt {W}><w:sdtContent><w:tr><w:tc><w:p><w:r><w:t>wrapped row</w:t></w:r></w:p></w:tc></w:tr></w:sdtContent></w:sdt>"
+    box = "<w:txbxContent><w:p><w:r><w:t>boxed</w:t></w:r></w:p></w:txbxContent>"
+    both = (
+        f'<w:r {W} xmlns:mc="http://schemas.openxmlformats.org/markup-compatibility/2006"><mc:AlternateContent>'
+        f"<mc:Choice>{box}</mc:Choice><mc:Fallback>{box}</mc:Fallback></mc:AlternateContent></w:r>"
+    )
+    ruby = f"<w:r {W}><w:ruby><w:rt><w:r><w:t>kan</w:t></w:r></w:rt><w:rubyBase><w:r><w:t>\u6f22</w:t></w:r></w:rubyBase></w:ruby></w:r>"
+
+    def build(made: Any) -> None:
+        table = made.add_table(rows=1, cols=1)
+        table.cell(0, 0).paragraphs[0]._p.append(parse_xml(both))
+        table._tbl.append(parse_xml(row))
+        made.add_paragraph()._p.append(parse_xml(both))
+        made.add_paragraph()._p.append(parse_xml(ruby))
+
+    text = read("docx", word(build)).text
+    assert text.count("boxed") == 2
+    assert text.count("wrapped row") == 1
+    assert "\u6f22" in text
+    assert "kan" not in text
+
+
 def test_footnotes_of_a_word_document() -> None:
     base = word(lambda made: made.add_paragraph("See below"))
     note = (
@@ -164,6 +187,18 @@ def test_a_book_is_its_spine() -> None:
     assert at(content) == {"The end": "The", "Of foxes": "First"}
     assert (content.title, content.about["author"]) == ("The Mill", "Ann Miller")
     assert "# First" in read("epub", made, "markdown").text
+
+
+def test_names_of_chapters_are_references_and_one_damaged_chapter_is_lost_alone() -> None:
+    whole = epub({"a": f"<p>{PROSE}</p>", "b": "<p>Never seen.</p>"})
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(whole)) as old, zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as new:
+        for name in old.namelist():
+            content = old.read(name).replace(b'href="a.xhtml"', b'href="Caf%C3%A9%20%26%201.xhtml#x"')
+            new.writestr(name.replace("a.xhtml", "Cafe\u0301 & 1.xhtml"), content)
+    content = read("epub", out.getvalue().replace(b"Never seen", b"Never SEEN"))
+    assert content.text == PROSE
+    assert content.about["sections_damaged"] == 1
 
 
 def test_a_book_that_gives_no_text_says_why() -> None:

@@ -1,6 +1,7 @@
 """EPUB (EPUB 3.3, W3C): the chapters in the order of the spine, through the extractor of web pages."""
 
 import posixpath
+import unicodedata
 import zipfile
 import zlib
 from typing import Any
@@ -65,6 +66,9 @@ def read(body: bytes, format: str) -> Content:
 
 def _bytes(archive: zipfile.ZipFile, name: str) -> bytes:
     """Raises KeyError where it is missing, ValueError where it is damaged."""
+    wanted = unicodedata.normalize("NFC", name)  # file systems disagree about the form of their names
+    if name not in archive.NameToInfo:
+        name = next((each for each in archive.namelist() if unicodedata.normalize("NFC", each) == wanted), name)
     try:
         return archive.read(name)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:

@@ -21,6 +21,8 @@ from tasks.web.document import Content, Unreadable
 from tasks.web.extract import How, extract_page
 
 MEMORY_BYTES = 6 << 30
+DOCUMENT_MEMORY_BYTES = 2 << 30
+"""Of documents, which strangers make to swell: several workers may each have one at a time."""
 SERVE = "import sys; sys.path[:] = sys.argv[2:]; from tasks.web.extractor import serve; serve(int(sys.argv[1]))"
 """The program of the process. One of multiprocessing's would import the whole stage again, which takes longer."""
 Request = tuple[str, str | bytes, How, float]
@@ -129,6 +131,7 @@ def _answer(request: Request, loaded: set[str]) -> tuple[Failure | None, Content
         with suppress(Exception):
             extract_page("<p>", how) if kind == "html" else readers.read(kind, b"", how.format)
         loaded.add(parser)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES if kind == "html" else DOCUMENT_MEMORY_BYTES, MEMORY_BYTES))
     signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         if isinstance(content, str):

@@ -15,8 +15,8 @@ from tasks.web.extract import extract_text
 
 W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 FALLBACK = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"
-GONE = {f"{W}del", f"{W}moveFrom", f"{W}rPr", f"{W}pPr", FALLBACK}
-"""Deleted text, properties, and what stands there a second time for older programs."""
+GONE = {f"{W}del", f"{W}moveFrom", f"{W}rPr", f"{W}pPr", f"{W}rt", FALLBACK}
+"""Deleted text, properties, readings above characters, and what stands there a second time for older programs."""
 SIGNS = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
 
 
@@ -97,7 +97,8 @@ class _Writer:
                 continue
             span = cell.find(f"{W}tcPr/{W}gridSpan")
             wide = f' colspan="{int(span.get(f"{W}val"))}"' if span is not None else ""
-            texts = [html.escape(_inline(paragraph), quote=False) for paragraph in cell.iter(f"{W}p")]
+            whole = (p for p in cell.iter(f"{W}p") if next(p.iterancestors(f"{W}p"), None) is None)  # not of text boxes
+            texts = [html.escape(_inline(paragraph), quote=False) for paragraph in whole]
             cells.append(f"<td{wide}>{'<br>'.join(filter(None, texts))}</td>")
         return f"<tr>{''.join(cells)}</tr>"
 

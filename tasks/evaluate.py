@@ -26,7 +26,7 @@ class EvaluateParams(StageParams):
     max_bytes: int = Field(200_000, ge=1, description="Held-out text of each source that is scored, in UTF-8 bytes.")
     max_reply_bytes: int = Field(50_000, ge=1, description="Held-out replies scored in chat form, in UTF-8 bytes.")
     max_questions: int = Field(100, ge=0, description="Held-out questions that are asked.")
-    max_new_tokens: int = Field(48, ge=1, description="Longest reply, in tokens.")
+    max_new_tokens: int = Field(48, ge=1, description="Longest reply, in tokens; at most half of the model's context.")
     batch: int = Field(32, ge=1, description="Replies generated together.")
     rouge_stemmer: bool = Field(False, description="Whether ROUGE-L compares stems (Porter) instead of words.")
     prompts: tuple[str, ...] = Field(
@@ -62,8 +62,7 @@ def run(params: EvaluateParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     `samples.jsonl` (prompt, mode, reply; a base model's begin with openings of held-out documents).
 
     Raises:
-        UserError: a model or tokenizer cannot be read, the two differ in their tokenizer, or replies would not fit
-            the model's context.
+        UserError: a model, a tokenizer or a file cannot be read, or the two models differ in their tokenizer.
     """
     from tasks.model.load import load_model, prepare_torch
     from tasks.model.pointer import is_pointer, resolve_model
@@ -85,15 +84,17 @@ def run(params: EvaluateParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     results: dict[str, Any] = {"model": "tuned" if tuned else "base", "not_measured": {}}
     models = {name: load_model(folder, device) for name, folder in folders.items()}
     context = models[last].config.max_position_embeddings
-    if params.max_new_tokens > context // 2:
-        raise UserError(
-            f"params.yaml: evaluate.max_new_tokens: {params.max_new_tokens} leaves too little of the model's context of "
-            f"{context} tokens for the prompt. Allowed: up to {context // 2}"
+    longest = min(params.max_new_tokens, context // 2)
+    if longest < params.max_new_tokens:  # no reason to end after the model was trained
+        log.warning(
+            "evaluate.max_new_tokens: %d is more than half of the model's context: replies have %d",
+            params.max_new_tokens,
+            longest,
         )
     results |= _held_out_text(params, inputs["documents"], models, encoder, results["not_measured"], outputs)
     if tuned:
         results["replies"] = _replies(params, inputs["held_out"], models, encoder, results["not_measured"])
-    started, speaker = time.monotonic(), Speaker(models[last], Asking(encoder, tuned), params.max_new_tokens)
+    started, speaker = time.monotonic(), Speaker(models[last], Asking(encoder, tuned), longest)
     results["questions"] = _questions(params, inputs["held_out"], speaker, results["not_measured"], outputs)
     openings = [] if tuned else held_out.openings(inputs["documents"], OPENINGS)
     _samples(params, [*openings, *params.prompts], speaker, outputs)

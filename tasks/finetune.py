@@ -36,7 +36,9 @@ class FinetuneParams(StageParams):
     max_steps: int | None = Field(70, ge=1, description="Steps at most; null: no bound but `epochs`.")
     batch: int = Field(16, ge=1, description="Windows of conversations in a step.")
     micro_batch: int = Field(16, ge=1, description="Windows at a time, for memory; divides `batch`.")
-    max_length: int = Field(256, ge=16, description="Tokens in a window; longer conversations become several.")
+    max_length: int = Field(
+        256, ge=16, description="Tokens in a window, at most the model's context; longer conversations become several."
+    )
     learning_rate: float = Field(5e-4, gt=0, lt=1, description="Peak learning rate of AdamW.")
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="Its course after the warm-up.")
     warmup: float = Field(0.05, ge=0, lt=1, description="Share of the steps over which the learning rate rises.")
@@ -66,8 +68,8 @@ def run(params: FinetuneParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     without rows are left.
 
     Raises:
-        UserError: conversations of which none has an assistant's turn that fits, windows longer than the model's context, a chat template
-            that the tokens do not follow, a model that cannot be read, a loss that is not finite.
+        UserError: conversations of which none has an assistant's turn that fits, a chat template that the tokens do not
+            follow, a model that cannot be read, a loss that is not finite.
     """
     from tasks.model.load import load_model, prepare_torch
     from tasks.model.pointer import resolve_model
@@ -82,12 +84,14 @@ def run(params: FinetuneParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     require_template(base)
     model = load_model(base, device)
     context = model.config.max_position_embeddings
-    if params.max_length > context:
-        raise UserError(
-            f"params.yaml: finetune.max_length: {params.max_length} is more than the model's context of {context} "
-            f"tokens. Allowed: up to {context}, or raise pack.context_length"
+    longest = min(params.max_length, context)
+    if longest < params.max_length:  # no reason to end after the model was trained
+        log.warning(
+            "finetune.max_length: %d is more than the model's context: windows have %d tokens",
+            params.max_length,
+            longest,
         )
-    dialogues, metrics = _read(inputs["train"], ChatEncoder(base), params.max_length)
+    dialogues, metrics = _read(inputs["train"], ChatEncoder(base), longest)
     lengths = [len(window.ids) for window in dialogues.windows]
     examples = max(1, round(params.epochs * len(lengths)))
     if params.max_steps is not None:

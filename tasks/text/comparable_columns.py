@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from tasks.core.errors import UserError
 from tasks.text.comparable import comparable
-from tasks.text.shingles import Int64, UInt8, jit
+from tasks.text.compiled import jit
+from tasks.text.shingles import Int64, UInt8
 
 Int32 = npt.NDArray[np.int32]
 

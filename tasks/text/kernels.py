@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pyarrow as pa
@@ -17,16 +18,23 @@ def prepare() -> None:
 
     Called before the workers start, so that they find the machine code instead of each compiling it.
     """
+    if not any(any(folder.glob("*.nbi")) for folder in _cache_folders(lsh)):
+        log.info("compiling the kernels: once for this version of the code, about half a minute")
     try:
         _try_kernels()
     except Exception as error:
         log.warning("numba's cache is damaged (%r); compiling anew", error)
         for module in MODULES:
-            for kernel in vars(module).values():
-                if folder := getattr(getattr(kernel, "stats", None), "cache_path", None):
-                    for path in Path(folder).glob(f"{module.__name__.rpartition('.')[2]}.*.nb[ci]"):
-                        path.unlink(missing_ok=True)
+            for folder in _cache_folders(module):
+                for path in folder.glob(f"{module.__name__.rpartition('.')[2]}.*.nb[ci]"):
+                    path.unlink(missing_ok=True)
         _try_kernels()
+
+
+def _cache_folders(module: ModuleType) -> set[Path]:
+    """Where numba keeps the machine code of a module's kernels."""
+    found = (getattr(getattr(kernel, "stats", None), "cache_path", None) for kernel in vars(module).values())
+    return {Path(folder) for folder in found if folder}
 
 
 def _try_kernels() -> None:

@@ -11,7 +11,8 @@ from typing import Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from tasks.text.shingles import Int64, UInt32, UInt64, jit
+from tasks.text.compiled import jit
+from tasks.text.shingles import Int64, UInt32, UInt64
 
 Item = TypeVar("Item")
 Float64 = npt.NDArray[np.float64]

@@ -3,7 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
-from tasks.text.shingles import Int64, UInt8, jit
+from tasks.text.compiled import jit
+from tasks.text.shingles import Int64, UInt8
 
 Bools = npt.NDArray[np.bool_]
 AT_ONCE = 1 << 14

@@ -6,15 +6,13 @@ shingle hash goes once through MurmurHash3's finalizer, then permutation k takes
 Broder 1997, "On the resemblance and containment of documents".
 """
 
-from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
-from typing import Any
 
-import numba as nb
 import numpy as np
 import numpy.typing as npt
 
+from tasks.text.compiled import jit
 from tasks.text.word_characters import RUN
 
 UInt8 = npt.NDArray[np.uint8]
@@ -40,15 +38,6 @@ SPACELESS = (  # scripts written without spaces between words
     *((0x3040, 0x3100), (0x31F0, 0x3200)),  # Kana
     *((0x3400, 0x4DC0), (0x4E00, 0xA000), (0xF900, 0xFB00), (0x20000, LAST_CODE_POINT)),  # Han
 )
-
-
-def jit(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile without the GIL; keep the machine code beside the source or, if that is read-only, in the user's cache."""
-    try:
-        compiled: Callable[..., Any] = nb.njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # numba found no folder that it may write to
-        compiled = nb.njit(nogil=True)(function)
-    return compiled
 
 
 @cache

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from tasks.text.compiled import jit
 from tasks.text.rules.words import Int64, Page, UInt64
-from tasks.text.shingles import jit
 
 BASE = np.uint64(0x9E3779B97F4A7C15)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tasks.text.compiled import jit
 from tasks.text.rules.characters import (
     ALPHA,
     DIGIT,
@@ -21,7 +22,6 @@ from tasks.text.rules.characters import (
     TERMINAL,
     UPPER,
 )
-from tasks.text.shingles import jit
 
 STOP = ord(".")
 

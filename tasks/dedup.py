@@ -25,6 +25,7 @@ from tasks.core.errors import UserError
 from tasks.core.params import StageParams
 from tasks.core.paths import Inputs, Metrics, Outputs, write_json
 from tasks.core.stage import stage_main
+from tasks.core.wording import listed
 from tasks.core.workers import expect_workers
 from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, as_documents, read_shard, shard_paths, write_shard
 from tasks.text.losses import say_losses
@@ -186,8 +187,8 @@ def run(params: DedupParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         metrics["paragraphs"] = shortened
     metrics["candidate_probability_at_threshold"] = round(recall, 6)
     log.info(
-        "dedup: %d documents in, %d out; removed %s",
-        *(metrics["documents_in"], metrics["documents_out"], metrics["removed"]),
+        "dedup: %d documents in, %d out; removed: %s",
+        *(metrics["documents_in"], metrics["documents_out"], listed(metrics["removed"])),
     )
     say_losses("dedup", metrics["sources"], outputs / "removed", KEYS, params)
     return metrics

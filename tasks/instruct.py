@@ -20,6 +20,7 @@ from tasks.core.errors import UserError
 from tasks.core.params import StageParams
 from tasks.core.paths import Inputs, Metrics, Outputs
 from tasks.core.stage import stage_main
+from tasks.core.wording import listed
 from tasks.core.workers import expect_workers
 from tasks.text.documents import read_shard, shard_paths, write_shard
 from tasks.text.records import Format
@@ -114,7 +115,8 @@ def run(params: InstructParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         log.warning("instruct: keys of records that nothing is learnt from (with how often): %s", ignored)
     _check_split(documents, params.validation_fraction)
     if metrics["train"]["items"]:
-        log.info("instruct: train %s; held out %s; removed %s", *(metrics[k] for k in ("train", "held_out", "removed")))
+        told = (listed(metrics[key]) for key in ("train", "held_out", "removed"))
+        log.info("instruct: to train on: %s; held out: %s; removed: %s", *told)
     else:
         _say_that_none_is_left(metrics, bool(params.files))
     return metrics

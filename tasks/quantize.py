@@ -13,6 +13,7 @@ from tasks.core.errors import UserError
 from tasks.core.params import StageParams
 from tasks.core.paths import Inputs, Metrics, Outputs, write_json
 from tasks.core.stage import stage_main
+from tasks.core.wording import listed
 
 log = logging.getLogger(__name__)
 CANDIDATES = 20
@@ -75,7 +76,7 @@ def run(params: QuantizeParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         else:
             formats[name], speed = _gguf(source, folder, name, tuned, yardstick)
         outputs.timings[f"{name}_tokens_per_second"] = speed
-        log.info("%s: %s, %.0f tokens/s", name, formats[name], speed)
+        log.info("quantize: %s: %s, tokens/s %s", name, listed(formats[name]), f"{speed:,.0f}")
     metrics = {
         "model": "tuned" if tuned else "base",
         "formats": formats,

@@ -14,6 +14,7 @@ from pydantic import Field, field_validator
 from tasks.core.params import StageParams
 from tasks.core.paths import Inputs, Metrics, Outputs, write_json
 from tasks.core.stage import stage_main
+from tasks.core.wording import listed
 from tasks.text import packages
 from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, count_rows, write_documents
 from tasks.text.row_items import Columns
@@ -73,7 +74,7 @@ def run(params: ScrapeParams, inputs: Inputs, outputs: Outputs) -> Metrics:
             for folder in rows:
                 rows[folder] += sum(getattr(part, folder) for part in counts)
         about[source.name] = {"kind": source.kind, "licence": licence, "robots": _robots(source)}
-        log.info("scrape: %s: %s", source.name, metrics[source.name])
+        log.info("scrape: %s: %s", source.name, listed(metrics[source.name]))
     for folder, counted in rows.items():
         if not (outputs / folder).exists():
             write_documents([], outputs / folder, schema=REMOVED_SCHEMA if folder == "removed" else SCHEMA)

@@ -1,14 +1,71 @@
-"""Progress of long work: a bar in a terminal, a line every few seconds in a log."""
+"""Progress of long work: a bar in a terminal, a line every few seconds in a log, news for the flow that draws both."""
 
+import json
 import logging
+import os
 import sys
 import time
+from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
 from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 5.0
+SECONDS_BETWEEN_NEWS = 0.5
+NEWS_VARIABLE = "TEXTMILL_PROGRESS_NEWS"
+"""Set by the flow, which reads what a stage prints: progress is then told as `State.news`, for the flow to show."""
+NEWS = "\x1etextmill progress "
+
+
+@dataclass(frozen=True)
+class State:
+    """How far some work is: `done` of `total` (None: not known) `unit`s after `seconds`; `over` when it has ended."""
+
+    what: str
+    unit: str
+    done: int
+    total: int | None
+    seconds: float
+    over: bool
+    shown: dict[str, Any] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """One line of a log: `clean: 1,200/3,000 (40%) shards, 31/s, 58 s left, loss 3.2`."""
+        of_total = f"/{self.total:,} ({self.done / self.total:.0%})" if self.total else ""
+        rate = self.done / max(self.seconds, 1e-9)
+        speed = f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+        left = (
+            ""
+            if self.over or not self.total or not self.done
+            else f", {duration((self.total - self.done) / rate)} left"
+        )
+        shown = "".join(f", {key} {value}" for key, value in self.shown.items())
+        return f"{self.what}: {self.done:,}{of_total} {self.unit}, {speed}/s{left}{shown}"
+
+    def news(self) -> str:
+        """One line for `read_news`."""
+        return NEWS + json.dumps(asdict(self), default=str)
+
+
+def read_news(line: str) -> State | None:
+    """The state that a line of a stage tells; None for any other line."""
+    if NEWS not in line:
+        return None
+    try:
+        return State(**json.loads(line.partition(NEWS)[2]))
+    except (ValueError, TypeError):  # two processes wrote at once
+        return None
+
+
+def duration(seconds: float) -> str:
+    """`8 s`, `3 min 20 s`, `2 h 05 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
 class Progress:
@@ -22,8 +79,11 @@ class Progress:
         self.done = 0
         self._log = logging.getLogger("progress")
         self._started = self._last = time.monotonic()
+        self._told = -1
         self._shown: dict[str, Any] = {}
-        self._bar = tqdm(total=total, desc=what, unit=f" {unit}", leave=False) if sys.stderr.isatty() else None
+        self._news = bool(os.environ.get(NEWS_VARIABLE))
+        terminal = sys.stderr.isatty() and not self._news
+        self._bar = tqdm(total=total, desc=what, unit=f" {unit}", leave=False) if terminal else None
 
     def advance(self, n: int = 1, **shown: Any) -> None:
         """Count `n` more; `shown` are current values worth seeing, e.g. `loss="3.21"`."""
@@ -32,22 +92,27 @@ class Progress:
         if self._bar is not None:
             self._bar.set_postfix(self._shown, refresh=False)
             self._bar.update(n)
-        elif time.monotonic() - self._last >= SECONDS_BETWEEN_LINES:
-            self._line()
+        elif time.monotonic() - self._last >= (SECONDS_BETWEEN_NEWS if self._news else SECONDS_BETWEEN_LINES):
+            self._tell()
 
-    def _line(self) -> None:
-        self._last = time.monotonic()
-        of_total = f"/{self.total:,} ({self.done / self.total:.0%})" if self.total else ""
-        shown = "".join(f", {key} {value}" for key, value in self._shown.items())
-        rate = self.done / max(self._last - self._started, 1e-9)
-        speed = f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
-        self._log.info("%s: %s%s %s, %s/s%s", self.what, f"{self.done:,}", of_total, self.unit, speed, shown)
+    def _tell(self, over: bool = False) -> None:
+        if self.total == 0:
+            return
+        self._last, self._told = time.monotonic(), self.done
+        seconds = self._last - self._started
+        state = State(self.what, self.unit, self.done, self.total, seconds, over, self._shown)
+        if self._news:
+            print(state.news(), file=sys.stderr, flush=True)
+        else:
+            self._log.info("%s", state.text())
 
     def __enter__(self) -> Self:
+        if self._news:
+            self._tell()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
         if self._bar is not None:
             self._bar.close()
-        if kind is None:
-            self._line()
+        elif self._news or (kind is None and self._told != self.done):
+            self._tell(over=True)

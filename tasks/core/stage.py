@@ -34,6 +34,8 @@ def stage_main(run: Run) -> None:
         logging.getLogger(own).setLevel(logging.INFO)
     for chatty in ("torchao", "torch.utils._pytree"):  # they warn of GPU kernels that a machine without one lacks
         logging.getLogger(chatty).setLevel(logging.ERROR)
+    # DeepSpeed, which transformers imports, takes the choice of the CPU for want of a GPU.
+    logging.getLogger("DeepSpeed").addFilter(lambda record: "Setting accelerator to CPU" not in record.getMessage())
     interruption.listen()
     if "DVC_STAGE" in os.environ:  # `dvc` was killed: what it started must not write beside its successor
         end_with_dvc(signal.SIGTERM)

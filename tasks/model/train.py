@@ -30,7 +30,7 @@ def main() -> int:
     config: dict[str, Any] = json.loads(parser.parse_args().config.read_text())
     first = os.environ.get("RANK", "0") == "0"
     logging.basicConfig(
-        format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S", level=logging.INFO if first else logging.ERROR
+        format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO if first else logging.ERROR
     )
     for noisy in ("torchao", "torch.utils._pytree", "DeepSpeed"):
         logging.getLogger(noisy).setLevel(logging.ERROR)

@@ -11,8 +11,9 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
+from tasks.text.compiled import jit
 from tasks.text.lsh import FAN, buckets, jaccard, one_ahead
-from tasks.text.shingles import Int64, UInt64, jit
+from tasks.text.shingles import Int64, UInt64
 
 Int32 = npt.NDArray[np.int32]
 

@@ -1,6 +1,7 @@
 """The command line of the flow: `python -m flows.pipeline`. What needs no Prefect is done before it is imported."""
 
 import argparse
+import importlib
 import logging
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     options = parser.parse_args(arguments)
     logging.getLogger("dvc").setLevel(logging.ERROR)
+    logging.getLogger("dvc.progress").setLevel(logging.CRITICAL)  # a bar a file, for an instant each
     try:
         sys.exit(_run(Path.cwd(), options))
     except UserError as error:
@@ -36,36 +38,43 @@ def _complain(message: str) -> int:
 
 
 def _run(root: Path, options: argparse.Namespace) -> int:
+    from rich.console import Console
+
     from flows import plan, summary, this_run
     from flows.overrides import parse_override
     from flows.workspace import require_free
     from tasks.core.restore import recover
 
-    recover(root)
-    overrides = dict(parse_override(text) for text in options.param)
-    plan.check(root, overrides)
-    require_free(root)  # DVC would only complain of its own locks
-    stages = plan.select(root, options.stages, options.from_stage)
-    outdated = plan.outdated(root, stages)
+    with Console(stderr=True).status("Looking at parameters and at what has changed"):  # in a terminal only
+        recover(root)
+        overrides = dict(parse_override(text) for text in options.param)
+        plan.check(root, overrides)
+        require_free(root)  # DVC would only complain of its own locks
+        stages = plan.select(root, options.stages, options.from_stage)
+        outdated = plan.outdated(root, stages)
     if not overrides and not options.force and not outdated:
         print(f"Nothing changed since the last run: all {len(stages)} stages are up to date, nothing to do.\n")
         summary.show(root, outdated if len(stages) == len(plan.select(root, None, None)) else None)
         return 0
     from flows.server import prefect_api
 
-    with prefect_api(root) as ui:
+    print(_plan(stages, outdated if not options.force else set(stages)))
+    print("Starting Prefect ...", flush=True)
+    with prefect_api(root, meanwhile=lambda: importlib.import_module("flows.pipeline")) as ui:
         print(f"Prefect: {ui}", flush=True)
         from prefect.logging.handlers import APILogHandler
 
         from flows.pipeline import BAD_INPUT, pipeline
+        from flows.terminal import Terminal
 
-        state = pipeline(
-            stages=options.stages,
-            force=options.force,
-            from_stage=options.from_stage,
-            params=overrides,
-            return_state=True,
-        )
+        with Terminal():
+            state = pipeline(
+                stages=options.stages,
+                force=options.force,
+                from_stage=options.from_stage,
+                params=overrides,
+                return_state=True,
+            )
         APILogHandler().flush()  # while the server is still there
         if state.is_cancelled():
             print(f"{state.message}. Nothing is lost: start again to continue.", file=sys.stderr)
@@ -78,3 +87,10 @@ def _run(root: Path, options: argparse.Namespace) -> int:
     if (root / this_run.PAGE).exists():
         this_run.write(root)
     return 0
+
+
+def _plan(stages: list[str], outdated: set[str]) -> str:
+    """What a run is going to do, as far as is known before its overrides are written."""
+    to_run = [stage for stage in stages if stage in outdated]
+    fresh = f"{len(stages) - len(to_run)} up to date, " if len(to_run) < len(stages) else ""
+    return f"{len(stages)} stages: {fresh}{len(to_run)} to run" + (f" ({', '.join(to_run)})" if to_run else "")

@@ -21,7 +21,9 @@ from prefect.states import Cancelled, Completed, Failed
 
 from flows import overrides, plan, sweep
 from flows.cancel import watch_for_cancel
+from flows.course import Course
 from flows.record import PipelineRecord
+from flows.stage_log import StageLog
 from flows.stages import StageFailed, StageStopped, StageTimedOut, reproduce, stage_environment, turn
 from flows.supervised import Start, cold_dvc, warm_dvc
 from flows.workspace import hold, stop_on_signal
@@ -33,6 +35,9 @@ BAD_INPUT = "BadInput"
 """Name of the failed state of a flow run that was stopped by a user's mistake before any stage ran."""
 
 
+DONE = {"Completed": "done", "Restored": "restored from DVC's cache", "Cached": "found up to date"}
+
+
 @task(task_run_name="{stage}", cache_policy=NO_CACHE, persist_result=False)
 def run_stage(
     stage: str,
@@ -41,6 +46,7 @@ def run_stage(
     force: bool,
     fresh: bool,
     environment: dict[str, str],
+    course: Course,
     start: Start = cold_dvc,
 ) -> State[str]:
     """Bring one stage up to date. The state is named Cached, Restored (from DVC's run cache) or Completed.
@@ -50,14 +56,16 @@ def run_stage(
     """
     if fresh:
         return Completed(name="Cached", message="nothing that it depends on changed", data="Cached")
-    log = get_run_logger()
+    log = StageLog(get_run_logger(), stage, course)
     meta = graph.load_stage(root, stage).meta
     try:
         if stop.is_set():
             raise StageStopped(stage)
         with turn(stage, bool(meta.get("exclusive")), stop):
             limits = meta.get("timeout_s"), meta.get("grace_s")
-            outcome = reproduce(stage, root, log.info, stop, force, *limits, environment, start)
+            with log:
+                outcome = reproduce(stage, root, log.line, stop, force, *limits, environment, start, log.report)
+            log.end(DONE[outcome])
     except StageStopped:
         return Cancelled(message=f"{stage} was stopped; the next run continues it")
     except StageTimedOut as error:
@@ -127,6 +135,7 @@ def pipeline(
 
 def _walk(root: Path, stages: list[str], force: bool, stop: threading.Event) -> State[Any]:
     outdated = set(stages) if force else plan.outdated(root, stages)
+    course = Course(root, stages, [stage for stage in stages if stage in outdated])
     name, flow_run_id = flow_run.get_name() or "flow", flow_run.get_id()
     with warm_dvc(root, stage_environment({})) as start, PipelineRecord(root, name, _command(), flow_run_id) as record:
         futures: dict[str, PrefectFuture[Any]] = {}
@@ -144,6 +153,7 @@ def _walk(root: Path, stages: list[str], force: bool, stop: threading.Event) -> 
                 force,
                 fresh=stage not in outdated,
                 environment=record.environment(),
+                course=course,
                 start=start,
                 wait_for=[futures[upstream] for upstream in node.upstream if upstream in futures],
             )

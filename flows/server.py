@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -92,11 +92,12 @@ def running_ui(root: Path) -> dict[str, int] | None:
 
 
 @contextmanager
-def prefect_api(root: Path) -> Iterator[str]:
+def prefect_api(root: Path, meanwhile: Callable[[], object] = lambda: None) -> Iterator[str]:
     """Environment variables for Prefect's client, set while inside; yields the URL of the server's UI.
 
     PREFECT_API_URL decides if it is set; else a running `make ui`; else a server is started and ended again.
-    A server of the flow's own is supervised: it ends with this process, even by SIGKILL.
+    A server of the flow's own is supervised: it ends with this process, even by SIGKILL. `meanwhile` is called while it
+    starts, with those variables set: importing Prefect's client takes as long.
 
     Raises:
         UserError: nothing answers at PREFECT_API_URL, or a server of the flow's own does not start.
@@ -130,6 +131,7 @@ def prefect_api(root: Path) -> Iterator[str]:
             start_new_session=True,
         )
     try:
+        meanwhile()
         wait_until_healthy(f"http://127.0.0.1:{port}/api/health", process, "the Prefect server", log)
         yield f"http://127.0.0.1:{port}"
     finally:

@@ -15,6 +15,7 @@ from flows.supervise import EXIT_STOPPED, GRACE_VARIABLE
 from flows.supervised import Start, cold_dvc
 from flows.workspace import mend_locks
 from tasks.core.errors import EXIT_INTERRUPTED
+from tasks.core.progress import NEWS_VARIABLE, State, read_news
 
 Outcome = Literal["Cached", "Restored", "Completed"]
 TELEMETRY_OFF = {
@@ -24,11 +25,15 @@ TELEMETRY_OFF = {
     "DVC_NO_ANALYTICS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
+QUIET = {NEWS_VARIABLE: "1", "TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+"""A stage of the flow tells its progress in lines that the flow reads; bars of libraries would be torn to pieces there."""
 CLOCK = re.compile(r"^\d\d:\d\d:\d\d ")
 """What a stage's own log begins a line with; Prefect's log has a clock already."""
 NOISE = re.compile(
-    r"^(> |WARNING: Process .* in RWLock-file|To track the changes|To enable auto staging|Use `dvc push`|\s*git add|\s*dvc config|$)"
+    r"^(> |Running stage '|(Generating|Updating) lock file|WARNING: Process .* in RWLock-file|To track the changes"
+    r"|To enable auto staging|Use `dvc push`|\s*git add|\s*dvc config|\w+: done in [\d.]+ s$|$)"
 )
+"""What the flow says itself, or in other words."""
 
 
 class StageFailed(Exception):
@@ -101,10 +106,12 @@ def reproduce(
     grace_s: float | None = None,
     environment: dict[str, str] | None = None,
     start: Start = cold_dvc,
+    report: Callable[[State | None], None] = lambda _: None,
 ) -> Outcome:
     """Bring one stage up to date with `dvc repro --single-item`, passing every line of its output to `log`.
 
     When it is stopped it has `grace_s` (default 20) between SIGTERM and SIGKILL. `start` starts DVC.
+    `report` is called with what the stage tells of its progress, and several times a second with None while it runs.
 
     Raises:
         StageFailed: the stage, or DVC, ended with an error.
@@ -115,7 +122,7 @@ def reproduce(
     # Without --wait-for-lock stages that start together fail on DVC's lock (dvc #10465).
     arguments = ["--wait-for-lock", "repro", "--single-item", stage] + (["--force"] if force else [])
     patience = {} if grace_s is None else {GRACE_VARIABLE: str(grace_s)}
-    process = start(arguments, root, stage_environment((environment or {}) | patience))
+    process = start(arguments, root, stage_environment(QUIET | (environment or {}) | patience))
     deadline = time.monotonic() + timeout_s if timeout_s else None
     timed_out = threading.Event()
 
@@ -123,6 +130,7 @@ def reproduce(
         while not process.ended():
             if deadline is not None and time.monotonic() > deadline:
                 timed_out.set()
+            report(None)
             if stop.wait(0.2) or timed_out.is_set():
                 process.stop()
                 return
@@ -133,6 +141,9 @@ def reproduce(
     last: deque[str] = deque(maxlen=3)
     code: int | None = None
     for raw in process.lines:
+        if state := read_news(raw):
+            report(state)
+            continue
         line = CLOCK.sub("", raw.rstrip())
         if found := skipped.match(raw):
             outcome = "Cached" if found.group(1).startswith("didn't") else "Restored"
@@ -140,7 +151,7 @@ def reproduce(
             code = int(found.group(1))
         if not NOISE.match(line):
             log(line)
-            if not line.startswith(("ERROR: failed to reproduce", "Running stage")):
+            if not line.startswith("ERROR: failed to reproduce"):
                 last.append(line)
     ended = process.wait()
     if timed_out.is_set():

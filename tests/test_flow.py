@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from running import flow, locked, states
 from test_stage import runs, set_params
+from toy import EDGES
 
 from flows import plan
 from tasks.core import graph
@@ -19,6 +20,10 @@ def test_flow_and_repro_give_the_same(toy: Path, tmp_path: Path, server: dict[st
 
     done = flow(toy, **server)
     assert done.returncode == 0, done.stdout + done.stderr
+    said = done.stderr.splitlines()
+    assert all(any(f"stage {n} of 4: {stage}" in line for line in said) for n, stage in enumerate(EDGES, 1))
+    assert len(set(said)) == len(said)
+    assert "{" not in done.stdout + done.stderr
     other = make(tmp_path / "other")
     subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=other, check=True, capture_output=True)
     assert locked(toy) == locked(other)

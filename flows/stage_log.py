@@ -1,0 +1,72 @@
+"""What a running stage says, passed on: lines to Prefect's log and the terminal, progress to the bars and, now and then, as a line."""
+
+import logging
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from flows.course import Course
+from tasks.core.progress import SECONDS_BETWEEN_LINES, State, duration
+
+NEWS = logging.getLogger("textmill.news")
+"""Progress for whoever draws it (flows.terminal); else nobody listens. Prefect is told lines only: it keeps them all."""
+NEWS.propagate = False
+NEWS.addHandler(logging.NullHandler())
+NEWS.setLevel(logging.INFO)
+QUIET_S = 15.0
+"""A stage that says nothing for so long is said to be at work still; then after twice as long, and so on."""
+
+
+class StageLog:
+    """The log of one stage of a run; a context while it runs.
+
+    What it logs carries `textmill`: the stage, and what kind of line it is (`begin`, `end`, `line`, or `count`, which
+    stands for a bar where none can be drawn).
+    """
+
+    def __init__(self, log: Any, stage: str, course: Course) -> None:
+        self._log, self.stage, self._course = log, stage, course
+        self._began = self._said = self._counted = time.monotonic()
+        self._quiet_s = QUIET_S
+
+    def _say(self, kind: str, text: str) -> None:
+        self._said = time.monotonic()
+        said = {"stage": self.stage, "kind": kind, "done": self._course.done(), "left_s": self._course.left_s()}
+        self._log.info("%s", text, extra={"textmill": said | {"total": self._course.total}})
+
+    def __enter__(self) -> Self:
+        """It starts to run."""
+        self._course.begin(self.stage)
+        self._began = time.monotonic()
+        self._say("begin", f"{self._course.place(self.stage)}: {self.stage}")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        """It has failed or was stopped: whoever has it run says why."""
+        if kind is not None:
+            NEWS.info("", extra={"textmill": {"stage": self.stage, "kind": "gone"}})
+
+    def end(self, outcome: str) -> None:
+        """It is up to date; `outcome` says how it came to be."""
+        took, place = self._course.end(self.stage), self._course.place(self.stage)
+        left = self._course.left_s()
+        about = f"; about {duration(left)} left" if left and left >= 1 else ""
+        self._say("end", f"{place}: {self.stage} {outcome} in {duration(took)}{about}")
+
+    def line(self, text: str) -> None:
+        """It has printed a line."""
+        self._quiet_s = QUIET_S
+        self._say("line", text)
+
+    def report(self, state: State | None) -> None:
+        """It tells how far it is, or (None) it goes on without a word."""
+        now = time.monotonic()
+        if state is not None:
+            NEWS.info("", extra={"textmill": {"stage": self.stage, "kind": "news", "state": state}})
+            if state.over or now - self._counted >= SECONDS_BETWEEN_LINES:
+                self._counted, self._quiet_s = now, QUIET_S
+                if state.done:
+                    self._say("count", state.text())
+        elif now - self._said >= self._quiet_s:
+            self._quiet_s *= 2
+            self._say("count", f"{self.stage}: at work for {duration(now - self._began)}")

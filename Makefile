@@ -10,7 +10,7 @@ export MLFLOW_DISABLE_TELEMETRY = true
 export DVC_NO_ANALYTICS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run preset test check ui chat serve report bench bench-curation bench-memory clean lock format
+.PHONY: help install run preset test check ui chat serve report bench bench-curation bench-memory clean distclean lock format
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -75,10 +75,19 @@ lock: ## resolve the dependencies of pyproject.toml anew into requirements.lock
 # Stage x is tasks/x.py and writes data/x; what else is in data/ is the user's. Where `dvc add` has ever tracked
 # something, DVC's cache may hold the only copy of it, so it stays.
 STAGES = $(filter-out __init__,$(basename $(notdir $(wildcard tasks/*.py))))
-clean: ## remove stage outputs, caches and run history; your files, the environment and the remote stay
-	rm -rf $(STAGES:%=data/%) $(STAGES:%=data/.%.partial) .textmill .dvc/tmp
+# History in .textmill: MLflow's database and artifacts, Prefect's, where both lay, how long each stage took.
+HISTORY = mlflow.db mlflow.db-wal mlflow.db-shm mlartifacts mlruns prefect place course
+clean: ## remove stage outputs and caches; the history of runs, your files, the environment and the remote stay
+	rm -rf $(STAGES:%=data/%) $(STAGES:%=data/.%.partial) $(STAGES:%=data/.%.old) .dvc/tmp
+	rm -rf $(filter-out $(HISTORY:%=.textmill/%),$(wildcard .textmill/* .textmill/.[!.]*))
 	rm -f $(filter-out metrics/report.json,$(STAGES:%=metrics/%.json))
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 	@known=$$(git ls-files --cached --others --exclude-standard '*.dvc' && git log --all -1 --format=%h -- '*.dvc') \
 	  && test -z "$$known" && rm -rf .dvc/cache || echo ".dvc/cache stays: it may hold files that dvc add tracks"
+
+distclean: ## as clean, and the history of runs too: MLflow's and Prefect's databases; asks first (SURE=yes: does not)
+	@test "$(SURE)" = yes || { read -rp "Remove the history of all runs in .textmill for good? [y/N] " answer && [[ $$answer == [yY]* ]]; } \
+	  || { echo "Nothing was removed."; exit 1; }
+	@$(MAKE) --no-print-directory -f $(firstword $(MAKEFILE_LIST)) clean
+	rm -rf .textmill

@@ -11,7 +11,8 @@ from conftest import ROOT
 
 from tasks.core.params import read_yaml
 
-PROMISED = {"install", "run", "test", "check", "ui", "chat", "serve", "report", "bench", "clean"}
+PROMISED = {"install", "run", "test", "check", "ui", "chat", "serve", "report", "bench", "clean", "distclean"}
+HISTORY = (".textmill/mlflow.db", ".textmill/mlartifacts/0/page.html", ".textmill/prefect/prefect.db")
 
 
 def make(folder: Path, target: str, *variables: str) -> subprocess.CompletedProcess[str]:
@@ -42,7 +43,14 @@ def outputs_of_a_run(project: Path) -> None:
             (project / folder).mkdir(parents=True)
         (project / "metrics").mkdir(exist_ok=True)
         (project / f"metrics/{stage}.json").touch()
-    for file in (".textmill/mlflow.db", ".dvc/cache/files/md5/00/00", ".dvc/tmp/lock", ".dvc/remote/files/md5/11/11"):
+    for file in (
+        *HISTORY,
+        ".textmill/kernels/lsh/x.nbc",
+        ".textmill/.x.partial",
+        ".dvc/cache/files/md5/00/00",
+        ".dvc/tmp/lock",
+        ".dvc/remote/files/md5/11/11",
+    ):
         (project / file).parent.mkdir(parents=True, exist_ok=True)
         (project / file).touch()
 
@@ -53,7 +61,10 @@ def test_clean_removes_what_runs_made(toy: Path) -> None:
     before = subprocess.run(["git", "ls-files"], cwd=toy, capture_output=True, text=True, check=True).stdout
     assert make(toy, "clean").returncode == 0
     assert [path.name for path in (toy / "data").iterdir()] == ["mine"]
-    assert not any((toy / gone).exists() for gone in (".textmill", ".dvc/cache", ".dvc/tmp"))
+    assert not any(
+        (toy / gone).exists() for gone in (".textmill/kernels", ".textmill/.x.partial", ".dvc/cache", ".dvc/tmp")
+    )
+    assert all((toy / kept).exists() for kept in HISTORY)
     assert not list((toy / "metrics").glob("*.json"))
     assert (toy / ".dvc/remote/files/md5/11/11").exists()
     assert all((toy / file).exists() for file in before.split())
@@ -61,6 +72,17 @@ def test_clean_removes_what_runs_made(toy: Path) -> None:
     (toy / ".git").rename(toy / "away")  # nobody can tell what was tracked
     assert "stays" in make(toy, "clean").stdout
     assert (toy / ".dvc/cache/files/md5/00/00").exists()
+
+
+@pytest.mark.parametrize(("answer", "goes"), [("y\n", True), ("n\n", False), ("\n", False), ("", False)])
+def test_distclean_asks_before_history_goes(toy: Path, answer: str, goes: bool) -> None:
+    outputs_of_a_run(toy)
+    command = ["make", "-f", str(ROOT / "Makefile"), "distclean"]
+    done = subprocess.run(command, cwd=toy, input=answer, capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) == goes, done.stderr
+    assert (toy / ".textmill").exists() == (toy / "data/words").exists() == (not goes)
+    assert make(toy, "distclean", "SURE=yes").returncode == 0
+    assert not (toy / ".textmill").exists()
 
 
 @pytest.mark.slow

@@ -43,14 +43,8 @@ def outputs_of_a_run(project: Path) -> None:
             (project / folder).mkdir(parents=True)
         (project / "metrics").mkdir(exist_ok=True)
         (project / f"metrics/{stage}.json").touch()
-    for file in (
-        *HISTORY,
-        ".textmill/kernels/lsh/x.nbc",
-        ".textmill/.x.partial",
-        ".dvc/cache/files/md5/00/00",
-        ".dvc/tmp/lock",
-        ".dvc/remote/files/md5/11/11",
-    ):
+    caches = (".textmill/kernels/lsh/x.nbc", ".textmill/.x.partial", ".dvc/cache/files/md5/00/00", ".dvc/tmp/lock")
+    for file in (*HISTORY, *caches, ".dvc/remote/files/md5/11/11"):
         (project / file).parent.mkdir(parents=True, exist_ok=True)
         (project / file).touch()
 

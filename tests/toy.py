@@ -44,7 +44,7 @@ EDGES = {"words": [], "left": ["words"], "right": ["words"], "join": ["left", "r
 def make(folder: Path) -> Path:
     """Write the toy project to `folder` and initialise git and DVC there; returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    for package in ("tasks/core", "flows"):
+    for package in ("tasks/core", "tasks/score", "flows"):  # the summary names what the stages measure
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "tasks" / "__init__.py", folder / "tasks" / "__init__.py")
     lines = ["stages:"]

@@ -11,6 +11,8 @@ import psutil
 
 from tasks.core.params import read_yaml
 
+PATIENCE_S = 300.0
+"""How long a test waits for what must happen: only a defect takes so long, on a machine as slow and busy as it may be."""
 FLOW = [sys.executable, "-m", "flows.pipeline"]
 
 
@@ -37,7 +39,7 @@ def processes_of(project: Path) -> list[psutil.Process]:
     return found
 
 
-def wait_for(condition: Any, seconds: float = 60) -> None:
+def wait_for(condition: Any, seconds: float = PATIENCE_S) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"

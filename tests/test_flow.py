@@ -80,7 +80,7 @@ def test_retries_and_timeout_of_meta(toy: Path, server: dict[str, str]) -> None:
     flaky = "import pathlib; flag = pathlib.Path('flag')\n    if not flag.exists(): flag.touch(); raise RuntimeError('weather')"
     path = toy / "tasks/left.py"
     path.write_text(path.read_text().replace("time.sleep(params.sleep_s)", flaky))
-    set_params(toy, "right", sleep_s=60)
+    set_params(toy, "right", sleep_s=3600)
     done = flow(toy, **server)
     assert done.returncode == 1
     named = states(server)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from running import FLOW, flow, flow_run, processes_of, state_of, states, wait_for
+from running import FLOW, PATIENCE_S, flow, flow_run, processes_of, state_of, states, wait_for
 from test_stage import runs, set_params
 
 from flows import plan, stages, supervised
@@ -23,11 +23,11 @@ from tasks.core.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
 def test_a_stage_that_is_stopped_alone_stops_the_run(toy: Path, server: dict[str, str]) -> None:
     """SIGTERM to one stage: the run is not called complete, and what never ran is not called cached."""
     assert flow(toy, **server).returncode == 0
-    set_params(toy, "left", sleep_s=120)
+    set_params(toy, "left", sleep_s=3600)
     process = subprocess.Popen(FLOW, cwd=toy, env={**os.environ, **server}, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: list((toy / "data").glob(".left.partial/half.txt")))
     next(p for p in processes_of(toy) if p.cmdline()[1:] == ["-m", "tasks.left"]).send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == EXIT_INTERRUPTED
     assert "Stopped: left. Nothing is lost" in said
     named = states(server)
@@ -45,11 +45,11 @@ def test_every_end_leaves_nothing_behind(
     toy: Path, server: dict[str, str], end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SHELL", "/bin/sh" if end == "SIGINT" else "/bin/bash")  # DVC's: dash stays beside its command
-    set_params(toy, "left", sleep_s=120)
+    set_params(toy, "left", sleep_s=3600)
     process = subprocess.Popen(
         FLOW, cwd=toy, env={**os.environ, **server}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    wait_for(lambda: list((toy / "data").glob(".left.partial/half.txt")) and (toy / "data/right").exists(), 90)
+    wait_for(lambda: list((toy / "data").glob(".left.partial/half.txt")) and (toy / "data/right").exists())
     name = json.loads((toy / ".textmill/run.json").read_text())["name"]
     second = flow(toy, **server)
     assert second.returncode == EXIT_USER_ERROR
@@ -62,8 +62,8 @@ def test_every_end_leaves_nothing_behind(
         httpx.post(f"{api}/flow_runs/{flow_run(server, name)['id']}/set_state", json=wish)
     else:
         process.send_signal(getattr(signal, end))
-    process.communicate(timeout=90)
-    wait_for(lambda: not processes_of(toy), 30)
+    process.communicate(timeout=PATIENCE_S)
+    wait_for(lambda: not processes_of(toy))
     assert process.returncode == (-signal.SIGKILL if end == "SIGKILL" else EXIT_INTERRUPTED)
     assert "RUNNING" not in {run.info.status for run in runs(toy)}
     assert not (toy / "data/left").exists()
@@ -102,7 +102,7 @@ def test_a_supervised_tree_ends_with_its_parent(tmp_path: Path) -> None:
     assert len(processes_of(tmp_path)) == 3
     assert process.stdin is not None
     process.stdin.close()
-    process.wait(timeout=20)
+    process.wait(timeout=PATIENCE_S)
     wait_for(lambda: not processes_of(tmp_path))
 
 

@@ -53,7 +53,7 @@ def test_killed_and_started_again(tmp_path, tokenizer, monkeypatch):
     waited = time.monotonic()
     while len(list(killed.glob("out.work/encoded/*.json"))) < 5:
         assert process.poll() is None
-        assert time.monotonic() - waited < 60
+        assert time.monotonic() - waited < 300
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
-from running import FLOW, locked, processes_of, wait_for
+from running import FLOW, PATIENCE_S, locked, processes_of, wait_for
 
 from tasks.core.errors import EXIT_USER_ERROR
 from tasks.core.params import read_yaml
@@ -119,12 +119,12 @@ def kill_in(project: Path, stage: str, environment: dict[str, str]) -> None:
     process = subprocess.Popen(FLOW, cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     work = project / ".textmill/work" / stage
     begun = (lambda: list(work.glob("*/*"))) if stage == "pretrain" else (project / f"data/.{stage}.partial").exists
-    wait_for(lambda: begun() or process.poll() is not None, 240)
+    wait_for(lambda: begun() or process.poll() is not None)
     assert process.poll() is None, process.communicate()[0]
     time.sleep(0.3)
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
-    wait_for(lambda: not processes_of(project), 60)
+    process.communicate(timeout=PATIENCE_S)
+    wait_for(lambda: not processes_of(project))
     assert not (project / "data" / stage).exists()
 
 

@@ -131,7 +131,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def wait_for(condition, timeout_s: float = 120) -> None:
+def wait_for(condition, timeout_s: float = 300) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -363,7 +363,7 @@ def test_no_rank_outlives_the_stage(tmp_path, inputs):
     assert children
     process.kill()
     process.wait()
-    wait_for(lambda: not any(Path(f"/proc/{child}").exists() for child in children), timeout_s=10)
+    wait_for(lambda: not any(Path(f"/proc/{child}").exists() for child in children), timeout_s=120)
 
 
 @pytest.mark.slow

@@ -70,9 +70,9 @@ def test_a_failed_stage_leaves_the_last_good_outputs(made: Path) -> None:
 
 @pytest.mark.slow
 def test_after_a_kill_the_next_start_of_any_command_brings_them_back(made: Path) -> None:
-    set_params(made, "words", sleep_s=60)
+    set_params(made, "words", sleep_s=3600)
     process = subprocess.Popen([*DVC, "repro", "words"], cwd=made, start_new_session=True)
-    wait_for(lambda: list((made / "data").glob(".words.partial/half.txt")), 120)
+    wait_for(lambda: list((made / "data").glob(".words.partial/half.txt")))
     recover(made)  # by somebody who looks at what a running stage will make anew
     assert not (made / "data/words").exists()
     os.killpg(process.pid, signal.SIGKILL)

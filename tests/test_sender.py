@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from running import processes_of, wait_for
+from running import PATIENCE_S, processes_of, wait_for
 from test_stage import runs, set_params, stage
 
 from tasks.core.outbox import Record, open_outbox
@@ -28,12 +28,12 @@ def test_a_sender_that_is_killed_is_followed_by_one_that_goes_on(toy: Path) -> N
     wait = "while not __import__('pathlib').Path('go').exists(): time.sleep(0.05)"
     code.write_text(code.read_text().replace("time.sleep(params.sleep_s)", wait))
     process = subprocess.Popen([sys.executable, "-m", "tasks.words"], cwd=toy, stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: list(toy.glob(".textmill/outbox/*/*.kept")), 120)
+    wait_for(lambda: list(toy.glob(".textmill/outbox/*/*.kept")))
     first = sender_of(toy)
     assert first is not None
     first.kill()
     go.touch()
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, "not tracked" in said) == (0, False), said
     (run,) = [run for run in runs(toy) if run.data.tags["textmill.kind"] == "stage"]
     assert (run.info.status, run.data.metrics["length"]) == ("FINISHED", 1)
@@ -63,12 +63,12 @@ def test_a_stage_does_not_import_mlflow(toy: Path) -> None:
 
 @pytest.mark.slow
 def test_a_run_whose_process_is_gone_is_ended_by_the_sender(toy: Path) -> None:
-    set_params(toy, "words", sleep_s=120)
+    set_params(toy, "words", sleep_s=3600)
     process = subprocess.Popen([sys.executable, "-m", "tasks.words"], cwd=toy, stderr=subprocess.DEVNULL)
-    wait_for(lambda: list(toy.glob(".textmill/outbox/*/*.kept")), 120)
+    wait_for(lambda: list(toy.glob(".textmill/outbox/*/*.kept")))
     process.kill()
     process.wait()
-    wait_for(lambda: not processes_of(toy), 60)
+    wait_for(lambda: not processes_of(toy))
     assert {run.info.status for run in runs(toy)} == {"KILLED"}
     assert not list(toy.glob(".textmill/outbox/*"))
 

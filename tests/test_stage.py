@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
-from running import wait_for
+from running import PATIENCE_S, wait_for
 from safetensors import SafetensorError
 
 from tasks.core import processes
@@ -74,11 +74,11 @@ def test_exit_codes_and_messages(toy: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_stopped_at_any_point_leaves_no_output(toy: Path, number: signal.Signals) -> None:
-    set_params(toy, "words", sleep_s=60)
+    set_params(toy, "words", sleep_s=3600)
     process = subprocess.Popen(COMMAND, cwd=toy, stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: list((toy / "data").glob(".*partial/half.txt")), 60)
+    wait_for(lambda: list((toy / "data").glob(".*partial/half.txt")))
     process.send_signal(number)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=PATIENCE_S)
     assert not (toy / "data/words").exists()
     assert not (toy / "metrics/words.json").exists()
     if number is not signal.SIGKILL:
@@ -98,9 +98,9 @@ def test_a_stage_that_swallows_the_interruption_is_asked_again(toy: Path, answer
     swallow = f"try: time.sleep(60)\n    except BaseException: {answer}\n    time.sleep(60)"
     path.write_text(path.read_text().replace("time.sleep(params.sleep_s)", swallow))
     process = subprocess.Popen(COMMAND, cwd=toy, stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: list((toy / "data").glob(".*partial/half.txt")), 60)
+    wait_for(lambda: list((toy / "data").glob(".*partial/half.txt")))
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, "Start again" in said) == (EXIT_INTERRUPTED, True)
     assert not (toy / "data/words").exists()
 
@@ -163,11 +163,11 @@ def test_dvc_repro_is_tracked_and_parents_suffice(toy: Path) -> None:
 @pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
 def test_a_stage_ends_with_the_dvc_that_runs_it(toy: Path, shell: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHELL", shell)  # some give their place to the command, some stay between it and DVC
-    set_params(toy, "words", sleep_s=120)
+    set_params(toy, "words", sleep_s=3600)
     process = subprocess.Popen(
         [sys.executable, "-m", "dvc", "repro", "words"], cwd=toy, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE_S
     while not list((toy / "data").glob(".words.partial/half.txt")):
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -187,9 +187,9 @@ def test_dvc_as_a_library_runs_stages(toy: Path) -> None:
     done = subprocess.run(reproduce, cwd=toy, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (toy / "data/words/out.txt").read_text() == "w"
-    set_params(toy, "words", sleep_s=120)
+    set_params(toy, "words", sleep_s=3600)
     process = subprocess.Popen(reproduce, cwd=toy, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE_S
     while not list((toy / "data").glob(".words.partial/half.txt")):
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -237,13 +237,13 @@ def test_a_sweep_leaves_running_pipelines_alone(toy: Path, monkeypatch: pytest.M
     process = subprocess.Popen(
         [sys.executable, "-m", "dvc", "repro"], cwd=toy, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE_S
     while not list((toy / "data").glob(".join.partial/half.txt")):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert Store(toy).sweep() == []
     assert "KILLED" not in {run.info.status for run in runs(toy)}
-    assert process.wait(60) == 0
+    assert process.wait(PATIENCE_S) == 0
     assert {run.info.status for run in runs(toy)} == {"FINISHED"}
 
 

@@ -36,7 +36,8 @@ def select(root: Path, stages: list[str] | None, from_stage: str | None) -> list
 
 
 def check(root: Path, params: dict[str, Any] | None = None) -> None:
-    """Check params.yaml (as it would be with the dotted keys of `params` set), execution.yaml and dvc.yaml.
+    """Check params.yaml (as it would be with the dotted keys of `params` set) and the files that it names, execution.yaml
+    and dvc.yaml.
 
     Raises:
         UserError: what is wrong, one mistake a line.
@@ -46,7 +47,8 @@ def check(root: Path, params: dict[str, Any] | None = None) -> None:
     path = root / "params.yaml"
     blocks = YAML(typ="safe").load(edited(path, params)) if params else read_yaml(path)
     try:
-        check_params(blocks, list(graph.load_graph(root)))
+        for block in check_params(blocks, list(graph.load_graph(root))).values():
+            block.check_paths(root)
     except ImportError as error:  # of a stage's module
         raise UserError(missing_package(error)) from None
     load_execution(root)

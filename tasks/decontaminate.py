@@ -28,6 +28,7 @@ from tasks.core.params import StageParams
 from tasks.core.paths import Inputs, Metrics, Outputs
 from tasks.core.stage import stage_main
 from tasks.core.workers import expect_workers
+from tasks.text import evaluation_set
 from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, as_documents, read_shard, shard_paths, write_shard
 from tasks.text.losses import say_losses
 from tasks.text.references import Reference, read_references
@@ -76,6 +77,7 @@ def run(params: DecontaminateParams, inputs: Inputs, outputs: Outputs) -> Metric
         shutil.rmtree(old, ignore_errors=True)
         old.mkdir()
     references = list(read_references("decontaminate", params.references, inputs))
+    references += evaluation_set.references(inputs["evaluation"])
     items = _index(shards, inputs["split"], inputs["held_out"], references, params.ngram, index)
     look = partial(_look, split=inputs["split"], index=index, found=found)
     ngrams = frequencies.add_up(map_shards(look, shards, "decontaminate: n-grams"), index, params.max_documents)
@@ -94,7 +96,7 @@ def run(params: DecontaminateParams, inputs: Inputs, outputs: Outputs) -> Metric
         [shard["after"] for shard in counts],
         {"contaminated": sum(removed.values())},
     )
-    if params.references:
+    if references:
         metrics["references"] = _by_file(references, _sum(shard["matched"] for shard in counts))
     say_losses("decontaminate", metrics["sources"], outputs / "removed", {"contaminated": "max_overlap"}, params)
     return metrics | {

@@ -4,16 +4,18 @@ import hashlib
 import json
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from tasks.core.errors import UserError
 from tasks.core.params import StageParams
 from tasks.core.paths import Inputs, Metrics, Outputs, write_json
 from tasks.core.stage import stage_main
+from tasks.text.evaluation_set import FOLDER, chosen_files, read_file
 
 log = logging.getLogger(__name__)
 OPENINGS = 3
@@ -23,6 +25,10 @@ OPENINGS = 3
 class EvaluateParams(StageParams):
     """What is measured, how much of it, and how replies are drawn."""
 
+    files: tuple[str, ...] = Field(
+        ("evaluation",),
+        description="Your own evaluation set: files, globs or folders in evaluation/, all of which is kept out of training.",
+    )
     max_bytes: int = Field(200_000, ge=1, description="Held-out text of each source that is scored, in UTF-8 bytes.")
     max_reply_bytes: int = Field(50_000, ge=1, description="Held-out replies scored in chat form, in UTF-8 bytes.")
     max_questions: int = Field(100, ge=0, description="Held-out questions that are asked.")
@@ -46,6 +52,20 @@ class EvaluateParams(StageParams):
     top_p: float = Field(0.95, gt=0, le=1, description="Probability that the tokens which may be drawn make up.")
     seed: int = Field(0, ge=0, lt=1 << 32, description="Of the sampled replies.")
 
+    @field_validator("files")
+    @classmethod
+    def _kept_out_of_training(cls, files: tuple[str, ...]) -> tuple[str, ...]:
+        for name in files:
+            parts = Path(name).parts
+            if parts[:1] != (FOLDER,) or ".." in parts:
+                raise ValueError(f"must lie in {FOLDER}/, the folder that is kept out of training: {name}")
+        return files
+
+    def check_paths(self, root: Path) -> None:
+        """Read what `files` names."""
+        for path in chosen_files(root, self.files):
+            deque(read_file(path, root / FOLDER), maxlen=0)
+
 
 def run(params: EvaluateParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     """Measure `pretrain` and `finetune` on held-out text, and the tuned model on held-out questions.
@@ -58,8 +78,11 @@ def run(params: EvaluateParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     the same text. `replies` is what both expect of the assistant in held-out conversations, in chat form. What cannot be
     measured for want of held-out data is null, with a reason in `not_measured`.
 
-    Writes `results.json` (all measures), `questions.jsonl` (question, expected, answer, em, f1, rougeL) and
-    `samples.jsonl` (prompt, mode, reply; a base model's begin with openings of held-out documents).
+    `files` of the user's own set are scored by tasks.score.own_set: `own_set` has the measures by file.
+
+    Writes `results.json` (all measures), `questions.jsonl` (question, expected, answer, em, f1, rougeL), `own_set.jsonl`
+    (an item of the user's files a row) and `samples.jsonl` (prompt, mode, reply; a base model's begin with openings of
+    held-out documents).
 
     Raises:
         UserError: a model, a tokenizer or a file cannot be read, or the two models differ in their tokenizer.
@@ -69,6 +92,7 @@ def run(params: EvaluateParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     from tasks.score import held_out
     from tasks.score.asking import Asking
     from tasks.score.generate import Speaker
+    from tasks.score.own_set import score_files
     from tasks.text.chat import ChatEncoder
 
     device = prepare_torch()
@@ -96,6 +120,9 @@ def run(params: EvaluateParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         results["replies"] = _replies(params, inputs["held_out"], models, encoder, results["not_measured"])
     started, speaker = time.monotonic(), Speaker(models[last], Asking(encoder, tuned), longest)
     results["questions"] = _questions(params, inputs["held_out"], speaker, results["not_measured"], outputs)
+    own = chosen_files(inputs["evaluation"].parent, params.files)
+    results["own_set"], rows = score_files(own, inputs["evaluation"], speaker, models, params.batch)
+    _write_lines(outputs / "own_set.jsonl", rows)
     openings = [] if tuned else held_out.openings(inputs["documents"], OPENINGS)
     _samples(params, [*openings, *params.prompts], speaker, outputs)
     outputs.timings["generated_tokens_per_second"] = speaker.tokens / (time.monotonic() - started)

@@ -22,6 +22,7 @@ from tasks.core.paths import Inputs, Metrics, Outputs
 from tasks.core.stage import stage_main
 from tasks.core.wording import listed
 from tasks.core.workers import expect_workers
+from tasks.text import evaluation_set
 from tasks.text.documents import read_shard, shard_paths, write_shard
 from tasks.text.records import Format
 from tasks.text.references import read_references
@@ -85,6 +86,7 @@ def run(params: InstructParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     from tasks.text import items, kernels, repeated
 
     references = list(read_references("instruct", params.references, inputs))
+    references += evaluation_set.references(inputs["evaluation"])
     shards = shard_paths(inputs["documents"])
     documents = _sum(_split(shard, outputs / "split", params.validation_fraction) for shard in shards)
     kernels.prepare()

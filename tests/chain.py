@@ -24,6 +24,9 @@ def training_text(folder: Path, sources: list[dict[str, Any]]) -> list[dict[str,
     scraped = stage(scrape, {}, sources=sources)
     cleaned = stage(clean, {"scrape": scraped})
     kept = stage(dedup, {"documents": cleaned / "documents"}, threshold=1.0)
-    taught = stage(instruct, {"documents": kept / "documents"}, validation_fraction=0.3)
+    taught = stage(
+        instruct, {"documents": kept / "documents", "evaluation": folder / "evaluation"}, validation_fraction=0.3
+    )
     inputs = {"documents": kept / "documents", "held_out": taught / "held_out", "split": taught / "split"}
+    inputs["evaluation"] = folder / "evaluation"
     return list(read_documents(stage(decontaminate, inputs, max_overlap=1.0) / "documents").to_pylist())

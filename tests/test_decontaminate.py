@@ -61,7 +61,7 @@ def decontaminate(folder: Path, train: list[str], validation=(), items=(), name=
     outputs.root.mkdir()
     outputs.work.mkdir()
     references = {Path(file).name: folder / file for file in params.get("references", ())}
-    inputs = Inputs({key: folder / key for key in ("documents", "split", "held_out")} | references)
+    inputs = Inputs({key: folder / key for key in ("documents", "split", "held_out", "evaluation")} | references)
     metrics = run(DecontaminateParams(**params), inputs, outputs)
     json.dumps(metrics, allow_nan=False)
     kept, removed = read_documents(outputs.root / "documents"), read_documents(outputs.root / "removed").to_pylist()

@@ -75,6 +75,7 @@ def test_the_score_that_clean_writes_decides_and_reaches_the_end(tmp_path: Path)
         write_shard(split, tmp_path / "split" / shard.name)
     write_shard(CONVERSATIONS.empty_table(), tmp_path / "held_out/0.parquet")
     inputs = {"documents": deduplicated, "split": tmp_path / "split", "held_out": tmp_path / "held_out"}
+    inputs["evaluation"] = tmp_path / "evaluation"
     decontaminate(DecontaminateParams(), Inputs(inputs), stages["end"])
     scores = {row["id"]: row["quality"] for row in read_documents(documents).to_pylist()}
     assert None not in scores.values()

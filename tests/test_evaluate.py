@@ -74,9 +74,10 @@ def data(tmp_path):
     rows = [document(n, "chat", "train" if n % 4 else "validation") for n in range(60)]
     rows += [document(n, "docs", long=1 + n % 20) for n in range(100, 130)]
     asked = [question(n, f"What does the cat see, number {n}?", sentence(random.Random(n))) for n in range(6)]
+    said = [{"id": f"c{n}", "source": "chat", "kind": "conversation", "messages": conversation(n)} for n in (0, 4, 8)]
     return {
         "documents": documents(tmp_path / "documents", rows),
-        "held_out": held_out(tmp_path / "held_out", asked),
+        "held_out": held_out(tmp_path / "held_out", asked + said),
     }
 
 
@@ -84,7 +85,9 @@ def evaluate(folder: Path, models, data, **changes):
     outputs = Outputs(folder / "out", folder / "work")
     outputs.root.mkdir(parents=True)
     outputs.work.mkdir()
-    metrics = run(EvaluateParams(**{**QUICK, **changes}), Inputs({**models, **data}), outputs)
+    metrics = run(
+        EvaluateParams(**{**QUICK, **changes}), Inputs({"evaluation": folder / "evaluation", **models, **data}), outputs
+    )
     json.dumps(metrics, allow_nan=False)
     return outputs.root, metrics
 

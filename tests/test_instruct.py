@@ -107,7 +107,11 @@ def again(folder: Path, documents: Path, name: str = "out", **params):
     outputs.root.mkdir(parents=True)
     outputs.work.mkdir()
     references = {Path(file).name: folder / file for file in params.get("references", ())}
-    metrics = run(InstructParams(**params), Inputs({"documents": documents} | references), outputs)
+    metrics = run(
+        InstructParams(**params),
+        Inputs({"documents": documents, "evaluation": folder / "evaluation"} | references),
+        outputs,
+    )
     json.dumps(metrics, allow_nan=False)
     tables = {
         kind: read_documents(outputs.root / kind).to_pylist() for kind in ("train", "held_out", "removed", "split")

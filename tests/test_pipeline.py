@@ -72,7 +72,17 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small_project(folder: Path) -> Path:
     """A checkout of the project with its own text and small parameters."""
     folder.mkdir()
-    for name in ("tasks", "flows", ".dvc", "dvc.yaml", "params.yaml", "execution.yaml", ".gitignore", ".dvcignore"):
+    for name in (
+        "tasks",
+        "flows",
+        ".dvc",
+        "dvc.yaml",
+        "params.yaml",
+        "execution.yaml",
+        ".gitignore",
+        ".dvcignore",
+        "evaluation",
+    ):
         source, target = PROJECT / name, folder / name
         if source.is_dir():
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "cache", "tmp"))

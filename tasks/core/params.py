@@ -21,6 +21,13 @@ class StageParams(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
+    def check_paths(self, root: Path) -> None:
+        """Check what the parameters name outside params.yaml, e.g. files; asked before a flow starts. Nothing by default.
+
+        Raises:
+            UserError: it is not there, or is of no use; says which key names it.
+        """
+
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML 1.2 mapping (the reader DVC uses, so both see the same values).

@@ -36,6 +36,18 @@ class Asking:
             else self.encoder.opening(text, longest)
         )
 
+    def choice(self, question: str, choice: str) -> tuple[list[int], list[int]]:
+        """The tokens after which a question is answered, and those of `choice` as the answer.
+
+        A base model's are one text, cut where the answer begins, as lm-eval cuts it.
+        """
+        if self.tuned:
+            asked = self.encoder.prompt([{"role": "user", "content": question}], 1 << 62)
+            return asked, self.encoder.texts([choice])[0]
+        text = completion([{"role": "user", "content": question}])
+        before, whole = self.encoder.texts([text, f"{text} {choice}"])
+        return [self.encoder.start, *before], whole[len(before) :]
+
     def answer(self, reply: str) -> str:
         """The answer in a reply: a base model goes on with the next question on a line of its own."""
         return reply if self.tuned else reply.strip().partition("\n")[0].strip()

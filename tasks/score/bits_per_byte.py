@@ -46,8 +46,13 @@ def document_nats(
     """
     context = context or model.config.max_position_embeddings
     windows = [w for number, tokens in enumerate(documents) for w in rolling_windows(number, tokens, start, context)]
-    windows.sort(key=lambda window: -len(window.inputs))  # stable: equal lengths keep the documents' order
-    nats = [0.0] * len(documents)
+    return window_nats(model, windows, len(documents), pad, what)
+
+
+def window_nats(model: Any, windows: Sequence[Window], documents: int, pad: int, what: str) -> list[float]:
+    """Negative log-likelihood of the windows' targets, in nats, added up by document, [documents]."""
+    windows = sorted(windows, key=lambda window: -len(window.inputs))  # equal lengths keep their order
+    nats = [0.0] * documents
     with Progress(what, total=sum(len(window.targets) for window in windows), unit="tokens") as progress:
         for batch in _batches(windows):
             for window, value in zip(batch, _window_nats(model, batch, pad), strict=True):

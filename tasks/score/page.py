@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from tasks.score import curation
 from tasks.score.charts import bar_chart, line_chart
-from tasks.score.results import bits_per_byte, is_tuned, served_format
+from tasks.score.results import bits_per_byte, is_tuned, own_set, served_format
 from tasks.score.verdict import findings
 
 TEMPLATE = Path(__file__).parent / "report.html.j2"
@@ -73,6 +73,7 @@ def render(title: str, results: Results, most_reasons: int) -> str:
         results_chart=Markup(_results_chart(evaluated)),  # noqa: S704
         results=bits_per_byte(evaluated),
         questions=evaluated.get("questions"),
+        own_set=own_set(evaluated),
         not_measured=evaluated.get("not_measured") or {},
         formats=_formats(quantized),
         scored_text=quantized.get("scored_text", "held-out conversations"),

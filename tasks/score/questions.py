@@ -3,6 +3,7 @@
 import re
 import string
 from collections import Counter
+from collections.abc import Callable, Sequence
 
 from tasks.text.word_characters import runs
 
@@ -43,6 +44,11 @@ class _Words:
     def tokenize(self, text: str) -> list[str]:
         words = runs(text.lower().replace("_", " "))
         return [self._stem(word) if len(word) > 3 else word for word in words]
+
+
+def best(score: Callable[[str, str], float], answer: str, expected: Sequence[str]) -> float:
+    """The score against that of the right answers which it is nearest to, as the official script takes it."""
+    return max(score(answer, right) for right in expected)
 
 
 class RougeL:

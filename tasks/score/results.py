@@ -55,3 +55,18 @@ def bits_per_byte(evaluated: Metrics) -> list[Row]:
         after = tuned["by_source"][name]["bits_per_byte"] if tuned else None
         rows.append(Row(f"documents of {name}", found["bits_per_byte"], after, xz["by_source"][name]))
     return rows
+
+
+def own_set(evaluated: Metrics) -> list[tuple[str, str, int, list[tuple[str, float]]]]:
+    """(file, kind, items, measures by name) of the user's own evaluation set, of the model that is chatted with."""
+    model = "finetune" if is_tuned(evaluated) else "pretrain"
+    rows = []
+    for file, kinds in (evaluated.get("own_set") or {}).items():
+        for kind, found in kinds.items():
+            if kind == "texts":
+                scores = {"bits per byte": found[model]["bits_per_byte"], "of xz -9e": found["xz"]}
+                rows.append((file, kind, found[model]["documents"], list(scores.items())))
+            else:
+                scores = {name: value for name, value in found.items() if name != "asked"}
+                rows.append((file, kind, found["asked"], list(scores.items())))
+    return rows

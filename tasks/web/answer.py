@@ -1,5 +1,6 @@
 """What a request gave: a page, a redirect, or the reason why there is neither."""
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ BYTES_TYPES = ("application/octet-stream", "binary/octet-stream")
 """What servers say that know no better: a PDF is told by how it begins."""
 PDF_TYPES = ("application/pdf", "application/x-pdf", *BYTES_TYPES)
 BACK_OFF_STATUS = frozenset((429, 503))  # the host, not the page, has too much to do (RFC 6585, 4; RFC 9110, 15.6.4)
+NO_URL = re.compile(r"[^\x21-\x7e]")
 TRANSIENT_STATUS = frozenset((408, 425, 429, 500, 502, 503, 504, 522, 524))
 TRANSIENT = frozenset(("timeout", "unresolved", "connection_refused", "connection_failed", "truncated"))
 FAILURES: Mapping[type[Exception], str] = {
@@ -80,7 +82,7 @@ def answer_of(url: str, response: Any, limit: int, types: Collection[str] | None
         protocol=response.protocol or "HTTP/1.1",
         ip_address=str(response.ip_address) if response.ip_address else None,
     )
-    location = answer.header("location")
+    location = _as_ascii(answer.header("location"))
     if status in (301, 302, 303, 307, 308) and location:
         try:
             target = urljoin(url, location)
@@ -108,6 +110,11 @@ def answer_of(url: str, response: Any, limit: int, types: Collection[str] | None
     if types is not None and answer.media_type in BYTES_TYPES and not body.startswith(b"%PDF-"):
         return ending("no_text", answer.media_type)
     return replace(ending("saved"), body=body)
+
+
+def _as_ascii(header: str) -> str:
+    """A header's address, its bytes beyond ASCII escaped: servers send them raw, in UTF-8 or what they have."""
+    return NO_URL.sub(lambda found: f"%{ord(found.group()):02X}", header.strip())
 
 
 def failure(error: Exception, limit: int) -> Answer:

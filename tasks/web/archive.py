@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from tasks.web.extract import HTML_TYPES, PLAIN_TYPES
-from tasks.web.http_message import Message, Unusable, decoded_body
+from tasks.web.http_message import Message, Unusable, charset_of, decoded_body
 
 MAGIC = b"\x1f\x8b\x08"
 CHUNK_BYTES = 1 << 16
@@ -120,8 +120,8 @@ def _pages(content: bytes, max_page_bytes: int, max_document_bytes: int) -> Iter
             continue
         # warcio's own decoding stops after the first of several gzip members.
         message = Message(headers.protocol or "", int(status[:3]), headers.headers, record.raw_stream.read())
-        kind, _, options = (headers.get_header("Content-Type") or "").partition(";")
-        kind = kind.strip().lower()
+        declared = headers.get_header("Content-Type") or ""
+        kind = declared.partition(";")[0].strip().lower()
         most = max_document_bytes if kind and kind not in (*HTML_TYPES, *PLAIN_TYPES) else max_page_bytes
         try:
             body, _ = decoded_body(message if record.rec_type == "response" else replace(message, headers=[]), most)
@@ -129,12 +129,11 @@ def _pages(content: bytes, max_page_bytes: int, max_document_bytes: int) -> Iter
             too_large = unusable.reason == "too_large"
             yield Page(url, problem=("page_too_large" if too_large else unusable.reason, unusable.detail))
             continue
-        charset = next((o.split("=", 1)[1] for o in options.split(";") if o.strip().lower().startswith("charset=")), "")
         yield Page(
             url=url,
             body=body,
             content_type=kind,
-            charset=charset.strip(" \"'"),
+            charset=charset_of(declared),
             fetched_at=_date(record.rec_headers.get_header("WARC-Date")) if record.rec_type != "resource" else None,
         )
 

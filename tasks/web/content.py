@@ -3,6 +3,7 @@
 import zlib
 
 CHUNK_BYTES = 1 << 16
+GZIP = b"\x1f\x8b"
 ACCEPT_ENCODING = "gzip, deflate"
 
 
@@ -52,5 +53,6 @@ def _inflate(body: bytes, coding: str, wbits: int, max_bytes: int) -> bytes:
             raise Undecodable(f"broken {coding}: {error}") from None
         if not inflate.eof:
             raise Undecodable(f"truncated {coding}")
-        rest = inflate.unused_data if wbits == 31 else b""  # gzip allows several members in a row
+        # Gzip allows several members in a row; what else follows, browsers pass over.
+        rest = inflate.unused_data if wbits == 31 and inflate.unused_data.startswith(GZIP) else b""
     return b"".join(parts)

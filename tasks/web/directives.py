@@ -22,7 +22,7 @@ class Directives:
 
 
 def directives(agent: str, robots_tags: Sequence[str], links: Sequence[str], page: Any = None) -> Directives:
-    """Read X-Robots-Tag and Link headers and, of an HTML page, its elements (a Scrapy HtmlResponse).
+    """Read X-Robots-Tag and Link headers and, of an HTML page, its elements (an HtmlPage).
 
     `agent` is the crawler's product token: directives for it alone count as well. Canonical links that contradict each
     other say nothing.

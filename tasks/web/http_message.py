@@ -19,6 +19,7 @@ from tasks.text.undeclared_encoding import control_share
 STATUS = re.compile(rb"HTTP/(\d(?:\.\d)?) +(\d{3})(?: |\r|\n|$)")
 HEAD_END = re.compile(rb"\r?\n\r?\n")
 CHUNK_SIZE = re.compile(rb"[ \t]*([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?\r?\n")
+GZIP = b"\x1f\x8b"
 LINE_END = re.compile(rb"\r?\n")
 BLOCK_BYTES = 1 << 16
 SAMPLE_BYTES = 1 << 12
@@ -46,6 +47,15 @@ class Message:
     def header(self, name: str) -> str:
         """The value of a header, several joined by commas (RFC 9110, 5.3); empty if it is not there."""
         return ", ".join(value for key, value in self.headers if key.lower() == name)
+
+
+def charset_of(content_type: str) -> str:
+    """The charset that a Content-Type header names; empty if it names none."""
+    for option in content_type.split(";")[1:]:
+        name, _, value = option.partition("=")
+        if name.strip().lower() == "charset":
+            return value.strip(" \t\"'")
+    return ""
 
 
 def parse(block: bytes) -> Message:
@@ -197,7 +207,8 @@ def _inflated(body: bytes, wbits: int, max_bytes: int) -> tuple[bytes, str]:
         complete = complete or inflate.eof
         if not inflate.eof:
             return b"".join(parts), "body_incomplete"
-        rest = inflate.unused_data if wbits == 31 else b""  # gzip allows several members in a row
+        # Gzip allows several members in a row; what else follows a whole body is none of it.
+        rest = inflate.unused_data if wbits == 31 and inflate.unused_data.startswith(GZIP) else b""
     return b"".join(parts), ""
 
 
@@ -220,7 +231,7 @@ def _by_arrow(codec: str, body: bytes, max_bytes: int) -> tuple[bytes, str]:
     return b"".join(parts), repair
 
 
-MAGIC = {"gzip": b"\x1f\x8b", "x-gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd"}
+MAGIC = {"gzip": GZIP, "x-gzip": GZIP, "zstd": b"\x28\xb5\x2f\xfd"}
 CODINGS: dict[str, Callable[[bytes, int], tuple[bytes, str]]] = {
     "gzip": _gzip,
     "x-gzip": _gzip,

@@ -4,12 +4,11 @@ import re
 from collections.abc import Iterator, Mapping
 from urllib.parse import urljoin, urlsplit
 
-from scrapy.http import HtmlResponse
 from scrapy.linkextractors import IGNORED_EXTENSIONS
-from scrapy.linkextractors.lxmlhtml import LxmlLinkExtractor
 from w3lib.url import canonicalize_url, safe_url_string
 
 from tasks.web.frontier import Link
+from tasks.web.html_page import HtmlPage
 from tasks.web.sources import WebSource
 from tasks.web.traps import family, grown, trap
 
@@ -80,9 +79,9 @@ def _host(url: str) -> str:
     return parts.netloc.rpartition("@")[2].lower().removeprefix("www.")
 
 
-def page_of(url: str, headers: Mapping[str, str], body: bytes) -> HtmlResponse:
+def page_of(url: str, headers: Mapping[str, str], body: bytes) -> HtmlPage:
     """The HTML page `body` at `url`, to be parsed once for all that is read in it."""
-    return HtmlResponse(url, headers=dict(headers), body=body)
+    return HtmlPage(url, headers, body)
 
 
 def links_of(url: str, headers: Mapping[str, str], body: bytes, scope: Scope) -> Iterator[Link]:
@@ -90,13 +89,12 @@ def links_of(url: str, headers: Mapping[str, str], body: bytes, scope: Scope) ->
     yield from links_in(page_of(url, headers, body), scope)
 
 
-def links_in(page: HtmlResponse, scope: Scope) -> Iterator[Link]:
+def links_in(page: HtmlPage, scope: Scope) -> Iterator[Link]:
     """The links of a page, in its order."""
-    extractor = LxmlLinkExtractor(deny_extensions=[], unique=True)
-    for found in extractor.extract_links(page):
+    for url in page.addresses():
         try:
-            link = scope.link(found.url)
+            link = scope.link(url)
         except ValueError:  # not even a URL, such as http://[
-            link = Link(found.url, found.url, "no valid URL")
+            link = Link(url, url, "no valid URL")
         caught = None if link.excluded else grown(page.url, link.url)
         yield link._replace(excluded=caught, outcome="trap") if caught else link

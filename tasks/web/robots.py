@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from protego import Protego
 
+from tasks.text.encoding import decode_page
 from tasks.web.frontier import Outcome
 
 MAX_BYTES = 1 << 20  # RFC 9309 asks for 500 KiB at least
@@ -79,7 +80,8 @@ class Robots:
                 break
             url = target
         if outcome.name == "saved":
-            return Rules(Protego.parse(body.decode("utf-8", "replace")))
+            # UTF-8 by the standard (2.2); with marks, also amid it where files were joined, and in UTF-16 it is meant, too.
+            return Rules(Protego.parse(decode_page(body, html=False).text.replace("\ufeff", "")))
         status = outcome.status or 0
         if target is not None or (400 <= status < 500 and status != 429):
             return Rules()  # unavailable: no restrictions (2.3.1.3)

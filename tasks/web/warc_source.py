@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from tasks.text.encoding import decode_page
 from tasks.text.row_items import Item, lost
 from tasks.web.file_systems import without_secrets
-from tasks.web.http_message import Message, Unusable, decoded_body, parse
+from tasks.web.http_message import Message, Unusable, charset_of, decoded_body, parse
 from tasks.web.intake import Intake
 from tasks.web.remote import Network, is_url, open_bytes
 from tasks.web.sources import WarcSource
@@ -142,7 +142,7 @@ def _text(record: Record, where: str, url: str, date: datetime | None, source: W
     if _media(kind) not in TEXT_TYPES:
         intake.other("no_text")
         return
-    decoded = decode_page(record.block, _charset(kind), _media(kind) in HTML_TYPES)
+    decoded = decode_page(record.block, charset_of(kind), _media(kind) in HTML_TYPES)
     about = {
         "languages": record.headers.get("warc-identified-content-language"),
         "record": record.headers.get("warc-record-id"),
@@ -167,14 +167,6 @@ def _differs(record: Record) -> bool:
 
 def _media(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
-
-
-def _charset(content_type: str) -> str:
-    for option in content_type.split(";")[1:]:
-        name, _, value = option.partition("=")
-        if name.strip().lower() == "charset":
-            return value.strip(" \"'")
-    return ""
 
 
 def _date(text: str) -> datetime | None:

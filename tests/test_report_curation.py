@@ -227,6 +227,15 @@ def test_reasons_beyond_the_most_frequent_are_summed() -> None:
     assert re.findall(r'"tick">([^<]*)<', bars) == ["5", "4", "6"]
 
 
+def test_reasons_for_which_nothing_went_are_not_shown() -> None:
+    metrics = curated()
+    metrics["clean"]["removed"] = {"rule1": 0, "rule2": 3}
+    metrics["dedup"]["removed"] = {"exact_duplicate": 0}
+    html = page(metrics)
+    assert re.findall(r'"name">([^<]*)<', html.partition("Why clean removed")[2].partition("<h3>")[0]) == ["rule2"]
+    assert "Why dedup removed" not in html
+
+
 def test_examples_stand_beside_their_reason() -> None:
     metrics = curated()
     metrics["dedup"]["removed"] = {"near_duplicate": 7}

@@ -130,14 +130,14 @@ def _tiles(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _with_reasons(metrics: Mapping[str, Any]) -> list[str]:
-    return [stage for stage in (*curation.FILTERING, "instruct") if metrics[stage].get("removed")]
+    return [stage for stage in (*curation.FILTERING, "instruct") if any(metrics[stage].get("removed", {}).values())]
 
 
 def _reasons(
     counts: Mapping[str, int], examples: Mapping[str, Sequence[Mapping[str, Any]]], most: int
 ) -> list[dict[str, Any]]:
     """The `most` frequent reasons with their share of the most frequent one and their examples; the others summed up."""
-    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    ordered = sorted(((name, count) for name, count in counts.items() if count), key=lambda item: (-item[1], item[0]))
     largest = ordered[0][1] if ordered else 1
     rows: list[dict[str, Any]] = [
         {"name": name, "count": count, "examples": examples.get(name, ())} for name, count in ordered[:most]

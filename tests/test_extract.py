@@ -110,7 +110,7 @@ def test_both_formats_say_the_same_letters(html: str, main_content: bool) -> Non
 
 
 @settings(max_examples=100, deadline=None)
-@given(trees)
+@given(trees.filter(lambda html: "<table" not in html))  # tables get their empty cells
 def test_text_is_what_resiliparse_gives(html: str) -> None:
     from resiliparse.extract.html2text import extract_plain_text
 

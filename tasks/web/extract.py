@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from tasks.core.errors import UserError
 from tasks.text.encoding import decode_page
-from tasks.web import markdown
+from tasks.web import markdown, structure
 
 HTML_TYPES = ("text/html", "application/xhtml+xml")
 PLAIN_TYPES = ("text/plain", "text/markdown", "text/x-rst")
@@ -75,7 +75,7 @@ def is_too_complex(html: str) -> bool:
 
 
 def extract_text(html: str, main_content: bool, skip_elements: Sequence[str], format: str = "text") -> tuple[str, str]:
-    """Text and title of a page. Lines, lists and preformatted text keep their shape; in Markdown also their marks.
+    """Text and title of a page. Lines, lists, tables and preformatted text keep their shape; in Markdown also their marks.
 
     `main_content` leaves out navigation and the like by resiliparse's heuristics (bulleted lists fewer than four levels
     below the body, too); `skip_elements` are CSS selectors of what else to leave out. Where the heuristics find nothing
@@ -87,6 +87,7 @@ def extract_text(html: str, main_content: bool, skip_elements: Sequence[str], fo
 
     tree = HTMLTree.parse(html)
     title = " ".join((tree.title or "").split())
+    marked = structure.prepare(tree, html, markdown=format == "markdown")
     extract = partial(extract_plain_text, tree, preserve_formatting=True, skip_elements=list(skip_elements) or None)
     text: str = extract(main_content=False)
     main: str = extract(main_content=True) if main_content else text
@@ -99,6 +100,8 @@ def extract_text(html: str, main_content: bool, skip_elements: Sequence[str], fo
     if "<pre" not in html and "<PRE" not in html:  # here a tab can only be the border of two table cells
         text = re.sub(r"(?<=\S)\t+(?=\S)", "\t", text)
         text = re.sub(r"^[ \xa0]*\t+|(?<=\xa0)\t+", "", text, flags=re.MULTILINE)
+    if marked:
+        text = structure.settle(text)
     return markdown.render(text) if format == "markdown" else text, title
 
 
@@ -132,6 +135,7 @@ def extract_precisely(html: str, format: str, skip_elements: Sequence[str]) -> t
         for selector in skip_elements:
             for element in tree.document.query_selector_all(selector)[:]:  # otherwise quadratic
                 element.decompose()
+    if structure.prepare(tree, html, precise=True, markdown=format == "markdown") or skip_elements:
         html = str(tree)
     text = trafilatura.extract(
         html,
@@ -141,7 +145,7 @@ def extract_precisely(html: str, format: str, skip_elements: Sequence[str]) -> t
         include_comments=False,
         deduplicate=False,  # its memory of earlier pages would make the result depend on their order
     )
-    return text or "", title
+    return structure.settle(text or ""), title
 
 
 def check_selectors(selectors: Sequence[str], where: str) -> None:

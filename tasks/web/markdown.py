@@ -9,15 +9,13 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from tasks.web.structure import data_rows
+
 PRE, END_PRE, HEADER, CELL, END_ROW, GUARD = MARKS = "\U0001fffe\U0001ffff\U0002fffe\U0002ffff\U0003fffe\U0003ffff"
 """Noncharacters, which Unicode keeps for a program's own use (section 23.7), so no text has them for good reason.
 
 They take four bytes of UTF-8: in main content resiliparse 2.0.1 drops what stands alone in three, such as a guillemet.
 """
-
-LAYOUT = "table, h1, h2, h3, h4, h5, h6, ul, ol, dl, pre, blockquote, form, br ~ br ~ br"
-"""With one of these inside, a table arranges a page: a cell in Markdown is one line."""
-MAX_COLSPAN = 100
 
 CODE_BLOCK = re.compile(f"(?<! )( *){PRE}([^{PRE}{END_PRE}]*){END_PRE}")
 ROW = f"[^{HEADER}{END_ROW}]*{END_ROW}"
@@ -28,7 +26,7 @@ REST = str.maketrans("", "", MARKS)
 
 
 def put_marks(tree: Any) -> None:
-    """Mark what Markdown has marks for in resiliparse's tree, in place."""
+    """Mark what Markdown has marks for in resiliparse's tree, which `structure.prepare` has prepared, in place."""
 
     def enclose(element: Any, before: str, after: str = "") -> None:
         element.prepend(tree.create_text_node(before))
@@ -53,18 +51,9 @@ def put_marks(tree: Any) -> None:
 
 
 def _mark_table(table: Any, enclose: Any) -> None:
-    if table.query_selector(LAYOUT) is not None:
-        return
-    rows = [row.query_selector_all("td, th")[:] for row in table.query_selector_all("tr")[:]]
-    rows = [cells for cells in rows if cells]
-    if len(rows) < 2 or max(map(len, rows)) < 2:
-        return
-    for number, cells in enumerate(rows):
+    for number, cells in enumerate(data_rows(table)):
         for place, cell in enumerate(cells):
-            span = cell.getattr("colspan") or ""
-            more = min(int(span), MAX_COLSPAN) - 1 if span.isascii() and span.isdigit() else 0
-            end = END_ROW if place == len(cells) - 1 else ""
-            enclose(cell, CELL if number or place else HEADER, CELL * more + end)
+            enclose(cell, CELL if number or place else HEADER, END_ROW if place == len(cells) - 1 else "")
 
 
 def _fence(text: str, least: int) -> str:

@@ -165,6 +165,7 @@ RUSSIAN = ONE_LANGUAGE_EACH["Russian"]
         ("<script>" + "x" * 20000 + "</script><meta charset=windows-1251>", "windows-1251"),
         ("<?xml version='1.0' encoding='windows-1251'?><html>", "windows-1251"),
         ("<meta charset=utf-16le>", "utf-8"),
+        ("<meta http-equiv=Content-Type content='text/html; charset=unicode'>", "utf-8"),
         ("<body>" + "x" * 1024 + "<meta charset=windows-1251>", ""),
         ("<!-- <meta charset=windows-1251>", ""),
         ("<script> <meta charset=windows-1251>", ""),
@@ -194,6 +195,8 @@ def test_declarations_in_their_order() -> None:
     russian = b"<meta charset=windows-1251>" + RUSSIAN.encode("windows-1251")
     assert RUSSIAN in decode_page(russian, "utf-8").text  # a declaration that nothing fits is none
     assert RUSSIAN in decode_page(b"<meta charset=koi8-r>" + RUSSIAN.encode("utf-8-sig")[3:], "utf-8").text
+    assert decode_page(b"<p>plain ASCII", "unicode").text == "<p>plain ASCII"  # no UTF-16, whatever is said
+    assert decode_page("<p>ä и".encode("utf-16-be"), "utf-16").text == "<p>ä и"
     alone = decode_page(b"<p>caf\xe9 au lait", "utf-8")
     assert (alone.text, alone.label) == ("<p>caf� au lait", "utf-8 (declared, stray bytes)")
 

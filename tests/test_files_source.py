@@ -139,7 +139,7 @@ def test_a_guess_is_recorded_with_its_document(corpus: Path, tmp_path: Path) -> 
     _, outputs = scrape(tmp_path / "declared", files("corpus/*.html", encoding="cp1252"))
     record, _ = pages(outputs, "mine")["file:corpus/b.html"]
     assert record.content_type == "text/html; charset=cp1252"
-    with pytest.raises(UserError, match="no encoding that Python knows"):
+    with pytest.raises(UserError, match="no encoding that browsers or Python know"):
         scrape(tmp_path, files("corpus/*", encoding="latin-99"))
 
 

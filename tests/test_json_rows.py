@@ -85,6 +85,22 @@ def test_messages_in_parquet_with_a_stray_byte(corpus: Path, tmp_path: Path) -> 
     assert metrics["sources"]["mine"]["outcomes"] == {"saved": 1}
 
 
+def test_rows_of_a_data_set_with_a_stray_byte(corpus: Path, tmp_path: Path) -> None:
+    offsets = pa.array([0, 3, 7, 8], pa.int32()).buffers()[1]
+    strings = pa.Array.from_buffers(pa.string(), 3, [None, offsets, pa.py_buffer(b"onecaf\xe9z")])
+    pq.write_table(pa.table({"text": strings, "n": [1, 2, 3]}), corpus / "a.parquet")
+    pq.write_table(pa.table({"text": ["last"], "n": [4]}), corpus / "b.parquet")
+    source = {"name": "mine", "kind": "huggingface", "dataset": str(corpus)}
+    metrics, outputs = scrape(tmp_path / "run", source)
+    assert [(row["text"], json.loads(row["meta"])["n"]) for row in rows(outputs)] == [
+        ("one", 1),
+        ("caf\ufffd", 2),
+        ("z", 3),
+        ("last", 4),
+    ]
+    assert metrics["sources"]["mine"]["outcomes"] == {"saved": 4}
+
+
 @pytest.mark.parametrize("text", ["", "ä", "😀", "a\ud83d", "\ude00\ud83d"])
 def test_well_formed_text_stays(text: str) -> None:
     mended = well_formed(text)

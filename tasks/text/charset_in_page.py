@@ -2,6 +2,8 @@
 
 import re
 
+from tasks.text.browser_encodings import codec_of
+
 LEAST_BYTES, HEAD_BYTES = 1 << 10, 1 << 16
 """Of a page that are looked through: as the standard says, and up to the end of its head, as browsers do."""
 
@@ -31,7 +33,7 @@ def charset_in_page(page: bytes) -> str:
     if not label and (declared := XML.match(page)):
         label = declared.group(1)
     text = label.decode("ascii", "ignore").strip()
-    return "utf-8" if text.lower().startswith("utf-16") else text
+    return "utf-8" if (codec_of(text) or "").startswith("utf-16") else text
 
 
 def _in_meta(head: bytes) -> bytes:

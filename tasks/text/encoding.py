@@ -80,7 +80,10 @@ def decode_page(body: bytes, charset: str = "", html: bool = True) -> Decoded:
 
 
 def _declared(body: bytes, charset: str, html: bool) -> Iterator[str]:
-    if name := codec_of(charset):
+    name = codec_of(charset)
+    if name and name.startswith(("utf-16", "utf-32")):  # `unicode` is said of anything
+        name = None if body.isascii() and b"\0" not in body else undeclared_encoding.wide(body) or name
+    if name:
         yield name
     if html and (name := codec_of(charset_in_page(body))):
         yield name

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from tasks.core.errors import UserError
 from tasks.text.files import file_url
 from tasks.text.json_rows import well_formed
+from tasks.text.row_files import BATCH_ROWS, Row, Unreadable, plain_item, plain_rows
 from tasks.text.row_items import Columns, Item, lost, plain, row_item
 
 SAVED = ("dataset_dict.json", "state.json")  # what `save_to_disk` leaves
@@ -61,13 +63,16 @@ class Rows:
         """
         fetched_at = None if self._folder else datetime.now(UTC).replace(microsecond=0)
         number = 0
-        rows = iter(self._rows)
+        rows, decoded_here = iter(self._rows), False
         while True:
             url = f"{self._url()}#R{number + 1}"
             where = f"{self._dataset}, {self._split}, row {number + 1}"
             try:
                 row = next(rows, None)
             except Exception as error:  # whatever datasets, pyarrow, fsspec or the hub's client raise
+                if isinstance(error, UnicodeDecodeError) and not decoded_here:
+                    rows, decoded_here = self._undecoded(number), True
+                    continue
                 if _is_network(error):
                     raise UserError(_explain(where, error)) from None
                 yield lost(where, url, "corrupt_file", f"{where} and all after it cannot be read: {_short(error)}")
@@ -75,8 +80,17 @@ class Rows:
             if row is None:
                 return
             number += 1
+            if decoded_here:
+                yield replace(plain_item(row, where, url, self._columns), fetched_at=fetched_at)
+                continue
             raw = well_formed(json.dumps(row, ensure_ascii=False, sort_keys=True, default=plain)).encode()
             yield row_item(json.loads(raw), where, url, raw, self._columns, fetched_at=fetched_at)
+
+    def _undecoded(self, start: int) -> Iterator[Row | Unreadable]:
+        """The rows from `start` on, for a file whose strings are not all UTF-8: `datasets` gives up at the first."""
+        for table in self._rows.with_format("arrow").skip(start).iter(batch_size=BATCH_ROWS):
+            for batch in table.to_batches():
+                yield from plain_rows(batch, self._columns)
 
     def _url(self) -> str:
         if self._folder:

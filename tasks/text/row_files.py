@@ -171,16 +171,16 @@ def _row_groups(file: pq.ParquetFile, path: Path, url: str, columns: Columns) ->
         end = number + file.metadata.row_group(group).num_rows
         try:
             for batch in file.iter_batches(BATCH_ROWS, row_groups=[group]):
-                for row in _plain_rows(batch, columns):
+                for row in plain_rows(batch, columns):
                     number += 1
-                    yield _parquet_item(row, f"{path}, row {number}", f"{url}#R{number}", columns)
+                    yield plain_item(row, f"{path}, row {number}", f"{url}#R{number}", columns)
         except (pa.ArrowException, OSError) as error:
             detail = f"{path}: rows {number + 1} to {end} ({end - number} rows) cannot be read: {error}"
             yield lost(f"{path}, row {number + 1}", f"{url}#R{number + 1}", "corrupt_file", detail)
         number = end
 
 
-def _plain_rows(batch: pa.RecordBatch, columns: Columns) -> Iterator[Row | Unreadable]:
+def plain_rows(batch: pa.RecordBatch, columns: Columns) -> Iterator[Row | Unreadable]:
     """Rows as Python values.
 
     Parquet checks neither that strings are UTF-8 nor that times fit any calendar, and Python has no value for those: in
@@ -229,7 +229,8 @@ def _decoded(value: Any) -> Any:
     return value
 
 
-def _parquet_item(row: Row | Unreadable, where: str, url: str, columns: Columns) -> Item:
+def plain_item(row: Row | Unreadable, where: str, url: str, columns: Columns) -> Item:
+    """What `plain_rows` gives to a document."""
     if isinstance(row, Unreadable):
         return lost(where, url, row.reason, f"{where}: {row.detail}")
     lacking = sum(value is LACKING for value in row.values())

@@ -18,7 +18,7 @@ LISTING = re.compile(r"\\(begin|end)\{(?:lstlisting|minted|[BL]?Verbatim)\*?\}(?
 
 def read(body: bytes, format: str) -> Content:
     """The text of the document environment, or all of it where there is none. Files that it names are not looked for."""
-    source = LISTING.sub(r"\\\1{verbatim}", decode_page(body).text)
+    source = LISTING.sub(r"\\\1{verbatim}", decode_page(body, html=False).text)
     inside = found.group(1) if (found := BODY.search(source)) else source
     built = Builder(MAX_CHARACTERS)
     at = 0

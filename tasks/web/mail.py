@@ -48,7 +48,7 @@ def _walk(part: Any, format: str, texts: list[str], depth: int) -> int:
     if not is_text or _is_attached(part) or part.is_multipart():
         return 1
     payload = part.get_payload(decode=True) or b""
-    text = decode_page(payload, part.get_content_charset("") or "").text
+    text = decode_page(payload, part.get_content_charset("") or "", kind == "text/html").text
     if kind == "text/html":
         if is_too_complex(text):
             return 1

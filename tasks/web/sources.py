@@ -1,12 +1,12 @@
 """Where text comes from: the kinds of source that `scrape.sources` may list."""
 
-import codecs
 import re
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from tasks.text.browser_encodings import codec_of
 from tasks.text.file_kinds import Format
 
 USER_AGENT = "Textmill/0.1 (builds a text corpus; obeys robots.txt)"
@@ -183,10 +183,10 @@ class FilesSource(_Source):
     @field_validator("encoding")
     @classmethod
     def _known(cls, encoding: str | None) -> str | None:
-        try:
-            return codecs.lookup(encoding).name if encoding else None
-        except LookupError:
-            raise ValueError(f"{encoding!r} is no encoding that Python knows") from None
+        codec = codec_of(encoding) if encoding else None
+        if encoding and codec is None:
+            raise ValueError(f"{encoding!r} is no encoding that browsers or Python know")
+        return codec
 
 
 class WarcSource(_Source):

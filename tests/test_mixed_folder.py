@@ -163,6 +163,16 @@ def test_encodings_of_tables(tmp_path: Path, encoding: str) -> None:
     assert [item.text for item in table(tmp_path / "x.csv")] == [f"{said} {n}" for n in range(50)]
 
 
+@pytest.mark.parametrize(
+    ("stray", "as_it_is"), [(b"\0", "a\0b"), (b"\xff", "a\ufffdb"), ("\u00e9".encode(), "a\u00e9b")]
+)
+def test_a_stray_byte_far_into_a_table_costs_itself(tmp_path: Path, stray: bytes, as_it_is: str) -> None:
+    (tmp_path / "x.csv").write_bytes(b"text,n\n" + b"caf\xc3\xa9 au lait,1\n" * 10_000 + b"a" + stray + b"b,2\n")
+    items = table(tmp_path / "x.csv")
+    assert {item.text for item in items} == {"caf\u00e9 au lait", as_it_is}
+    assert all(item.reason is None for item in items)
+
+
 def test_a_quote_that_never_closes_costs_its_line(tmp_path: Path) -> None:
     lines = ["text,n", "one,1", '"two,2', "three,3", '"four" or so,4', "five", "six,6,7", '"se""ven",7', ""]
     (tmp_path / "x.csv").write_text("\n".join(lines))

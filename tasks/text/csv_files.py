@@ -81,19 +81,23 @@ def _encoding(path: Path, declared: str | None) -> Decoded | None:
                 return Decoded("", marked, "mark")
             if declared:
                 return Decoded("", declared, "declared")
-            try:
-                decoder.decode(block)
-                wide = b"\0" in block
-            except UnicodeDecodeError as error:
-                wide, start = True, max(error.start, 0)
-            if wide:
-                start = 0 if not at and b"\0" in block else max(0, len(before) + start - SAMPLE_BYTES // 2)
+            bad = 0 if not at and b"\0" in block else _first_error(decoder, block)  # UTF-16 shows at the start
+            if bad is not None:
+                start = max(0, len(before) + bad - SAMPLE_BYTES // 2)
                 sample = (before + block)[start:][:SAMPLE_BYTES]
-                newline = sample.find(b"\n") + 1 if start else 0
-                looks = decode_file(sample[newline:])
+                looks = decode_file(sample[sample.find(b"\n") + 1 if start else 0 :])
                 return Decoded("", looks.encoding, looks.by) if looks else None
             before, at = block[-SAMPLE_BYTES:], at + len(block)
     return Decoded("", "utf-8", "valid")
+
+
+def _first_error(decoder: codecs.IncrementalDecoder, block: bytes) -> int | None:
+    """Where the block, going on from those before, is not of the decoder's encoding."""
+    try:
+        decoder.decode(block)
+    except UnicodeDecodeError as error:
+        return error.start
+    return None
 
 
 class _Bytes(io.RawIOBase):

@@ -1,0 +1,66 @@
+"""A `dvc` that is forked from a process that has imported DVC does what one started from nothing does."""
+
+import json
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+from running import locked, processes_of, wait_for
+from test_stage import set_params
+from toy import make
+
+from flows import stages
+from flows.supervised import cold_dvc, warm_dvc
+from tasks.core.errors import EXIT_USER_ERROR
+
+
+@pytest.mark.slow
+def test_forked_and_cold_give_the_same(toy: Path, tmp_path: Path) -> None:
+    """Outcomes, dvc.lock and what is said; the exit code of a stage that failed; what is asked to stop stops."""
+    other, never = make(tmp_path / "other"), threading.Event()
+    said: dict[str, list[str]] = {"forked": [], "cold": []}
+    with warm_dvc(toy, stages.stage_environment({})) as forked:
+        for project, start, lines in ((toy, forked, said["forked"]), (other, cold_dvc, said["cold"])):
+            outcomes = [
+                stages.reproduce(stage, project, lines.append, never, start=start)
+                for stage in ("words", "left", "words")
+            ]
+            assert outcomes == ["Completed", "Completed", "Cached"]
+            set_params(project, "words", fail=True)
+            with pytest.raises(stages.StageFailed, match="line 3: broken, mend it") as failed:
+                stages.reproduce("words", project, lines.append, never, start=start)
+            assert failed.value.code == EXIT_USER_ERROR
+        assert said["forked"] == said["cold"]
+        assert locked(toy) == locked(other)
+        set_params(toy, "words", sleep_s=3600)
+        stop = threading.Event()
+        half = toy / "data/.words.partial/half.txt"
+        threading.Thread(target=lambda: (wait_for(half.exists), stop.set())).start()
+        with pytest.raises(stages.StageStopped):
+            stages.reproduce("words", toy, print, stop, start=forked)
+    wait_for(lambda: not processes_of(toy))
+
+
+@pytest.mark.slow
+def test_what_forks_may_be_lost(toy: Path) -> None:
+    never = threading.Event()
+    with warm_dvc(toy, stages.stage_environment({})) as forked:
+        assert stages.reproduce("words", toy, print, never, start=forked) == "Completed"
+        warm = next(p for p in psutil.Process().children() if "flows.warm_dvc" in p.cmdline())
+        warm.kill()
+        wait_for(lambda: warm.status() == psutil.STATUS_ZOMBIE)
+        assert stages.reproduce("left", toy, print, never, start=forked) == "Completed"
+    assert set(locked(toy)["stages"]) == {"words", "left"}
+
+
+@pytest.mark.slow
+def test_a_command_has_its_own_environment_and_folder(toy: Path, tmp_path: Path) -> None:
+    """Not those of the process that it is forked from."""
+    code = toy / "tasks/words.py"
+    tell = "import json, os; json.dump([os.environ.get('ASKED'), os.environ.get('LEFT')], open('told.json', 'w'))"
+    code.write_text(code.read_text().replace("time.sleep(params.sleep_s)", tell))
+    environment = stages.stage_environment({"LEFT": "over", "PYTHONPATH": str(toy)})
+    with warm_dvc(tmp_path, environment) as forked:
+        stages.reproduce("words", toy, print, threading.Event(), environment={"ASKED": "for"}, start=forked)
+    assert json.loads((toy / "told.json").read_text()) == ["for", None]

@@ -1,11 +1,14 @@
 """A `dvc` that is forked from a process that has imported DVC does what one started from nothing does."""
 
 import json
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import psutil
 import pytest
+from conftest import ROOT
 from running import locked, processes_of, wait_for
 from test_stage import set_params
 from toy import make
@@ -64,3 +67,13 @@ def test_a_command_has_its_own_environment_and_folder(toy: Path, tmp_path: Path)
     with warm_dvc(tmp_path, environment) as forked:
         stages.reproduce("words", toy, print, threading.Event(), environment={"ASKED": "for"}, start=forked)
     assert json.loads((toy / "told.json").read_text()) == ["for", None]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts the system's own threads")
+def test_what_forks_has_one_thread_and_nothing_that_does_not_survive_a_fork() -> None:
+    ask = (
+        "import os, sys, importlib; from flows.warm_dvc import MODULES; [importlib.import_module(m) for m in MODULES];"
+        "print(len(os.listdir('/proc/self/task')), {'torch', 'numba', 'mlflow', 'prefect'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", ask], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "1 set()\n"

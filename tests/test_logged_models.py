@@ -66,6 +66,8 @@ def test_a_logged_model_loads_and_answers(project: Path, monkeypatch: pytest.Mon
 def test_its_weights_are_those_of_dvcs_cache(project: Path) -> None:
     names = {path.name for path in files(project)}
     assert {"MLmodel", "config.json", "model.safetensors", "tokenizer.json", "requirements.txt"} <= names
+    (spec,) = (path for path in files(project) if path.name == "MLmodel")
+    assert str(project) not in spec.read_text()
     assert not {"curves.csv", "out.txt", "half.txt"} & names  # nothing of the stage's that is no model
     (weights,) = (path for path in files(project) if path.name == "model.safetensors")
     cached = [path for path in (project / ".dvc/cache").rglob("*") if path.is_file() and path.samefile(weights)]
@@ -99,12 +101,15 @@ def test_a_run_that_finds_the_model_made_points_to_it(project: Path, tmp_path: P
 
 @pytest.mark.slow
 @pytest.mark.parametrize("upload", [False, True])
-def test_a_server_gets_the_files_by_choice(project: Path, tmp_path: Path, upload: bool) -> None:
+def test_a_server_gets_the_files_by_choice(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, upload: bool
+) -> None:
     """A server that keeps artifacts of its own; here its store is asked in process."""
     from tasks.core import logged_models
     from tasks.core.store import Store
 
     other = Path(shutil.copytree(project, tmp_path / "other", symlinks=True))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{other / '.textmill/mlflow.db'}")  # mlflow sets it for good
     (other / "execution.yaml").write_text(f"upload_models: {json.dumps(upload)}\n")
     sent: list[set[str]] = []
 

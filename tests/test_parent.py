@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 from conftest import ROOT
+from running import wait_for
 from test_stage import runs, set_params
 
 from tasks.core.params import read_yaml
 from tasks.core.parent import drawn
-from tasks.core.processes import typed
+from tasks.core.processes import identity, typed
+from tasks.core.store import Store
+from tasks.core.tracking import StageRun
 
 DVC = [sys.executable, "-m", "dvc"]
 TRAINS = """(outputs / "curves.csv").write_text("step,loss,rate\\n1,4.5,0.1\\n2,3.5,\\n")
@@ -121,6 +124,29 @@ def test_a_failure_is_told_first(project: Path, tmp_path: Path) -> None:
     assert subprocess.run([*DVC, "repro"], cwd=broken, check=False, capture_output=True).returncode
     note = parents(broken)[-1].data.tags["mlflow.note.content"]
     assert "**left**: records.jsonl: line 3: broken, mend it" in note
+
+
+@pytest.mark.slow
+def test_what_trains_has_system_metrics_on_its_own_run(
+    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{toy / '.textmill/mlflow.db'}")
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
+    store = Store(toy)
+    content = {"name": "words", "cmd": "c", "dependencies": {}, "params": {}, "facts": {}, "process": identity()}
+    session = {"process": identity(), "command": "dvc repro", "experiment": None}
+    run = StageRun(toy, lambda: store, content, session, None)
+    run.begin()
+    run.follow(str(tmp_path / "curves.csv"))
+    run._looked -= 10
+    assert not run.look()  # nothing trains yet
+    (tmp_path / "curves.csv").write_text("step,loss\n1,4.5\n")
+    assert run.look()
+    cpu = "system/cpu_utilization_percentage"
+    wait_for(lambda: cpu in store.client.get_run(run.run_id).data.metrics)
+    run.fail("KILLED", "stopped")
+    assert not run.kept["missed"]
+    assert cpu not in store.client.get_run(run.kept["parent"]).data.metrics
 
 
 def test_what_the_pipeline_shows_is_there_to_be_shown() -> None:

@@ -22,6 +22,7 @@ from tasks.core.store import Store, flat_metrics
 
 AWAITED = "textmill.files"
 """Tag of a model whose files are yet to be linked or sent."""
+EXTERNAL = {"mlflow.model.isExternal": "true"}
 TOKENIZER = ("tokenizer", "chat_template", "special_tokens", "added_tokens", "vocab", "merges")
 """How the names of the files begin that `AutoTokenizer` reads."""
 PACKAGES = ("mlflow", "transformers", "torch", "accelerate")
@@ -50,8 +51,6 @@ def _under(metrics: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _log_model(store: Store, run_id: str, place: Path, folder: Path, params: dict[str, str]) -> str:
-    import mlflow
-
     output, where = f"data/{folder.name}", place.relative_to(store.root).as_posix()
     of_output = graph.output_hashes(store.root, folder.name)[output]
     name = (folder.name if place == folder else f"{folder.name}-{place.name}").replace(".", "_").replace("/", "-")
@@ -71,10 +70,25 @@ def _log_model(store: Store, run_id: str, place: Path, folder: Path, params: dic
             "-- dvc.lock | head -1)`",
         },
     }
-    if not (place / "config.json").exists() or about["model_type"] == "gguf":
-        return str(mlflow.create_external_model(**about).model_id)
-    about["tags"][AWAITED] = "awaited"
-    return str(store.client.create_logged_model(**about).model_id)
+    loads = (place / "config.json").exists() and about["model_type"] == "transformers"
+    about["tags"] |= {AWAITED: "awaited"} if loads else EXTERNAL
+    model = store.client.create_logged_model(**about)
+    if not loads:
+        _make_external(store, model)
+    return str(model.model_id)
+
+
+def _make_external(store: Store, model: Any) -> None:
+    """What `mlflow.create_external_model` does: a specification without files, so that the model can be registered."""
+    from mlflow.entities import LoggedModelStatus
+    from mlflow.models.utils import get_external_mlflow_model_spec
+
+    spec = get_external_mlflow_model_spec(model)
+    spec.artifact_path = model.name  # else its absolute place
+    with tempfile.TemporaryDirectory(dir=store.state) as folder:
+        spec.save(f"{folder}/MLmodel")
+        store.client.log_model_artifacts(model.model_id, folder)
+    store.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
 
 
 def link_models(store: Store) -> None:
@@ -120,7 +134,8 @@ def _make_ready(store: Store, model: Any, files: dict[str, Path]) -> None:
             _write(Path(folder), model, files)
             store.client.log_model_artifacts(model.model_id, folder)
     else:
-        store.client.set_logged_model_tags(model.model_id, {"mlflow.model.isExternal": "true"})
+        store.client.set_logged_model_tags(model.model_id, EXTERNAL)
+        _make_external(store, model)
     store.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     store.client.set_logged_model_tags(model.model_id, {AWAITED: "there"})
 
@@ -139,7 +154,7 @@ def _write(target: Path, model: Any, files: dict[str, Path]) -> None:
     tokenizer = json.loads(files["tokenizer_config.json"].read_text(encoding="utf-8"))
     task = "llm/v1/chat" if "chat_template.jinja" in files or tokenizer.get("chat_template") else "llm/v1/completions"
     spec = Model(
-        artifact_path=model.artifact_location,
+        artifact_path=model.name,
         run_id=model.source_run_id,
         model_id=model.model_id,
         signature=infer_signature_from_llm_inference_task(task),

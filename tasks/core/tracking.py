@@ -48,6 +48,7 @@ class StageRun(TrackedRun):
         self.session, self.pipeline = session, pipeline
         self.kept |= {"parent": "", "curves": "", "points": 0}
         self._looked = time.monotonic()
+        self._machine: Any = None
 
     def begin(self, **_: Any) -> None:
         """Make the run below its parent."""
@@ -84,13 +85,22 @@ class StageRun(TrackedRun):
         self.kept["curves"] = curves
 
     def look(self) -> bool:
-        """Send the new rows of the curves, every few seconds."""
+        """Send the new rows of the curves, every few seconds; and of what trains, how busy it keeps the machine."""
         curves = Path(self.kept["curves"])
         if not self.run_id or time.monotonic() - self._looked < SECONDS_BETWEEN_CURVE_POINTS or not curves.is_file():
             return False
         self._looked, before = time.monotonic(), self.kept["points"]
         self.attempt("points of the curves", lambda: self._log_curves(curves))
+        if self._machine is None:
+            self.attempt("system metrics", self._watch_machine)
         return bool(self.kept["points"] > before)
+
+    def _watch_machine(self) -> None:
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        # A sender that is started anew goes on behind the steps of the last one.
+        self._machine = SystemMetricsMonitor(self.run_id, resume_logging=True, tracking_uri=self.store.uri)
+        self._machine.start()
 
     def _log_curves(self, curves: Path) -> None:
         rows, sent = read_rows(curves), self.kept["points"]
@@ -134,6 +144,8 @@ class StageRun(TrackedRun):
         self._end(status, reason)
 
     def _end(self, status: str, reason: str) -> None:
+        if self._machine is not None:
+            self.attempt("system metrics", self._machine.finish)
         if self.run_id:
             self.attempt("the end of the run", lambda: self._close(status, reason))
         self.closed = True

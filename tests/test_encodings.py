@@ -237,3 +237,21 @@ def test_a_declaration_of_the_user_is_kept() -> None:
     assert found is not None
     assert (found.text, found.strays) == (RUSSIAN + "�", 1)
     assert decode_file(RUSSIAN.encode("cp1251"), "utf-8") is None
+
+
+@pytest.mark.parametrize("language", ["German", "French", "Spanish", "Polish"])
+def test_letters_that_stand_alone_are_no_chinese(language: str) -> None:
+    for codec in ("mac_roman", "cp850", "cp1252", "mac_latin2", "cp852"):
+        found = decode_page(50 * ONE_LANGUAGE_EACH[language].encode(codec, "ignore"))
+        assert not any("\u3000" <= character <= "\ud7ff" for character in found.text), found.label
+
+
+def test_only_a_stretch_of_a_large_text_is_looked_at() -> None:
+    content = b"plain text " * 200_000 + 3 * RUSSIAN.encode("cp1251")
+    found = decode_file(content)
+    assert found is not None
+    assert (found.encoding, found.text) == ("cp1251", content.decode("cp1251"))
+    japanese = ONE_LANGUAGE_EACH["Japanese"].replace("、", "") * 20_000
+    found = decode_file(japanese.encode("euc_jp"))
+    assert found is not None
+    assert (found.encoding, found.text) == ("euc_jp", japanese)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from tasks.text import browser_encodings
 
 CONTROLS = bytes(sorted({*range(32), 127} - set(b"\t\n\r\f")))
+SAMPLE_BYTES = 1 << 20
 MAX_CONTROL_SHARE = 0.01
 MAX_MISFIT_SHARE = 0.1
 
@@ -31,6 +32,21 @@ LAST_LETTERS = re.compile(rb"[\xe0-\xfe]([\xdf\xff])")
 WIDE = ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be")
 IN_EVERY_TEXT = re.compile("[ -~\n\u3000-\u3002\uff01\uff0c\uff1f]")
 IN_NO_TEXT = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\ue000-\uf8ff\ufdd0-\ufdef\ufffe\uffff]")
+DOUBLE_BYTE = (
+    "big5",
+    "big5hkscs",
+    "cp932",
+    "cp949",
+    "cp950",
+    "gb18030",
+    "gbk",
+    "johab",
+    "shift_jis",
+    "shift_jis_2004",
+    "shift_jisx0213",
+)
+"""charset-normalizer's names of encodings whose second byte may be a letter of ASCII."""
+
 MULTI_BYTE = ("cp949", "cp932", "euc_jp", "gb18030", "big5hkscs")
 
 
@@ -91,7 +107,12 @@ def detect(content: bytes) -> str | None:
 
 
 def _guesses(content: bytes) -> Iterator[str]:
-    for guess in (wide, _sure, _korean, _thorough):
+    if name := wide(content):
+        yield name
+    if control_share(content) > MAX_CONTROL_SHARE:  # of no other text
+        return
+    content = _sample(content)
+    for guess in (_sure, _korean, _thorough):
         if name := guess(content):
             yield _sibling(name, content)
     # A stray byte hides an encoding from a detector that wants all to fit.
@@ -99,6 +120,18 @@ def _guesses(content: bytes) -> Iterator[str]:
         yield _sibling(name, content)
     misfits = {name: browser_encodings.decode(content, name)[1] for name in MULTI_BYTE}
     yield min(misfits, key=lambda name: misfits[name])
+
+
+def _sample(content: bytes) -> bytes:
+    """A stretch of the content with what is beyond ASCII, from the first of it on to the end of a word."""
+    first = BEYOND_ASCII.search(content)
+    start = max(0, first.start() - 1000) if first else 0
+    sample = content[start : start + SAMPLE_BYTES]
+    return (
+        sample
+        if start + SAMPLE_BYTES >= len(content)
+        else sample[: max(sample.rfind(b"\n"), sample.rfind(b" ")) + 1] or sample
+    )
 
 
 def _sure(content: bytes) -> str | None:
@@ -137,5 +170,10 @@ def _rare(content: bytes) -> bytes:
 def _thorough(content: bytes) -> str | None:
     import charset_normalizer
 
-    best = charset_normalizer.from_bytes(content, preemptive_behaviour=False).best()
+    runs = [len(run) for run in BEYOND_ASCII.findall(content)]
+    alone = sum(runs) < 1.5 * len(runs)  # letters that stand alone among those of ASCII are no Chinese
+    found = charset_normalizer.from_bytes(
+        content, preemptive_behaviour=False, cp_exclusion=list(DOUBLE_BYTE) if alone else None
+    )
+    best = found.best()
     return browser_encodings.codec_of(best.encoding) if best else None

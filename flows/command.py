@@ -18,6 +18,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--stages", nargs="+", metavar="STAGE", help="only these stages and what they need")
     parser.add_argument("--from-stage", metavar="STAGE", help="only this stage and what depends on it")
     parser.add_argument("--force", action="store_true", help="run the selected stages even if nothing changed")
+    parser.add_argument("--refresh", action="store_true", help="read the sources again and run what a change calls for")
     parser.add_argument(
         "--param", action="append", default=[], metavar="KEY=VALUE", help="set a key of params.yaml first"
     )
@@ -52,7 +53,7 @@ def _run(root: Path, options: argparse.Namespace) -> int:
         require_free(root)  # DVC would only complain of its own locks
         stages = plan.select(root, options.stages, options.from_stage)
         outdated = plan.outdated(root, stages)
-    if not overrides and not options.force and not outdated:
+    if not (overrides or options.force or options.refresh or outdated):
         print(f"Nothing changed since the last run: all {len(stages)} stages are up to date, nothing to do.\n")
         summary.show(root, outdated if len(stages) == len(plan.select(root, None, None)) else None)
         return 0
@@ -73,6 +74,7 @@ def _run(root: Path, options: argparse.Namespace) -> int:
                 force=options.force,
                 from_stage=options.from_stage,
                 params=overrides,
+                refresh=options.refresh,
                 return_state=True,
             )
         APILogHandler().flush()  # while the server is still there

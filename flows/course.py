@@ -18,10 +18,17 @@ class Course:
 
     def __init__(self, root: Path, stages: list[str], to_run: Iterable[str]) -> None:
         self.total, self._root, self._stages = len(stages), root, stages
-        self._waiting = set(to_run)
-        self._seconds = {stage: _last_time(root, stage) for stage in self._waiting}
+        self._waiting: set[str] = set()
+        self._seconds: dict[str, float | None] = {}
         self._started: dict[str, float] = {}
         self._lock = threading.Lock()
+        self.expect(to_run)
+
+    def expect(self, stages: Iterable[str]) -> None:
+        """These will run as well, as has turned out."""
+        with self._lock:
+            self._waiting.update(stages)
+            self._seconds |= {stage: _last_time(self._root, stage) for stage in self._waiting - self._seconds.keys()}
 
     def place(self, stage: str) -> str:
         """`stage 4 of 12`."""

@@ -29,6 +29,7 @@ from flows.supervised import Start, cold_dvc, warm_dvc
 from flows.workspace import hold, stop_on_signal
 from tasks.core import graph
 from tasks.core.errors import EXIT_USER_ERROR, UserError
+from tasks.core.paths import REFRESH_VARIABLE
 from tasks.core.restore import recover, restore
 
 BAD_INPUT = "BadInput"
@@ -84,8 +85,7 @@ def _run_name() -> str:
     if given.get("from_stage"):
         asked.append(f"from {given['from_stage']}")
     asked += given.get("stages") or []
-    if given.get("force"):
-        asked.append("force")
+    asked += [word for word in ("force", "refresh") if given.get(word)]
     return f"{', '.join(asked)[:120] or 'all stages'} {time.strftime('%Y-%m-%d %H:%M:%S')}"
 
 
@@ -106,6 +106,7 @@ def pipeline(
     from_stage: str | None = None,
     params: dict[str, Any] | None = None,
     root: str | None = None,
+    refresh: bool = False,
 ) -> State[Any]:
     """Bring the pipeline up to date: as `dvc repro`, with independent stages at the same time.
 
@@ -115,6 +116,7 @@ def pipeline(
         from_stage: only this stage and what depends on it.
         params: dotted keys of params.yaml to set first, e.g. {"dedup.threshold": 0.7}; the file is edited.
         root: the project's folder; default the working directory.
+        refresh: read the sources again; what is unchanged there stays as it is, and what depends on it is not run.
     """
     log = get_run_logger()
     folder = Path(root or ".").resolve()
@@ -127,19 +129,25 @@ def pipeline(
             recover(folder)
             plan.check(folder, params)
             overrides.write(folder / "params.yaml", params or {})
-            return _walk(folder, plan.select(folder, stages, from_stage), force, stop)
+            return _walk(folder, plan.select(folder, stages, from_stage), force, refresh, stop)
     except UserError as error:
         log.error("%s", error)
         return Failed(name=BAD_INPUT, message=str(error))
 
 
-def _walk(root: Path, stages: list[str], force: bool, stop: threading.Event) -> State[Any]:
+def _walk(root: Path, stages: list[str], force: bool, refresh: bool, stop: threading.Event) -> State[Any]:
     outdated = set(stages) if force else plan.outdated(root, stages)
-    course = Course(root, stages, [stage for stage in stages if stage in outdated])
+    reading = [stage for stage in stages if refresh and not graph.load_stage(root, stage).upstream]
+    course = Course(root, stages, outdated.union(reading))
     name, flow_run_id = flow_run.get_name() or "flow", flow_run.get_id()
     with warm_dvc(root, stage_environment({})) as start, PipelineRecord(root, name, _command(), flow_run_id) as record:
         futures: dict[str, PrefectFuture[Any]] = {}
-        for stage in stages:
+        for stage in [*reading, *(stage for stage in stages if stage not in reading)]:
+            if reading and len(futures) == len(reading):  # what is left to do depends on what they found
+                for future in futures.values():
+                    future.wait()
+                outdated = outdated if force else plan.outdated(root, stages)
+                course.expect(outdated.difference(reading))
             node = graph.load_stage(root, stage)
             configured: Any = run_stage.with_options(
                 name=stage,
@@ -150,9 +158,9 @@ def _walk(root: Path, stages: list[str], force: bool, stop: threading.Event) -> 
                 stage,
                 root,
                 stop,
-                force,
-                fresh=stage not in outdated,
-                environment=record.environment(),
+                force or stage in reading,
+                fresh=stage not in outdated and stage not in reading,
+                environment=record.environment() | ({REFRESH_VARIABLE: "1"} if stage in reading else {}),
                 course=course,
                 start=start,
                 wait_for=[futures[upstream] for upstream in node.upstream if upstream in futures],

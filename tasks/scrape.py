@@ -56,7 +56,8 @@ class ScrapeParams(StageParams):
 def run(params: ScrapeParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     """Write `web/<source>/*.warc.gz`, `documents`, `removed`, `crawl/<source>.jsonl` and `sources.json`.
 
-    `inputs` is empty: what is read is named in the parameters, paths relative to the working directory.
+    `inputs` is empty: what is read is named in the parameters, paths relative to the working directory. Where there is an
+    earlier output (`outputs.before`), websites are asked for what has changed since.
 
     Raises:
         UserError: a source yields nothing at all; says why.
@@ -99,9 +100,9 @@ def _crawl(source: WebSource | PydocSource, outputs: Outputs) -> dict[str, Any]:
     if isinstance(source, PydocSource):
         with pydoc_server.pydoc_server(outputs.work) as server:
             web = pydoc_server.as_web_source(source)
-            crawled = site.crawl(web, outputs.work, pages, crawl_log, pydoc_server.SITE, server)
+            crawled = site.crawl(web, outputs.work, pages, crawl_log, pydoc_server.SITE, server, outputs.before)
     else:
-        crawled = site.crawl(source, outputs.work, pages, crawl_log)
+        crawled = site.crawl(source, outputs.work, pages, crawl_log, before=outputs.before)
     return {"documents": 0, "pages": crawled.pages, "bytes": crawled.bytes, "outcomes": crawled.outcomes}
 
 

@@ -14,8 +14,8 @@ from tasks.scrape import ScrapeParams, run
 from tasks.text.documents import read_documents
 
 
-def scrape(folder: Path, *sources: dict[str, Any]) -> tuple[Metrics, Outputs]:
-    outputs = Outputs(folder / "out", folder / "work")
+def scrape(folder: Path, *sources: dict[str, Any], before: Path | None = None) -> tuple[Metrics, Outputs]:
+    outputs = Outputs(folder / "out", folder / "work", before)
     for path in (outputs.root, outputs.work):
         path.mkdir(parents=True, exist_ok=True)
     params = validate(ScrapeParams, {"sources": list(sources)}, "params.yaml: scrape")

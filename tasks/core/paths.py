@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 Metrics = dict[str, Any]
 """What a stage measured: names to numbers, strings or nested dicts of them. Deterministic; written to metrics/<stage>.json."""
 
+REFRESH_VARIABLE = "TEXTMILL_REFRESH"
+"""Asks a stage that reads from outside the project to look for what has changed since its last good output."""
+
 STATE = Path(".textmill")
 """State of this checkout that is no result: MLflow's database, unfinished work, locks, timings. Ignored by git and DVC."""
 
@@ -56,11 +59,13 @@ class Outputs:
         root: becomes `data/<stage>/` when the stage has succeeded; until then a folder beside it.
         work: survives a kill and is found again by a start with the same code, parameters and inputs (checkpoints,
             a crawl's frontier); removed when the stage has succeeded.
+        before: the stage's last good output, where a refresh was asked for (flows.pipeline --refresh); gone after the run.
         timings: what differs from run to run (seconds, tokens per second, MFU); goes to MLflow, never to metrics/.
     """
 
     root: Path
     work: Path
+    before: Path | None = None
     timings: dict[str, float] = field(default_factory=dict)
 
     def __truediv__(self, name: str) -> Path:

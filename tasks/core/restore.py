@@ -38,6 +38,14 @@ def restore(root: Path, stages: Iterable[str]) -> list[str]:
     return back
 
 
+def last_output(root: Path, stage: str, place: Path) -> Path | None:
+    """Make a copy of `data/<stage>` at `place`, as dvc.lock records it; None if DVC's cache has not all of it."""
+    with graph.open_repo(root) as repo:
+        outs = [out for node in graph.declared(repo) if node.name == stage for out in node.outs]
+        data = next(out for out in outs if out.def_path == f"data/{stage}")
+        return place if data.hash_info and _check_out(repo, data, place) else None
+
+
 def _gone(root: Path) -> set[str]:
     """Stages that dvc.lock knows and of which an output is missing."""
     if not (root / "dvc.lock").exists():
@@ -67,10 +75,6 @@ def _running(root: Path) -> set[str]:
 
 
 def _restore(repo: Any, stage: Any) -> bool:
-    from dvc_data.hashfile import load
-    from dvc_data.hashfile.checkout import CheckoutError, checkout
-    from dvc_objects.errors import ObjectFormatError
-
     missing = [out for out in stage.outs if not out.exists]
     if any(not out.hash_info for out in stage.outs) or any(
         out.changed_checksum() for out in stage.outs if out not in missing
@@ -78,18 +82,28 @@ def _restore(repo: Any, stage: Any) -> bool:
         return False
     beside = {Path(out.fs_path): _beside(Path(out.fs_path)) for out in missing}
     try:
-        for out, place in zip(missing, beside.values(), strict=True):
-            _remove(place)
-            content = load(out.cache, out.hash_info)
-            checkout(str(place), out.fs, content, out.cache, force=True, quiet=True, state=repo.state)
+        if not all(_check_out(repo, out, place) for out, place in zip(missing, beside.values(), strict=True)):
+            return False
         for final, place in beside.items():
             place.rename(final)
-    except (CheckoutError, ObjectFormatError, OSError):  # the cache was emptied or never filled, or the disk is full
-        return False
     finally:
         for place in beside.values():
             _remove(place)
     return bool(missing)
+
+
+def _check_out(repo: Any, out: Any, place: Path) -> bool:
+    """Put the content of an output at `place`; False if DVC's cache was emptied or never filled, or the disk is full."""
+    from dvc_data.hashfile import load
+    from dvc_data.hashfile.checkout import CheckoutError, checkout
+    from dvc_objects.errors import ObjectFormatError
+
+    try:
+        content = load(out.cache, out.hash_info)
+        checkout(str(place), out.fs, content, out.cache, force=True, quiet=True, state=repo.state)
+    except (CheckoutError, ObjectFormatError, OSError):
+        return False
+    return True
 
 
 def _beside(path: Path) -> Path:

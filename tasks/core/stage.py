@@ -52,7 +52,7 @@ def run_stage(root: Path, stage: str, run: Run) -> int:
     from tasks.core.engine import kept_workers
     from tasks.core.params import load_params
     from tasks.core.publish import publish, settle, staging_folder
-    from tasks.core.restore import restore
+    from tasks.core.restore import last_output, restore
     from tasks.core.stage_record import NOT_STARTED, NotStarted, StageRecord
 
     staging: Path | None = None
@@ -66,9 +66,10 @@ def run_stage(root: Path, stage: str, run: Run) -> int:
         graph.require_inputs(root, node)
         dependencies = graph.dependency_hashes(root, stage)
         tracked = running = StageRecord(root, node, dependencies)
-        with paths.work_folder(root, stage, [params.model_dump(), dependencies]) as work:
+        last = graph.locked_hashes(root, stage)[1] if os.environ.get(paths.REFRESH_VARIABLE) else {}
+        with paths.work_folder(root, stage, [params.model_dump(), dependencies, *last.items()]) as work:
             staging = staging_folder(root, stage)
-            outputs = Outputs(staging, work)
+            outputs = Outputs(staging, work, last_output(root, stage, work / "before") if last else None)
             running.follow(staging / "curves.csv")
             started = time.monotonic()
             with interruption.interruptible(), kept_workers():

@@ -11,18 +11,22 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel
 
 from tasks.core.progress import Progress
+from tasks.web.before import Before, HostsAway
 from tasks.web.frontier import Frontier
 from tasks.web.sources import WebSource
 
 EXIT_NO_SPACE = errno.ENOSPC
 EXIT_DAMAGED = errno.EBADMSG
+EXIT_AWAY = errno.EHOSTUNREACH
+"""Of a refresh: no host of the start answers, nothing was done."""
 
 
 class CrawlConfig(BaseModel):
-    """What the process is told. Where URLs begin with `site`, `server` is asked in its place."""
+    """What the process is told. Where URLs begin with `site`, `server` is asked in its place. `before`: the last crawl."""
 
     source: WebSource
     frontier: Path
+    before: Path | None = None
     site: str = ""
     server: str = ""
 
@@ -69,6 +73,8 @@ def main() -> int:
     try:
         frontier = Frontier(config.frontier)
         _crawl(config, frontier)
+    except HostsAway:
+        return EXIT_AWAY
     except sqlite3.DatabaseError as error:
         full = "full" in str(error)
         print(f"{config.frontier}: {error}", file=sys.stderr)
@@ -105,7 +111,9 @@ def _crawl(config: CrawlConfig, frontier: Frontier) -> None:
     total = config.source.max_pages if not config.server else None
     with Progress(f"scrape: {config.source.name}", total=total, unit="pages") as progress:
         progress.advance(frontier.saved())
-        process.crawl(Watched, source=config.source, frontier=frontier, asked=asked, saved=progress.advance)
+        last = Before(config.before) if config.before else None
+        saved = progress.advance
+        process.crawl(Watched, source=config.source, frontier=frontier, asked=asked, saved=saved, before=last)
         process.start(install_signal_handlers=False)
     if errors:
         raise errors[0]

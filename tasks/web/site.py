@@ -5,7 +5,9 @@ import json
 import logging
 import os
 import re
+import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,9 +16,10 @@ from urllib.parse import urlsplit
 
 from tasks.core.errors import UserError
 from tasks.text.file_kinds import require_package
+from tasks.web.before import earlier, remember
 from tasks.web.browser import find_browser
 from tasks.web.children import child
-from tasks.web.crawl import EXIT_DAMAGED, EXIT_NO_SPACE, CrawlConfig
+from tasks.web.crawl import EXIT_AWAY, EXIT_DAMAGED, EXIT_NO_SPACE, CrawlConfig
 from tasks.web.frontier import Frontier
 from tasks.web.resolver import is_literal, is_public
 from tasks.web.sources import WebSource
@@ -37,10 +40,19 @@ class Crawled:
     outcomes: dict[str, int]
 
 
-def crawl(source: WebSource, work: Path, pages: Path, crawl_log: Path, site: str = "", server: str = "") -> Crawled:
+def crawl(
+    source: WebSource,
+    work: Path,
+    pages: Path,
+    crawl_log: Path,
+    site: str = "",
+    server: str = "",
+    before: Path | None = None,
+) -> Crawled:
     """Crawl `source`; write WARC files to the folder `pages` and every URL's outcome to `crawl_log` (JSONL).
 
     The frontier in `work` lets a crawl that was killed continue. URLs that begin with `site` are asked of `server`.
+    `before`: an earlier output of scrape, of which unchanged pages keep their records and entries in the log.
 
     Raises:
         UserError: not one page was saved, says why, from the crawl log; or what `render` or `pdf` needs is missing.
@@ -54,10 +66,11 @@ def crawl(source: WebSource, work: Path, pages: Path, crawl_log: Path, site: str
         require_package("pdf", f"scrape: source {source.name}: pdf: true")
     state = work / f"{source.name}.sqlite"
     config = work / f"{source.name}.json"
-    config.write_text(
-        CrawlConfig(source=source, frontier=state.resolve(), site=site, server=server).model_dump_json(),
-        encoding="utf-8",
+    last = _last_crawl(source, before, work)
+    told = CrawlConfig(
+        source=source, frontier=state.resolve(), before=last and last.resolve(), site=site, server=server
     )
+    config.write_text(told.model_dump_json(), encoding="utf-8")
     if not (source.contact or "@" in source.user_agent or "//" in source.user_agent) and _public(source):
         log.warning(
             "scrape: %s: crawls public hosts and tells their owners no way to reach you; set `contact`, an address or URL",
@@ -68,6 +81,10 @@ def crawl(source: WebSource, work: Path, pages: Path, crawl_log: Path, site: str
         log.warning("scrape: %s is damaged; the crawl of %s begins anew", state, source.name)
         _forget(state)
         code = _run(config)
+    if code == EXIT_AWAY and before is not None:
+        log.warning("scrape: %s: no host answers at the moment; its pages stay as they were", source.name)
+        _forget(state)
+        return _as_it_was(source, before, pages, crawl_log)
     if code == EXIT_NO_SPACE:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(state))
     if code:
@@ -83,13 +100,33 @@ def crawl(source: WebSource, work: Path, pages: Path, crawl_log: Path, site: str
         crawl_log.parent.mkdir(parents=True, exist_ok=True)
         size = 0
         with crawl_log.open("w", encoding="utf-8") as file:
-            for entry in frontier.log():
+            for entry in earlier(frontier.log(), last):
                 file.write(json.dumps(entry, ensure_ascii=False) + "\n")
                 size += int(str(entry.get("bytes", 0))) if entry["outcome"] == "saved" else 0
         written = write_warcs(frontier.records(), pages)
         if written != outcomes["saved"]:
             raise AssertionError(f"{source.name}: {outcomes['saved']} pages saved, {written} written")
     return Crawled(written, size, outcomes)
+
+
+def _last_crawl(source: WebSource, before: Path | None, work: Path) -> Path | None:
+    if before is None or not (before / "crawl" / f"{source.name}.jsonl").exists():
+        return None
+    path = work / f"{source.name}.before.sqlite"
+    remember(before / "web" / source.name, before / "crawl" / f"{source.name}.jsonl", path)
+    return path
+
+
+def _as_it_was(source: WebSource, before: Path, pages: Path, crawl_log: Path) -> Crawled:
+    """The earlier crawl, taken over whole."""
+    shutil.copytree(before / "web" / source.name, pages)
+    crawl_log.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(before / "crawl" / f"{source.name}.jsonl", crawl_log)
+    with crawl_log.open(encoding="utf-8") as lines:
+        entries = [json.loads(line) for line in lines]
+    saved = [entry for entry in entries if entry["outcome"] == "saved"]
+    outcomes = dict(sorted(Counter(entry["outcome"] for entry in entries).items()))
+    return Crawled(len(saved), sum(entry.get("bytes", 0) for entry in saved), outcomes)
 
 
 def _public(source: WebSource) -> bool:

@@ -1,11 +1,13 @@
 """The crawler: visits a frontier level by level over Scrapy's downloader, politely, and enters what became of each URL."""
 
 import asyncio
+import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -22,6 +24,7 @@ from tasks.web.answer import (
     failure,
     refused_address,
 )
+from tasks.web.before import NOT_MODIFIED, Before, HostsAway, Known, no_answer
 from tasks.web.browser import Browser, Rendered, find_browser
 from tasks.web.frontier import Frontier, Outcome, Visit
 from tasks.web.links import Scope
@@ -33,16 +36,27 @@ from tasks.web.schedule import host_of, visit_in_order
 from tasks.web.sources import WebSource
 from tasks.web.warc import conversion_record, response_record
 
+log = logging.getLogger(__name__)
+
 
 class SiteSpider(Spider):  # type: ignore[misc]
-    """Crawls one source. `asked(url)` gives the URL to ask for: another only for a server that stands in for a site."""
+    """Crawls one source. `asked(url)` gives the URL to ask for: another only for a server that stands in for a site.
+
+    `before`: the last crawl, whose pages are kept where they have not changed or do not answer at the moment.
+    """
 
     name = "textmill"
 
     def __init__(
-        self, source: WebSource, frontier: Frontier, asked: Callable[[str], str], saved: Callable[[], None]
+        self,
+        source: WebSource,
+        frontier: Frontier,
+        asked: Callable[[str], str],
+        saved: Callable[[], None],
+        before: Before | None = None,
     ) -> None:
         super().__init__()
+        self.before, self._unanswered = before, 0
         self.source, self.frontier, self.asked, self.report_saved = source, frontier, asked, saved
         self.scope = Scope(source)
         self.types = (*TEXT_TYPES, *PDF_TYPES) if source.pdf else TEXT_TYPES
@@ -62,6 +76,8 @@ class SiteSpider(Spider):  # type: ignore[misc]
 
     async def start(self) -> AsyncIterator[Any]:
         """The whole crawl. Requests go to the downloader directly: order, retries and redirects are the frontier's."""
+        if self.before and await self._all_away():
+            raise HostsAway
         self.frontier.start([self.scope.start(url) for url in self.source.start])
         if self.source.sitemaps and not self.frontier.is_done("sitemaps"):
             await self._sitemaps()
@@ -72,9 +88,16 @@ class SiteSpider(Spider):  # type: ignore[misc]
             depth += 1
         full = self.frontier.saved() >= self.source.max_pages
         self.frontier.close_open(self.source.depth, "page_limit" if full else "visit_limit")
+        if self._unanswered:
+            log.warning("scrape: %s: %d pages did not answer and stay as they were", self.source.name, self._unanswered)
         nothing: tuple[Any, ...] = ()
         for request in nothing:  # Scrapy wants an asynchronous generator
             yield request
+
+    async def _all_away(self) -> bool:
+        """Whether no host of the start answers when it is asked for its robots.txt."""
+        rules = [await self.robots.rules(url) for url in self.source.start]
+        return all(one.outcome is not None and no_answer(Answer(one.outcome)) for one in rules)
 
     async def _sitemaps(self) -> None:
         named: list[tuple[str, str]] = []
@@ -128,9 +151,16 @@ class SiteSpider(Spider):  # type: ignore[misc]
             self._visits_left -= 1
             refusal, delay = await self._refusal(visit.url)
             self._visits_left += refusal is not None
-            answer = Answer(refusal) if refusal else await self._fetch(visit.url, delay)
+            known = self.before.page(visit.url, self.source.max_bytes) if self.before else None
+            conditions = known.conditions if known and not self.browser else {}
+            answer = Answer(refusal) if refusal else await self._fetch(visit.url, delay, conditions=conditions)
+            if known and (as_it_was := known.in_place_of(answer)):
+                self._unanswered += answer.outcome.status != NOT_MODIFIED
+                return self._finish(visit, as_it_was, None, known)
+            if self.before:
+                answer = self.before.in_place_of(visit.url, answer)
             if answer.target is None:
-                return self._finish(visit, answer, await self._rendered(visit, answer))
+                return self._finish(visit, answer, await self._rendered(visit, answer), known)
             following = self._redirect(visit, answer, answer.target)
         return False
 
@@ -152,8 +182,8 @@ class SiteSpider(Spider):  # type: ignore[misc]
         refusal, delay = await self._refusal(url)
         return Answer(refusal) if refusal else await self._fetch(url, delay, limit=self.source.max_bytes)
 
-    def _finish(self, visit: Visit, answer: Answer, rendered: Rendered | None) -> bool:
-        """Enter what became of a URL in the end; returns whether its page was saved."""
+    def _finish(self, visit: Visit, answer: Answer, rendered: Rendered | None, known: Known | None) -> bool:
+        """Enter what became of a URL in the end; returns whether its page was saved. `known`: the page as it was."""
         host = host_of(visit.url)
         if answer.outcome.name != "saved":
             self.frontier.finish(visit, answer.outcome)
@@ -175,8 +205,14 @@ class SiteSpider(Spider):  # type: ignore[misc]
         if reading.noindex:
             self.frontier.finish(visit, replace(outcome, name="noindex", detail=reading.noindex), None, reading.links)
             return False
+        built_type = "text/html; charset=utf-8"
+        body, kind = answer.body, answer.header("content-type")
         if rendered is not None and rendered.html is not None:
-            record = conversion_record(visit.url, date, "text/html; charset=utf-8", rendered.html)
+            body, kind = rendered.html, built_type
+        if known is not None and known.same_as(body, kind):
+            record, outcome = known.record, known.outcome
+        elif rendered is not None and rendered.html is not None:
+            record = conversion_record(visit.url, date, built_type, rendered.html)
         else:
             record = response_record(
                 visit.url, date, outcome.status or 0, answer.protocol, answer.headers, answer.raw, answer.ip_address
@@ -205,10 +241,12 @@ class SiteSpider(Spider):  # type: ignore[misc]
         answer = await self._fetch(url, 0.0, limit=MAX_BYTES)
         return answer.outcome, answer.body, answer.target
 
-    async def _fetch(self, url: str, delay: float, limit: int = 0) -> Answer:
+    async def _fetch(
+        self, url: str, delay: float, limit: int = 0, conditions: Mapping[str, str] = MappingProxyType({})
+    ) -> Answer:
         """Ask until there is an answer that waiting would not mend, or the retries are used up.
 
-        `limit`: bytes of a file of any type; without it a page is asked for.
+        `limit`: bytes of a file of any type; without it a page is asked for. `conditions`: headers of a conditional request.
         """
         host = host_of(url)
         attempt = 0
@@ -217,7 +255,7 @@ class SiteSpider(Spider):  # type: ignore[misc]
                 return Answer(
                     Outcome("retry_later", "the host asked for a pause longer than max_wait", attempts=attempt)
                 )
-            answer = await self._request(url, limit)
+            answer = await self._request(url, limit, conditions)
             attempt += 1
             answer = replace(answer, outcome=replace(answer.outcome, attempts=attempt))
             back_off = self.source.retry_delay * 2 ** (attempt - 1)
@@ -230,12 +268,12 @@ class SiteSpider(Spider):  # type: ignore[misc]
                 return answer
             await asyncio.sleep(min(max(back_off, answer.wait_s), max(back_off, self.source.max_wait)))
 
-    async def _request(self, url: str, limit: int) -> Answer:
+    async def _request(self, url: str, limit: int, conditions: Mapping[str, str]) -> Answer:
         host = (urlsplit(url).hostname or "").lower()
         if host not in self.source.private_hosts and is_literal(host) and not is_public(host):
             return refused_address(host)
         most = limit or self.source.max_bytes
-        headers = {"User-Agent": self.source.identity, "Accept-Encoding": content.ACCEPT_ENCODING}
+        headers = {"User-Agent": self.source.identity, "Accept-Encoding": content.ACCEPT_ENCODING, **conditions}
         if "@" in (self.source.contact or ""):
             headers["From"] = str(self.source.contact)  # RFC 9110, 10.1.2
         types = None if limit else self.types

@@ -49,7 +49,7 @@ def _run(root: Path, options: argparse.Namespace) -> int:
     with Console(stderr=True).status("Looking at parameters and at what has changed"):  # in a terminal only
         recover(root)
         overrides = dict(parse_override(text) for text in options.param)
-        plan.check(root, overrides)
+        params = plan.check(root, overrides)
         require_free(root)  # DVC would only complain of its own locks
         stages = plan.select(root, options.stages, options.from_stage)
         outdated = plan.outdated(root, stages)
@@ -57,6 +57,9 @@ def _run(root: Path, options: argparse.Namespace) -> int:
         print(f"Nothing changed since the last run: all {len(stages)} stages are up to date, nothing to do.\n")
         summary.show(root, outdated if len(stages) == len(plan.select(root, None, None)) else None)
         return 0
+    changed = set(stages) if options.force else outdated | {key.partition(".")[0] for key in overrides}
+    if not options.refresh:  # what is out of reach tonight is no mistake then
+        plan.check_paths(root, params, [stage for stage in stages if stage in changed])
     from flows.server import prefect_api
 
     print(_plan(stages, outdated if not options.force else set(stages)))
@@ -82,8 +85,9 @@ def _run(root: Path, options: argparse.Namespace) -> int:
             print(f"{state.message}. Nothing is lost: start again to continue.", file=sys.stderr)
             return EXIT_INTERRUPTED
         if not state.is_completed():
-            print(f"\nThe run failed. {state.message}", file=sys.stderr)
-            return EXIT_USER_ERROR if state.name == BAD_INPUT else 1
+            mistake = state.name == BAD_INPUT
+            print(f"\n{state.message}" if mistake else f"\nThe run failed. {state.message}", file=sys.stderr)
+            return EXIT_USER_ERROR if mistake else 1
     print(f"\n{state.message}\n")
     summary.show(root)
     if (root / this_run.PAGE).exists():

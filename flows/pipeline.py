@@ -29,11 +29,17 @@ from flows.supervised import Start, cold_dvc, warm_dvc
 from flows.workspace import hold, stop_on_signal
 from tasks.core import graph
 from tasks.core.errors import EXIT_USER_ERROR, UserError
-from tasks.core.paths import REFRESH_VARIABLE
+from tasks.core.paths import REFRESH_VARIABLE, take_mistake
 from tasks.core.restore import recover, restore
 
 BAD_INPUT = "BadInput"
-"""Name of the failed state of a flow run that was stopped by a user's mistake before any stage ran."""
+"""Name of the failed state of a stage or a flow run that a user's mistake has stopped."""
+TIMED_OUT = "TimedOut"
+
+
+def is_worth_another_try(_: object, __: object, state: State[Any]) -> bool:
+    """Prefect's question after a failed try: against the network's mood one may help, not against a mistake or a timeout."""
+    return state.name not in (BAD_INPUT, TIMED_OUT)
 
 
 DONE = {"Completed": "done", "Restored": "restored from DVC's cache", "Cached": "found up to date"}
@@ -70,11 +76,11 @@ def run_stage(
     except StageStopped:
         return Cancelled(message=f"{stage} was stopped; the next run continues it")
     except StageTimedOut as error:
-        return Failed(name="TimedOut", message=str(error))
+        return Failed(name=TIMED_OUT, message=str(error))
     except StageFailed as error:
         if error.code != EXIT_USER_ERROR:
             raise
-        return Failed(message=str(error))
+        return Failed(name=BAD_INPUT, message=take_mistake(root, stage) or str(error))
     return Completed(name=outcome, message=f"dvc repro: {outcome.lower()}", data=outcome)
 
 
@@ -138,6 +144,7 @@ def pipeline(
 def _walk(root: Path, stages: list[str], force: bool, refresh: bool, stop: threading.Event) -> State[Any]:
     outdated = set(stages) if force else plan.outdated(root, stages)
     reading = [stage for stage in stages if refresh and not graph.load_stage(root, stage).upstream]
+    plan.check_paths(root, plan.check(root), [stage for stage in stages if stage in outdated and stage not in reading])
     course = Course(root, stages, outdated.union(reading))
     name, flow_run_id = flow_run.get_name() or "flow", flow_run.get_id()
     with warm_dvc(root, stage_environment({})) as start, PipelineRecord(root, name, _command(), flow_run_id) as record:
@@ -153,6 +160,7 @@ def _walk(root: Path, stages: list[str], force: bool, refresh: bool, stop: threa
                 name=stage,
                 retries=int(node.meta.get("retries", 0)),
                 retry_delay_seconds=float(node.meta.get("retry_delay_s", 10)),
+                retry_condition_fn=is_worth_another_try,
             )
             futures[stage] = configured.submit(
                 stage,
@@ -176,7 +184,9 @@ def _walk(root: Path, stages: list[str], force: bool, refresh: bool, stop: threa
         ran, kept, missing = _sort(states)
         if missing:
             record.end("FAILED")
-            return Failed(message="; ".join(missing))
+            failed = [state for state in states.values() if state.is_failed()]
+            mistake = bool(failed) and all(state.name == BAD_INPUT for state in failed)
+            return Failed(name=BAD_INPUT if mistake else None, message="\n".join(missing))
         record.cached(kept)
         return Completed(message=f"{len(ran)} of {len(stages)} stages ran" + (f": {', '.join(ran)}" if ran else ""))
 

@@ -1,5 +1,6 @@
 """What a flow run has to do: the stages asked for, overrides of parameters, what is up to date already."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from flows.overrides import edited
 from flows.workspace import mend_locks
 from tasks.core import graph
 from tasks.core.errors import UserError, missing_package
-from tasks.core.params import check_params, read_yaml
+from tasks.core.params import StageParams, check_params, read_yaml
 
 
 def select(root: Path, stages: list[str] | None, from_stage: str | None) -> list[str]:
@@ -35,9 +36,10 @@ def select(root: Path, stages: list[str] | None, from_stage: str | None) -> list
     return [stage for stage in graph.load_graph(root) if stage in wanted]
 
 
-def check(root: Path, params: dict[str, Any] | None = None) -> None:
-    """Check params.yaml (as it would be with the dotted keys of `params` set) and the files that it names, execution.yaml
-    and dvc.yaml.
+def check(root: Path, params: dict[str, Any] | None = None) -> dict[str, StageParams]:
+    """Check params.yaml (as it would be with the dotted keys of `params` set), execution.yaml and dvc.yaml.
+
+    Returns the parameters by stage.
 
     Raises:
         UserError: what is wrong, one mistake a line.
@@ -47,11 +49,27 @@ def check(root: Path, params: dict[str, Any] | None = None) -> None:
     path = root / "params.yaml"
     blocks = YAML(typ="safe").load(edited(path, params)) if params else read_yaml(path)
     try:
-        for block in check_params(blocks, list(graph.load_graph(root))).values():
-            block.check_paths(root)
+        checked = check_params(blocks, list(graph.load_graph(root)))
     except ImportError as error:  # of a stage's module
         raise UserError(missing_package(error)) from None
     load_execution(root)
+    return checked
+
+
+def check_paths(root: Path, params: dict[str, StageParams], stages: Iterable[str]) -> None:
+    """Check what the parameters of `stages`, which are to run, name outside the pipeline.
+
+    Raises:
+        UserError: what is not there, one mistake a line.
+    """
+    mistakes = []
+    for stage in stages:
+        try:
+            params[stage].check_paths(root)
+        except UserError as error:
+            mistakes.append(str(error))
+    if mistakes:
+        raise UserError("\n".join(mistakes))
 
 
 def outdated(root: Path, stages: list[str]) -> set[str]:

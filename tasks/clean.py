@@ -19,6 +19,7 @@ from pydantic import Field
 
 from tasks.core.engine import map_shards
 from tasks.core.errors import UserError
+from tasks.core.params import require_files
 from tasks.core.paths import Inputs, Metrics, Outputs, write_json
 from tasks.core.stage import stage_main
 from tasks.text import histogram, labels, losses, review
@@ -64,6 +65,12 @@ class CleanParams(ExtractionParams, FilterParams, ScoreParams):
     """Extraction, filters and masking. A document is removed for the first filter it fails."""
 
     url_blocklist: tuple[str, ...] = Field((), description="Hosts (with their subdomains) or host/path to leave out.")
+
+    def check_paths(self, root: Path) -> None:
+        """Files of bad words and of labels."""
+        require_files(self.bad_words.values(), root, "clean.bad_words")
+        require_files(self.quality.labels if self.quality else (), root, "clean.quality.labels")
+
     review: int = Field(
         0, ge=0, description="Documents of each reason and source in the sample for people; 0: no sample."
     )

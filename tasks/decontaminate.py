@@ -24,7 +24,7 @@ from pydantic import Field
 
 from tasks.core.engine import map_shards
 from tasks.core.errors import UserError
-from tasks.core.params import StageParams
+from tasks.core.params import StageParams, require_files
 from tasks.core.paths import Inputs, Metrics, Outputs
 from tasks.core.stage import stage_main
 from tasks.core.workers import expect_workers
@@ -58,6 +58,10 @@ class DecontaminateParams(StageParams):
         (),
         description="Files of benchmark items to keep out as well, declared in dvc.yaml: text, question or messages.",
     )
+
+    def check_paths(self, root: Path) -> None:
+        """Files of references."""
+        require_files(self.references, root, "decontaminate.references")
 
 
 def run(params: DecontaminateParams, inputs: Inputs, outputs: Outputs) -> Metrics:

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from tasks.core.engine import map_shards
 from tasks.core.errors import UserError
-from tasks.core.params import StageParams
+from tasks.core.params import StageParams, require_files
 from tasks.core.paths import Inputs, Metrics, Outputs
 from tasks.core.stage import stage_main
 from tasks.core.wording import listed
@@ -70,6 +70,11 @@ class InstructParams(StageParams):
     references: tuple[str, ...] = Field(
         (), description="Files of benchmark items that count as held out, declared in dvc.yaml; see decontaminate."
     )
+
+    def check_paths(self, root: Path) -> None:
+        """Files of records and of references."""
+        require_files((file.path for file in self.files), root, "instruct.files")
+        require_files(self.references, root, "instruct.references")
 
 
 def run(params: InstructParams, inputs: Inputs, outputs: Outputs) -> Metrics:

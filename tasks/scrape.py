@@ -7,6 +7,7 @@ or in the crawl log with its outcome.
 import itertools
 import logging
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field, field_validator
@@ -51,6 +52,13 @@ class ScrapeParams(StageParams):
         if repeated:
             raise ValueError(f"every source needs a name of its own; {repeated[0]!r} stands there more than once")
         return sources
+
+    def check_paths(self, root: Path) -> None:
+        """Files and their columns, hosts, packages and programs of the sources."""
+        from tasks.web.named import check_source
+
+        for source in self.sources:
+            check_source(source, root)
 
 
 def run(params: ScrapeParams, inputs: Inputs, outputs: Outputs) -> Metrics:

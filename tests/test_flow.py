@@ -54,13 +54,16 @@ def test_flow_and_repro_give_the_same(toy: Path, tmp_path: Path, server: dict[st
 
 
 @pytest.mark.slow
-def test_a_failed_stage_fails_the_flow_and_says_why(toy: Path, server: dict[str, str]) -> None:
+def test_a_users_mistake_is_told_once_and_not_tried_again(toy: Path, server: dict[str, str]) -> None:
+    declared = (toy / "dvc.yaml").read_text()
+    (toy / "dvc.yaml").write_text(declared.replace("  left:\n", "  left:\n    meta: {retries: 2, retry_delay_s: 1}\n"))
     set_params(toy, "left", fail=True)
     done = flow(toy, **server)
-    assert done.returncode == 1
-    assert "records.jsonl: line 3: broken, mend it" in done.stderr
+    assert done.returncode == EXIT_USER_ERROR
+    assert done.stderr.splitlines()[-1] == "records.jsonl: line 3: broken, mend it"
+    assert "Retry" not in done.stderr
     named = states(server)
-    assert named["flow"] == named["left"] == "Failed"
+    assert named["flow"] == named["left"] == "BadInput"
     assert named["right"] == "Completed"  # independent of what failed
     assert {run.info.status for run in runs(toy)} == {"FINISHED", "FAILED"}
     bad = flow(toy, "--param", "left.fial=false", **server)

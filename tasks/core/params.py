@@ -4,6 +4,7 @@ import difflib
 import importlib
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -22,7 +23,9 @@ class StageParams(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     def check_paths(self, root: Path) -> None:
-        """Check what the parameters name outside params.yaml, e.g. files; asked before a flow starts. Nothing by default.
+        """Check what can be told at once of what they name outside params.yaml: files, hosts, packages. Nothing by default.
+
+        Asked of the stages that are to run, before the flow starts one. Relative paths are under `root`.
 
         Raises:
             UserError: it is not there, or is of no use; says which key names it.
@@ -108,6 +111,17 @@ def _keys_beside(model: type[BaseModel], location: tuple[int | str, ...]) -> lis
 def _resolve(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
     reference = node.get("$ref")
     return schema["$defs"][reference.rsplit("/", 1)[-1]] if reference else node
+
+
+def require_files(paths: Iterable[str], root: Path, where: str) -> None:
+    """Check that files named in the parameters are there.
+
+    Raises:
+        UserError: one is not.
+    """
+    for path in paths:
+        if not (root / path).is_file():
+            raise UserError(f"params.yaml: {where}: {path}: no such file under {root}")
 
 
 def params_model(stage: str) -> type[StageParams]:

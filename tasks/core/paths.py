@@ -127,6 +127,23 @@ def _untouched_s(folder: Path) -> float:
     return 0
 
 
+def note_mistake(root: Path, stage: str, message: str) -> None:
+    """Leave the message of a stage that a user's mistake has stopped to whoever started it, and has its exit code alone."""
+    path = root / STATE / "mistakes" / f"{stage}.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(message, encoding="utf-8")
+
+
+def take_mistake(root: Path, stage: str) -> str | None:
+    """The message that the stage has left, once."""
+    path = root / STATE / "mistakes" / f"{stage}.txt"
+    if not path.exists():
+        return None
+    message = path.read_text(encoding="utf-8")
+    path.unlink()
+    return message
+
+
 def write_json(path: Path, content: object) -> None:
     """Write JSON (sorted keys, no NaN) beside its place and rename it.
 

@@ -81,6 +81,7 @@ def run_stage(root: Path, stage: str, run: Run) -> int:
         return 0
     except UserError as error:
         log.error("%s", error)
+        paths.note_mistake(root, stage, str(error))
         tracked.fail("FAILED", str(error))
         return EXIT_USER_ERROR
     except (Interrupted, KeyboardInterrupt):

@@ -21,6 +21,16 @@ COMMIT = re.compile(r"@([0-9a-f]{40})/")
 MEDIA = ("Audio", "Image", "Mesh", "Nifti", "Pdf", "Video")
 
 
+def require_name(dataset: str, root: Path) -> None:
+    """Check that a data set is a folder, or may be a name of the hub.
+
+    Raises:
+        UserError: it can be neither.
+    """
+    if not (root / dataset).is_dir() and (dataset.startswith((".", "/", "~")) or dataset.count("/") > 1):
+        raise UserError(f"{dataset}: there is no such folder, and it is no name of the hub (owner/name).")
+
+
 class Rows:
     """The rows of a split of a data set.
 
@@ -39,8 +49,7 @@ class Rows:
         self._folder = Path(dataset) if Path(dataset).is_dir() else None
         self.commit: str | None = None
         self.licence: str | None = None
-        if self._folder is None and (dataset.startswith((".", "/", "~")) or dataset.count("/") > 1):
-            raise UserError(f"{dataset}: there is no such folder, and it is no name of the hub (owner/name).")
+        require_name(dataset, Path.cwd())
         try:
             saved = self._folder is not None and any((self._folder / name).is_file() for name in SAVED)
             self._rows = self._load_saved() if saved else self._load(revision)

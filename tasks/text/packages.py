@@ -46,17 +46,25 @@ def licence(package: str) -> str:
     return PACKAGES[package][1]
 
 
+def require(package: str) -> Path:
+    """The folder of an installed package.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    found = importlib.util.find_spec(PACKAGES[package][0])
+    if found is None or not found.submodule_search_locations:
+        raise UserError(f"scrape: the package {package} is not installed. Install it: pip install {package}")
+    return Path(next(iter(found.submodule_search_locations)))
+
+
 def read(package: str) -> Iterator[Item]:
     """The conversations of a package, sorted by their names.
 
     Raises:
         UserError: the package is not installed, or its data are damaged.
     """
-    module, _, reader = PACKAGES[package]
-    found = importlib.util.find_spec(module)
-    if found is None or not found.submodule_search_locations:
-        raise UserError(f"scrape: the package {package} is not installed. Install it: pip install {package}")
-    folder = Path(next(iter(found.submodule_search_locations)))
+    folder, reader = require(package), PACKAGES[package][2]
     try:
         yield from reader(folder)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

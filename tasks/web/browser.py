@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.core.errors import UserError
 from tasks.core.processes import PR_SET_PDEATHSIG
 from tasks.web.answer import Answer
 from tasks.web.gate import Gate, any_host_context
@@ -67,6 +68,19 @@ class Rendered:
 def find_browser() -> str | None:
     """The path of an installed Chromium or Chrome."""
     return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+def require_browser(source: str) -> None:
+    """Check that there is a browser for the source of this name.
+
+    Raises:
+        UserError: there is none; says what to do.
+    """
+    if not find_browser():
+        raise UserError(
+            f"scrape: source {source}: render: true needs Chromium or Chrome, and none is installed. Install it "
+            "(Debian: apt-get install chromium), or set render: false."
+        )
 
 
 class Browser:

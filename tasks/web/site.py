@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from tasks.core.errors import UserError
 from tasks.text.file_kinds import require_package
 from tasks.web.before import earlier, remember
-from tasks.web.browser import find_browser
+from tasks.web.browser import require_browser
 from tasks.web.children import child
 from tasks.web.crawl import EXIT_AWAY, EXIT_DAMAGED, EXIT_NO_SPACE, CrawlConfig
 from tasks.web.frontier import Frontier
@@ -57,11 +57,8 @@ def crawl(
     Raises:
         UserError: not one page was saved, says why, from the crawl log; or what `render` or `pdf` needs is missing.
     """
-    if source.render and not find_browser():
-        raise UserError(
-            f"scrape: source {source.name}: render: true needs Chromium or Chrome, and none is installed. Install it "
-            "(Debian: apt-get install chromium), or set render: false."
-        )
+    if source.render:
+        require_browser(source.name)
     if source.pdf:
         require_package("pdf", f"scrape: source {source.name}: pdf: true")
     state = work / f"{source.name}.sqlite"

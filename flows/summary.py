@@ -146,7 +146,8 @@ def _show_models(quantized: dict[str, Any], speeds: dict[str, float], console: C
     kind = "tuned model" if is_tuned(quantized) else "base model"
     reference, served = quantized["reference"]["bits_per_byte"], served_format(quantized)
     if served:
-        console.print(f"[bold]The model you chat with[/]  the {kind} as {served}: data/quantize/{served}/model.gguf")
+        lead = "The model you chat with" if is_tuned(quantized) else "The model that continues your text"
+        console.print(f"[bold]{lead}[/]  the {kind} as {served}: data/quantize/{served}/model.gguf")
     table = Table(f"format of the {kind}", "size", "bits per byte that it costs", "tokens/s", box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"

@@ -205,6 +205,8 @@ def test_a_missing_column_is_an_error_that_names_those_there_are(corpus: Path, t
     assert [row["text"] for row in rows(outputs)] == ["x"]
     _, outputs = scrape(tmp_path / "found", files("corpus"))  # a table that happens to lie there
     assert reasons(outputs) == {"file:corpus/a.csv": "no_text_column"}
+    (detail,) = [row["detail"] for row in rows(outputs, "removed")]
+    assert detail.startswith("corpus/a.csv: has no column 'text'")  # no place of this checkout
 
 
 def test_conversations_in_a_table(corpus: Path, tmp_path: Path) -> None:

@@ -115,7 +115,12 @@ def _tiles(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     kind = "tuned model" if is_tuned(evaluated) else "base model"
     tiles = []
     if served:
-        tiles.append((size(quantized["formats"][served]["bytes"]), f"the {kind} that you chat with ({served})"))
+        tiles.append(
+            (
+                size(quantized["formats"][served]["bytes"]),
+                f"the {kind} that {'you chat with' if is_tuned(evaluated) else 'continues your text'} ({served})",
+            )
+        )
     if rows := bits_per_byte(evaluated):
         row = rows[0]
         tiles.append((number(row.base if row.tuned is None else row.tuned), f"bits per byte of the {kind}: {row.text}"))

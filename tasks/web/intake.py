@@ -127,7 +127,9 @@ class Intake:
         self.counts.outcomes[reason] += 1
         if len(self.counts.examples) < EXAMPLES:
             self.counts.examples.append(f"{reason} ({detail})")
-        self._removed.add({**row, "reason": reason, "detail": detail})
+        # Paths in the project are written from its root: the record is the same in every checkout.
+        said = detail and detail.replace(f"{Path.cwd()}/", "")
+        self._removed.add({**row, "reason": reason, "detail": said})
 
 
 def _remove_left(path: Callable[[int], Path]) -> None:

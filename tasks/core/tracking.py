@@ -98,8 +98,9 @@ class StageRun(TrackedRun):
     def _watch_machine(self) -> None:
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
+        monitor: Any = SystemMetricsMonitor
         # A sender that is started anew goes on behind the steps of the last one.
-        self._machine = SystemMetricsMonitor(self.run_id, resume_logging=True, tracking_uri=self.store.uri)
+        self._machine = monitor(self.run_id, resume_logging=True, tracking_uri=self.store.uri)
         self._machine.start()
 
     def _log_curves(self, curves: Path) -> None:

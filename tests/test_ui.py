@@ -1,5 +1,6 @@
 """`make ui`: both pages answer, a taken port is avoided, a second start says where they are, Ctrl-C ends both."""
 
+import json
 import re
 import shutil
 import signal
@@ -39,6 +40,16 @@ def test_both_pages_and_their_end(toy: Path) -> None:
         urls = re.findall(r"^(?:Prefect|MLflow) +(\S+)$", said, re.M)
         assert len(urls) == 2, said
         assert f":{MLFLOW_PORT}/" not in urls[1]
+        page, _, query = urls[1].partition("?")
+        assert query == "workflowType=machine_learning&viewStateShareKey=textmill"
+        server, _, experiment = page.partition("/#/experiments/")
+        asked = {"experiment_id": experiment.removesuffix("/runs")}
+        found = httpx.get(f"{server}/api/2.0/mlflow/experiments/get", params=asked, timeout=30).json()["experiment"]
+        (view,) = (json.loads(t["value"]) for t in found["tags"] if t["key"] == "mlflow.sharedViewState.textmill")
+        assert "metrics.`validation_bits_per_byte`" in json.loads(view["state"])["selectedColumns"]
+        assert (
+            sum("mlflow" in " ".join(p.cmdline()) for p in processes_of(toy)) <= 4
+        )  # supervisor, command, server, worker
         for url in urls:
             assert "<html" in httpx.get(url.partition("#")[0], timeout=30, follow_redirects=True).text.lower()
         again = subprocess.run(UI, cwd=toy, capture_output=True, text=True, check=False)

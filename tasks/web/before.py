@@ -5,8 +5,9 @@ A page that has not changed (304, or the same content again) keeps its record, s
 
 import io
 import json
+import re
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -55,8 +56,12 @@ class Known:
             )
         return self.answer if no_answer(answer) else None
 
-    def same_as(self, body: bytes, content_type: str) -> bool:
-        return body == self.answer.body and content_type == self.answer.header("content-type")
+    def same_as(self, body: bytes, content_type: str, ignored: Sequence[re.Pattern[bytes]]) -> bool:
+        """Whether the page says the same, what `ignored` matches apart."""
+        was = self.answer.body
+        for pattern in ignored if body != was else ():
+            body, was = pattern.sub(b"", body), pattern.sub(b"", was)
+        return body == was and content_type == self.answer.header("content-type")
 
 
 class Before:

@@ -26,6 +26,8 @@ DENY = (
     r"\.__main__\.html$",
     r"/antigravity\.html$",
 )
+ADDRESSES = (r"(0x|handle )[0-9a-f]{6,}",)
+"""Where objects lie in memory, which pages show: another place in each process."""
 # Nothing of the user's: the page of the module `os` shows the server's environment variables.
 ENVIRONMENT = {"LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
 
@@ -37,6 +39,7 @@ def as_web_source(source: PydocSource) -> WebSource:
         licence=source.licence,
         start=(f"{SITE}/index.html",),
         deny=DENY,
+        ignore_changes=ADDRESSES,
         max_pages=source.max_pages,
         delay=0.0,
         concurrency=2,

@@ -105,6 +105,11 @@ class WebSource(_Source):
     pdf: bool = Field(
         default=False, description="Save the PDF files that are linked too; `clean` reads their text (extra documents)."
     )
+    ignore_changes: tuple[str, ...] = Field(
+        default=(),
+        description="Regular expressions; a refresh compares a page without what they match, such as clocks and tokens.",
+    )
+
     render: bool = Field(
         default=False,
         description="Let a headless Chromium run the scripts of HTML pages and keep what they build (slow; must be installed).",
@@ -130,7 +135,7 @@ class WebSource(_Source):
                 raise ValueError(f"{url!r} is no http or https URL")
         return urls
 
-    @field_validator("allow", "deny")
+    @field_validator("allow", "deny", "ignore_changes")
     @classmethod
     def _patterns(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
         for pattern in patterns:

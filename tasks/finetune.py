@@ -31,6 +31,12 @@ class LoraParams(StageParams):
 class FinetuneParams(StageParams):
     """Supervised tuning with loss on what the assistant says."""
 
+    start_from: str | None = Field(
+        None,
+        min_length=1,
+        description="A model to tune, in place of the pretrained one: a folder, a .gguf file, package:NAME or the hub's "
+        "owner/name@revision. Its tokenizer is adopted, pretrain is passed over.",
+    )
     method: Literal["full", "lora"] = Field("full", description="Train all weights, or LoRA merged at the end.")
     epochs: float = Field(1.0, gt=0, le=100, description="Passes over the conversations.")
     max_steps: int | None = Field(70, ge=1, description="Steps at most; null: no bound but `epochs`.")

@@ -21,10 +21,10 @@ from tasks.core.errors import UserError
 from tasks.core.params import StageParams
 from tasks.core.paths import Inputs, Metrics, Outputs, write_json
 from tasks.core.stage import stage_main
-from tasks.text.chat_template import START
 from tasks.text.documents import REMOVED_SCHEMA, read_shard, shard_paths, write_shard
 from tasks.text.mixture import Mixture, mix
 from tasks.text.packing import PackedRows, Strategy, document_of, pack_rows
+from tasks.text.special_tokens import read_special_tokens
 
 log = logging.getLogger(__name__)
 SPLITS = ("train", "validation")
@@ -135,24 +135,26 @@ def _vocabulary(folder: Path) -> tuple["np.typing.NDArray[np.int64]", int]:
     from tasks.text.encode import load_tokenizer
 
     tokenizer = load_tokenizer(folder)
-    start = tokenizer.token_to_id(START)
-    if start is None:
-        raise UserError(f"{folder / 'tokenizer.json'}: has no token {START}. Make it again: dvc repro tokenizer")
+    special = read_special_tokens(folder)
+    start = special.ids[special.start]
     vocabulary: dict[str, int] = tokenizer.get_vocab(with_added_tokens=True)
-    control = tokenizer.get_added_tokens_decoder()
-    if stray := set("".join(token for token, number in vocabulary.items() if number not in control)) - set(
+    added = tokenizer.get_added_tokens_decoder()
+    if stray := set("".join(token for token, number in vocabulary.items() if number not in added)) - set(
         pre_tokenizers.ByteLevel.alphabet()
     ):
         raise UserError(f"{folder / 'tokenizer.json'}: is not byte-level: its tokens contain {sorted(stray)[:5]}")
     token_bytes = np.zeros(max(vocabulary.values()) + 1, dtype=np.int64)
     for token, number in vocabulary.items():
-        token_bytes[number] = 0 if number in control else len(token)  # one letter of the alphabet is one byte
+        if number in added:  # of others' tokenizers some stand for themselves
+            token_bytes[number] = 0 if added[number].special else len(token.encode())
+        else:
+            token_bytes[number] = len(token)  # one letter of the alphabet is one byte
     return token_bytes, int(start)
 
 
 def _encode_shard(shard: Path, tokenizer: Path, folder: Path, start: int, dtype: str) -> dict[str, int]:
     """Write `<folder>/<split>/<shard>.tokens` and its documents beside it; returns the counts of documents."""
-    from tasks.text.encode import encode_documents
+    from tasks.text.encode import as_encoded, encode_documents, load_tokenizer
 
     done = folder / f"{shard.name}.json"  # written last, so what it counts is whole
     if done.exists():
@@ -161,14 +163,14 @@ def _encode_shard(shard: Path, tokenizer: Path, folder: Path, start: int, dtype:
     table = read_shard(shard, ["id", "source", "text", "split"])
     if unknown := sorted({str(split) for split in table["split"].to_pylist()} - set(SPLITS)):
         raise UserError(f"{shard}: column split: holds {', '.join(unknown)}; allowed: {', '.join(SPLITS)}")
-    token_bytes, _ = _vocabulary(tokenizer)
+    (token_bytes, _), reader = _vocabulary(tokenizer), load_tokenizer(tokenizer)
     rows = [row for row in table.to_pylist() if row["text"]]
     texts = [row["text"] for row in rows]
     ids = encode_documents(tokenizer, texts)
     for row, tokens in zip(rows, ids, strict=True):
         row["bytes"] = len(row["text"].encode())
         row["tokens"] = len(tokens) + 1
-        if token_bytes[tokens].sum() != row["bytes"]:
+        if token_bytes[tokens].sum() != len(as_encoded(reader, row["text"]).encode()):
             raise UserError(
                 f"{shard}: document {row['id']}: the tokenizer in {tokenizer} does not keep every byte of its text. "
                 "Make it again: dvc repro tokenizer"

@@ -1,4 +1,4 @@
-"""Pretraining: a Llama-style decoder learns the packed rows, on one process or many, on CPU or GPU."""
+"""Pretraining: a Llama-style decoder, or a model of somebody else, learns the packed rows, on one process or many, on CPU or GPU."""
 
 import logging
 from pathlib import Path
@@ -17,6 +17,12 @@ log = logging.getLogger(__name__)
 class PretrainParams(StageParams):
     """A decoder with RMSNorm, RoPE, SwiGLU and grouped-query attention (Llama 2, arXiv:2307.09288), trained by Muon or AdamW."""
 
+    start_from: str | None = Field(
+        None,
+        min_length=1,
+        description="A model to train on, in place of one of the sizes below: a folder, a .gguf file, package:NAME or the "
+        "hub's owner/name@revision. Its tokenizer is adopted.",
+    )
     layers: int = Field(4, ge=1, description="Decoder blocks.")
     hidden: int = Field(192, ge=8, description="Width of the residual stream; a multiple of heads.")
     heads: int = Field(3, ge=1, description="Attention heads.")
@@ -77,6 +83,9 @@ class PretrainParams(StageParams):
 def run(params: PretrainParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     """Train on `pack` with the vocabulary of `tokenizer`.
 
+    Where the tokenizer was adopted from a model that comes in at finetune, nothing is trained: a pointer to `tokenizer`
+    (tasks.model.pointer) and a curve without rows are left.
+
     Writes a folder that `AutoModelForCausalLM` and `AutoTokenizer` load, and `curves.csv`, row by row (step, tokens,
     loss [nats a token], learning_rate, gradient_norm, validation_bits_per_byte).
 
@@ -86,17 +95,28 @@ def run(params: PretrainParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     """
     from tasks.core.execution import load_execution
     from tasks.model import launch, train
+    from tasks.model.base import base_model
+    from tasks.model.start_from import read_source
 
+    source = read_source(inputs["tokenizer"])
+    if source and source.enters == "finetune":
+        return _pass_over(source.start_from, inputs["tokenizer"], outputs)
+    if params.start_from != (source.start_from if source else None):
+        raise UserError(
+            f"{inputs['tokenizer']}: was not made for pretrain.start_from: {params.start_from}. Run: dvc repro tokenizer"
+        )
+    start = str(base_model(inputs["tokenizer"])) if source else None
     execution = load_execution()
     ranks = execution.rank_count()
     device = execution.device_name()
-    _check_batch(params, inputs["pack"], ranks)
+    _check_batch(params, inputs["pack"], ranks, source.context_length if source else None)
     outcome = launch.run_ranks(
         train.__name__,
         {
             "params": params.model_dump(),
             "pack": str(inputs["pack"].absolute()),
             "tokenizer": str(inputs["tokenizer"].absolute()),
+            "start": start,
             "output": str(outputs.root.absolute()),
         },
         work=outputs.work.absolute(),
@@ -109,9 +129,25 @@ def run(params: PretrainParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     return metrics
 
 
-def _check_batch(params: PretrainParams, pack: Path, ranks: int) -> None:
+def _pass_over(name: str, tokenizer: Path, outputs: Outputs) -> Metrics:
+    from tasks.model.curves import COLUMNS, Curves
+    from tasks.model.pointer import leave_pointer
+
+    reason = f"finetune.start_from names {name}"
+    log.info("pretrain: %s: nothing is trained here", reason)
+    leave_pointer(outputs.root, tokenizer, reason)
+    Curves(outputs / "curves.csv", columns=COLUMNS).close()
+    return {"start_from": name, "steps": 0, "tokens": 0}
+
+
+def _check_batch(params: PretrainParams, pack: Path, ranks: int, longest: int | None) -> None:
     packed = read_yaml(pack / "pack.json")  # JSON is YAML, and this reader explains what is wrong with a file
     context_length = int(packed["context_length"])
+    if longest is not None and context_length > longest:
+        raise UserError(
+            f"params.yaml: pack.context_length: {context_length} is more than the {longest} tokens that {params.start_from} "
+            f"reads. Allowed: up to {longest}"
+        )
     rows, rest = divmod(params.global_batch_tokens, context_length)
     if rest or not rows:
         raise UserError(

@@ -18,6 +18,8 @@ from tasks.core.wording import listed
 log = logging.getLogger(__name__)
 CANDIDATES = 20
 """Most likely next tokens compared at each prompt."""
+SPOKEN = 128
+"""Tokens generated to measure the speed, at most."""
 
 
 class QuantizeParams(StageParams):
@@ -43,7 +45,7 @@ def run(params: QuantizeParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     held-out conversations, for a base model held-out documents, and training documents where nothing is held out.
 
     Raises:
-        UserError: the f32 export does not give the model's log-probabilities.
+        UserError: the f32 export does not give the model's log-probabilities, or llama.cpp encodes texts otherwise.
     """
     from tasks.model.load import load_model, prepare_torch
     from tasks.model.pointer import is_pointer, resolve_model
@@ -98,7 +100,13 @@ def _gate(params: QuantizeParams, yardstick: Any, source: Path, work: Path) -> M
     export_gguf(source, trial, "f32")
     with ExactModel(trial, yardstick.context, yardstick.threads) as exported:
         largest, mean = yardstick.distance(exported, CANDIDATES)
+        unlike = yardstick.other_tokens(exported)
     trial.unlink()
+    if unlike is not None:
+        raise UserError(
+            f"{source}: llama.cpp reads the text {unlike[:60]!r}... as other tokens than the model's tokenizer gives: the export "
+            "is wrong. Nothing was written."
+        )
     if not largest <= params.max_distance:
         raise UserError(
             f"{source}: llama.cpp's next-token log-probabilities of the f32 export differ from the model's by up to "
@@ -125,7 +133,7 @@ def _gguf(source: Path, folder: Path, form: Any, chat: bool, yardstick: Any) -> 
             "mean_distance": mean,
             "matrices_kept_f16": len(kept),
         }
-        return measured, exported.generation_speed(yardstick.prompts[0][:16], yardstick.context // 2)
+        return measured, exported.generation_speed(yardstick.prompts[0][:16], min(SPOKEN, yardstick.context // 2))
 
 
 def _torchao(source: Path, folder: Path, chat: bool, yardstick: Any) -> tuple[Metrics, float]:
@@ -139,7 +147,7 @@ def _torchao(source: Path, folder: Path, chat: bool, yardstick: Any) -> tuple[Me
         "max_distance": largest,
         "mean_distance": mean,
     }
-    return measured, generation_speed(model, yardstick.prompts[0][:16], yardstick.context // 2)
+    return measured, generation_speed(model, yardstick.prompts[0][:16], min(SPOKEN, yardstick.context // 2))
 
 
 if __name__ == "__main__":

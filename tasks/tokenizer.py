@@ -1,5 +1,7 @@
 """A byte-level tokenizer, trained on the corpus: BPE (Sennrich et al. 2016, arXiv:1508.07909; bytes as in GPT-2) or others.
 
+Where training starts from a model of somebody else (pretrain.start_from, finetune.start_from), its tokenizer is adopted.
+
 Every text is encodable and comes back byte for byte: the 256 bytes are always in the vocabulary. The main process holds
 the distinct words of the sample, which `max_bytes` bounds, and 17 bytes a document; a worker a shard.
 """
@@ -31,6 +33,8 @@ from tasks.text.trainers import Model, smaller, train
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+    from tasks.model.start_from import Stage
+
 log = logging.getLogger(__name__)
 SMALLEST = 256 + len(SPECIAL_TOKENS)
 MEASURED_BYTES = 4 << 20
@@ -39,7 +43,7 @@ Bools = npt.NDArray[np.bool_]
 
 
 class TokenizerParams(StageParams):
-    """A byte-level tokenizer trained on a sample of the training documents."""
+    """A byte-level tokenizer trained on a sample of the training documents; nothing of it is used where one is adopted."""
 
     model: Model = Field(
         "bpe", description="bpe, unigram (as in SentencePiece) or wordpiece, over bytes; GGUF export takes bpe only."
@@ -84,20 +88,31 @@ class TokenizerParams(StageParams):
 def run(params: TokenizerParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     """Train on the training documents; write a folder that `AutoTokenizer.from_pretrained` loads, and `report.json`.
 
-    With `compare`, the metrics hold a `comparison` of vocabulary sizes (see `tasks.text.candidates`).
+    With `compare`, the metrics hold a `comparison` of vocabulary sizes (see `tasks.text.candidates`). Where a tokenizer
+    is adopted, `source.json` says of which model (`tasks.model.start_from.Source`).
 
     Raises:
-        UserError: no training text, or a vocabulary larger than the corpus allows.
+        UserError: no training text, a vocabulary larger than the corpus allows, a model that cannot be adopted, or
+            one that cannot be exported to the formats that quantize wants.
     """
-    from tasks.text import fertility
+    from tasks.model.start_from import entry
 
+    given = entry(inputs.settings.get("pretrain.start_from"), inputs.settings.get("finetune.start_from"))
+    wants_gguf = any(name != "torchao-int8" for name in inputs.settings.get("quantize.formats", ()))
     shards = shard_paths(inputs["documents"])
     catalogue = _catalogue(list(map_shards(partial(_catalogue_shard, seed=params.seed), shards, "tokenizer: sample")))
     chosen = catalogue.sample(TRAIN, params.max_bytes)
-    if not chosen.any():
+    if not chosen.any() and not given:
         raise UserError(
             f"{inputs['documents']}: no training document has any text, so no tokenizer can be trained. "
             "Look at what clean, dedup and decontaminate removed, or add sources to scrape.sources"
+        )
+    if given:
+        return _adopt(*given, wants_gguf, shards, catalogue, outputs)
+    if wants_gguf and params.model != "bpe":
+        raise UserError(
+            f"params.yaml: tokenizer.model: {params.model}: GGUF export takes byte-level BPE only. Set bpe, or "
+            "quantize.formats to [torchao-int8]"
         )
     trained_bytes = int(catalogue.sizes[chosen].sum())
 
@@ -109,22 +124,18 @@ def run(params: TokenizerParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     _save(tokenizer, outputs.root)
     if params.model != "bpe":
         log.warning(
-            "tokenizer.model: %s: quantize cannot write GGUF of such a model, and text is encoded at about a tenth of the "
-            "speed; quantize.formats can be [torchao-int8]",
+            "tokenizer.model: %s: text is encoded at about a tenth of the speed of bpe",
             params.model,
         )
 
-    measured = catalogue.sample(TRAIN, MEASURED_BYTES) | catalogue.sample(VALIDATION, MEASURED_BYTES)
-    work = [(shard, rows) for shard, rows in zip(shards, catalogue.by_shard(measured), strict=True) if rows.any()]
-    measure = partial(fertility.measure, tokenizer_folder=outputs.root)
-    report = fertility.summary(map_shards(measure, work, "tokenizer: round trip"), outputs.root)
-    write_json(outputs / "report.json", report)
+    work = _to_measure(shards, catalogue)
+    report = _measure(work, outputs)
     metrics: Metrics = {
         "vocabulary_size": tokenizer.get_vocab_size(),
         "documents_trained_on": int(chosen.sum()),
         "bytes_trained_on": trained_bytes,
         "documents_not_sampled": int((catalogue.training & (catalogue.sizes > 0) & ~chosen).sum()),
-        **{name: report[name] for name in (TRAIN, VALIDATION, "sources", "unused_tokens", "longest_token_bytes")},
+        **{name: report[name] for name in REPORTED},
     }
     if params.compare:
         sizes = sorted(params.compare)
@@ -138,11 +149,54 @@ def run(params: TokenizerParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         train_bytes = int(catalogue.sizes[catalogue.training].sum())
         metrics["comparison"] = candidates.compare(compared, folders, params.compare_for, params.rare, train_bytes)
         log.info("tokenizer: of the sizes compared, %d is proposed", metrics["comparison"]["proposed"])
+    _tell(metrics)
+    return metrics
+
+
+def _adopt(
+    stage: "Stage", name: str, wants_gguf: bool, shards: Sequence[Path], catalogue: "Catalogue", outputs: Outputs
+) -> Metrics:
+    """Take the tokenizer of the model `name`, and measure how it fits the text."""
+    from tasks.model.adopt import adopt
+    from tasks.text.encode import load_tokenizer
+
+    source = adopt(stage, name, outputs.root, wants_gguf)
+    report = _measure(_to_measure(shards, catalogue), outputs)
+    metrics: Metrics = {
+        "adopted_from": name,
+        "vocabulary_size": load_tokenizer(outputs.root).get_vocab_size(),
+        "added_tokens": len(source.added_tokens),
+        **{measure: report[measure] for measure in REPORTED},
+    }
+    log.info("tokenizer: adopted from %s, which comes in at %s; nothing of the block tokenizer is used", name, stage)
+    _tell(metrics)
+    return metrics
+
+
+Work = list[tuple[Path, Bools]]
+REPORTED = (TRAIN, VALIDATION, "sources", "unused_tokens", "longest_token_bytes")
+
+
+def _to_measure(shards: Sequence[Path], catalogue: "Catalogue") -> Work:
+    measured = catalogue.sample(TRAIN, MEASURED_BYTES) | catalogue.sample(VALIDATION, MEASURED_BYTES)
+    return [(shard, rows) for shard, rows in zip(shards, catalogue.by_shard(measured), strict=True) if rows.any()]
+
+
+def _measure(work: Work, outputs: Outputs) -> Metrics:
+    """How the tokenizer in `outputs` fits the text, written to report.json."""
+    from tasks.text import fertility
+
+    measure = partial(fertility.measure, tokenizer_folder=outputs.root)
+    report = fertility.summary(map_shards(measure, work, "tokenizer: round trip"), outputs.root)
+    write_json(outputs / "report.json", report)
+    return report
+
+
+def _tell(metrics: Metrics) -> None:
     log.info(
         "tokenizer: %d tokens; %s bytes a token on validation text, %s on training text",
-        *(metrics["vocabulary_size"], report[VALIDATION]["bytes_per_token"], report[TRAIN]["bytes_per_token"]),
+        *(metrics["vocabulary_size"], metrics[VALIDATION]["bytes_per_token"], metrics[TRAIN]["bytes_per_token"]),
     )
-    return metrics
 
 
 @dataclass(frozen=True)

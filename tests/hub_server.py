@@ -1,5 +1,6 @@
-"""As much of the Hugging Face hub's interface as reading one data set, `o/n`, takes; on loopback."""
+"""As much of the Hugging Face hub's interface as reading one data set, `o/n`, and one model, `o/m`, takes; on loopback."""
 
+import hashlib
 import json
 import re
 import threading
@@ -23,6 +24,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
+        model: dict[str, bytes] = self.server.model  # type: ignore[attr-defined]
         if re.fullmatch(r"/api/datasets/o/n(/revision/[^/]+)?", path):
             about = {"id": "o/n", "sha": COMMIT, "private": False, "gated": False, "cardData": {"license": "cc-by-4.0"}}
             self._send(json.dumps({**about, "tags": [], "siblings": [{"rfilename": name} for name in FILES]}).encode())
@@ -30,6 +32,16 @@ class Handler(BaseHTTPRequestHandler):
             self._send(json.dumps(self._tree(tree[1])).encode())
         elif (file := re.fullmatch(r"/datasets/o/n/resolve/(main|" + COMMIT + r")/(.*)", path)) and file[2] in FILES:
             self._file(FILES[file[2]])
+        elif model and self.server.token and self.headers.get("Authorization") != f"Bearer {self.server.token}":  # type: ignore[attr-defined]
+            self._send(b"{}", 401, {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access to o/m is restricted."})
+        elif re.fullmatch(r"/api/models/o/m(/revision/[^/]+)?", path):
+            about = {"id": "o/m", "sha": COMMIT, "private": False, "gated": False, "tags": []}
+            self._send(json.dumps({**about, "siblings": [{"rfilename": name} for name in model]}).encode())
+        elif re.fullmatch(r"/api/models/o/m/tree/[^/]+/?", path):
+            entries = [{"type": "file", "path": n, "size": len(c), "oid": "0"} for n, c in model.items()]
+            self._send(json.dumps(entries).encode())
+        elif (file := re.fullmatch(r"/o/m/resolve/(?:main|" + COMMIT + r")/(.*)", path)) and file[1] in model:
+            self._file(model[file[1]])
         else:
             code = "EntryNotFound" if "/o/n/resolve/" in path else "RepoNotFound"
             self._send(b"{}", 404, {"X-Error-Code": code})
@@ -44,12 +56,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def _file(self, content: bytes) -> None:
         wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range") or "")
+        tag = f'"{hashlib.sha256(content).hexdigest()}"'
         if not wanted:
-            self._send(content, 200, {"ETag": '"x"', "Accept-Ranges": "bytes"})
+            self._send(content, 200, {"ETag": tag, "Accept-Ranges": "bytes"})
             return
         part = content[int(wanted[1]) : int(wanted[2]) + 1]
         span = f"bytes {wanted[1]}-{int(wanted[1]) + len(part) - 1}/{len(content)}"
-        self._send(part, 206, {"ETag": '"x"', "Content-Range": span})
+        self._send(part, 206, {"ETag": tag, "Content-Range": span})
 
     def _send(self, content: bytes, status: int = 200, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
@@ -64,9 +77,10 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serve() -> Iterator[str]:
-    """The hub's address."""
+def serve(model: dict[str, bytes] | None = None, token: str = "") -> Iterator[str]:
+    """The hub's address. `model`: the files of `o/m`, for which one asks with `token`."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.model, server.token = model or {}, token  # type: ignore[attr-defined]
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"

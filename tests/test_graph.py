@@ -11,7 +11,7 @@ from conftest import ROOT
 from flows.plan import select
 from tasks.core import graph
 from tasks.core.errors import UserError
-from tasks.core.params import params_model, read_yaml
+from tasks.core.params import load_params, params_model, read_yaml, values_of
 
 STAGES = list(graph.load_graph(ROOT))
 FRAME = "tasks.core"
@@ -28,7 +28,10 @@ def test_stages_files_and_blocks_agree() -> None:
 def test_a_stage_is_declared_by_the_rule(stage: str) -> None:
     declared = read_yaml(ROOT / "dvc.yaml")["stages"][stage]
     assert declared["cmd"] == f"python -m tasks.{stage}"
-    assert declared["params"] == [stage]
+    assert declared["params"][0] == stage  # the whole block; then keys of others' blocks
+    blocks = load_params(ROOT, STAGES)
+    assert set(values_of(blocks, declared["params"][1:])) == set(graph.load_stage(ROOT, stage).settings)
+    assert not any(key.startswith(f"{stage}.") for key in declared["params"])
     written = [*declared["outs"], *(path for metric in declared.get("metrics", []) for path in metric)]
     assert written == [f"data/{stage}", f"metrics/{stage}.json"]
     assert params_model(stage).__doc__

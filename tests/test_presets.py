@@ -34,7 +34,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def test_the_presets_that_are_promised_are_there() -> None:
-    assert {"default", "text-only", "gpu-124m", "gpu-1b", "common-crawl-sample"} <= set(NAMES)
+    assert {"default", "text-only", "adapt", "gpu-124m", "gpu-1b", "common-crawl-sample"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)

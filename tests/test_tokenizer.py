@@ -62,11 +62,13 @@ def corpus(folder: Path, count: int = 240, per_shard: int = 37, seed: int = 0) -
     return folder
 
 
-def train(folder: Path, documents: Path, **params):
+def train(folder: Path, documents: Path, settings=None, **params):
     outputs = Outputs(folder / "out", folder / "work")
     outputs.root.mkdir(parents=True)
     outputs.work.mkdir()
-    metrics = run(TokenizerParams(**{"vocab_size": 500, **params}), Inputs({"documents": documents}), outputs)
+    metrics = run(
+        TokenizerParams(**{"vocab_size": 500, **params}), Inputs({"documents": documents}, settings=settings), outputs
+    )
     json.dumps(metrics, allow_nan=False)
     return outputs.root, metrics
 

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, pre_tokenizers
 from transformers import AutoTokenizer
 
 from tasks.core.errors import UserError
-from tasks.model.gguf import require_bpe
+from tasks.model.gguf_support import read_tokenizer, why_no_gguf_tokenizer
 from tasks.pack import _vocabulary
 from tasks.text.chat import require_template
 from tasks.text.encode import encode_documents, engine_name
@@ -135,10 +135,16 @@ def test_engines(folders):
 
 
 def test_gguf_takes_bpe_only(folders):
-    require_bpe(folders["bpe"])
+    assert why_no_gguf_tokenizer(read_tokenizer(folders["bpe"])) is None
     for model in MODELS[1:]:
-        with pytest.raises(UserError, match=r"GGUF export takes byte-level BPE only.* tokenizer\.model to bpe"):
-            require_bpe(folders[model])
+        assert "GGUF export takes byte-level BPE only" in (why_no_gguf_tokenizer(read_tokenizer(folders[model])) or "")
+
+
+def test_what_gguf_cannot_hold_is_told_before_anything_is_trained(tmp_path, folders):
+    rows = corpus(tmp_path / "documents", count=6)
+    settings = {"quantize.formats": ("torchao-int8", "q8_0")}
+    with pytest.raises(UserError, match=r"tokenizer\.model: unigram: .*quantize\.formats to \[torchao-int8\]"):
+        train(tmp_path / "refused", rows, settings=settings, vocab_size=300, model="unigram")
 
 
 @pytest.mark.parametrize("model", MODELS)

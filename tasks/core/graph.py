@@ -1,5 +1,6 @@
 """The graph, read from dvc.yaml by DVC itself: stages, edges, paths, hints and content hashes."""
 
+import json
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +18,7 @@ class Node:
         outputs: paths of outputs and metrics, relative to the root.
         metrics: paths of its declared metrics, relative to the root.
         upstream: names of the stages whose outputs it reads.
+        settings: keys of other stages' blocks of params.yaml that it reads too, dotted.
         meta: the stage's free-form `meta:` (retries, timeout_s, ...).
     """
 
@@ -25,6 +27,7 @@ class Node:
     inputs: dict[str, Path]
     outputs: tuple[str, ...]
     upstream: tuple[str, ...]
+    settings: tuple[str, ...] = ()
     meta: dict[str, Any] = field(default_factory=dict)
     metrics: tuple[str, ...] = ()
 
@@ -68,6 +71,7 @@ def load_graph(root: Path) -> dict[str, Node]:
                 inputs=_inputs(root, stage),
                 outputs=tuple(out.def_path for out in stage.outs),
                 upstream=tuple(sorted(reads.name for reads in graph.successors(stage))),
+                settings=tuple(sorted(key for dep in _params(stage) for key in dep.params if key != stage.name)),
                 meta=dict(stage.meta or {}),
                 metrics=tuple(out.def_path for out in stage.outs if out.metric),
             )
@@ -86,6 +90,12 @@ def _inputs(root: Path, stage: Any) -> dict[str, Path]:
     paths = [Path(dep.fs_path) for dep in stage.deps if dep.protocol == "local" and _is_data(dep)]
     last = [path.name for path in paths]
     return {path.name if last.count(path.name) == 1 else f"{path.parent.name}/{path.name}": path for path in paths}
+
+
+def _params(stage: Any) -> list[Any]:
+    from dvc.dependency.param import ParamsDependency
+
+    return [dep for dep in stage.deps if isinstance(dep, ParamsDependency)]
 
 
 def _is_data(dep: Any) -> bool:
@@ -121,8 +131,14 @@ def require_inputs(root: Path, node: Node) -> None:
 
 
 def dependency_hashes(root: Path, name: str) -> dict[str, str]:
-    """DVC's content hashes (md5) of a stage's dependencies, by path; unchanged files are looked up, not read again."""
-    return _hashes(root, name, "deps")
+    """DVC's content hashes (md5) of a stage's dependencies, by path; unchanged files are looked up, not read again.
+
+    Keys of other stages' blocks stand among them by name, with their values as JSON.
+    """
+    with open_repo(root) as repo:
+        stage = next(stage for stage in declared(repo) if stage.name == name)
+        values = [dep.read_params() for dep in _params(stage)]
+    return _hashes(root, name, "deps") | _others(name, values)
 
 
 def output_hashes(root: Path, name: str) -> dict[str, str]:
@@ -157,7 +173,12 @@ def locked_hashes(root: Path, name: str) -> tuple[dict[str, str], dict[str, str]
         def known(items: Any) -> dict[str, str]:
             return {i.def_path: i.hash_info.value for i in items if i.hash_info and i.hash_info.name != "params"}
 
-        return known(stage.deps), known(stage.outs)
+        values = [dep.hash_info.value or {} for dep in _params(stage) if dep.hash_info]
+        return known(stage.deps) | _others(name, values), known(stage.outs)
+
+
+def _others(stage: str, values: list[dict[str, Any]]) -> dict[str, str]:
+    return {key: json.dumps(value) for found in values for key, value in found.items() if key != stage}
 
 
 def ancestors(root: Path, name: str) -> list[str]:

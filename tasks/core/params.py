@@ -4,7 +4,7 @@ import difflib
 import importlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -156,3 +156,23 @@ def check_params(blocks: dict[str, Any], stages: list[str]) -> dict[str, StagePa
     if mistakes:
         raise UserError("\n".join(mistakes))
     return checked
+
+
+def values_of(blocks: dict[str, StageParams], keys: Sequence[str]) -> dict[str, Any]:
+    """The values of dotted keys, e.g. `quantize.formats`.
+
+    Raises:
+        UserError: a key is none of a block's; dvc.yaml names it.
+    """
+    values: dict[str, Any] = {}
+    for key in keys:
+        value: Any = blocks
+        for part in key.split("."):
+            value = value.get(part, _NOTHING) if isinstance(value, dict) else getattr(value, part, _NOTHING)
+        if value is _NOTHING:
+            raise UserError(f"dvc.yaml: {key}: params.yaml has no such key")
+        values[key] = value
+    return values
+
+
+_NOTHING = object()

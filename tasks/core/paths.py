@@ -32,10 +32,16 @@ FORGOTTEN_AFTER_S = 30 * 86400
 
 
 class Inputs(Mapping[str, Path]):
-    """The data a stage depends on: last part of the path in dvc.yaml → path. `inputs["documents"]`."""
+    """The data a stage depends on: last part of the path in dvc.yaml → path. `inputs["documents"]`.
 
-    def __init__(self, paths: Mapping[str, Path], stage: str = "this stage") -> None:
-        self._paths, self._stage = dict(paths), stage
+    Attributes:
+        settings: keys of other stages' blocks that dvc.yaml lists among the stage's params, dotted → value.
+    """
+
+    def __init__(
+        self, paths: Mapping[str, Path], stage: str = "this stage", settings: Mapping[str, Any] | None = None
+    ) -> None:
+        self._paths, self._stage, self.settings = dict(paths), stage, dict(settings or {})
 
     def __getitem__(self, name: str) -> Path:
         try:

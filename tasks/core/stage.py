@@ -50,7 +50,7 @@ def run_stage(root: Path, stage: str, run: Run) -> int:
     """Run `stage` of the project in `root`; returns the exit code."""
     from tasks.core import graph, paths
     from tasks.core.engine import kept_workers
-    from tasks.core.params import load_params
+    from tasks.core.params import load_params, values_of
     from tasks.core.publish import publish, settle, staging_folder
     from tasks.core.restore import last_output, restore
     from tasks.core.stage_record import NOT_STARTED, NotStarted, StageRecord
@@ -62,7 +62,8 @@ def run_stage(root: Path, stage: str, run: Run) -> int:
             raise UserError(f"tasks.{stage} takes no arguments: its parameters are the block {stage} of params.yaml")
         settle(root)
         node = graph.load_stage(root, stage)
-        params = load_params(root, list(graph.load_graph(root)))[stage]
+        blocks = load_params(root, list(graph.load_graph(root)))
+        params = blocks[stage]
         graph.require_inputs(root, node)
         dependencies = graph.dependency_hashes(root, stage)
         tracked = running = StageRecord(root, node, dependencies)
@@ -73,7 +74,7 @@ def run_stage(root: Path, stage: str, run: Run) -> int:
             running.follow(staging / "curves.csv")
             started = time.monotonic()
             with interruption.interruptible(), kept_workers():
-                metrics = run(params, Inputs(node.inputs, stage), outputs)
+                metrics = run(params, Inputs(node.inputs, stage, values_of(blocks, node.settings)), outputs)
             outputs.timings["seconds"] = time.monotonic() - started
             publish(root, stage, outputs, metrics)
         running.finish(metrics, outputs.timings)

@@ -48,6 +48,7 @@ def training_flops_per_token(config: Any, parameters: int, context_length: int) 
     N are all parameters: with tied embeddings the one matrix is the output head's, and the look-up costs nothing.
     L layers, H heads of Q dimensions, T tokens of context; attention counts as if it were not causal.
     """
-    heads: int = config.num_attention_heads * config.head_dim
+    head_dim: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    heads: int = config.num_attention_heads * head_dim
     flops: int = 6 * parameters + 12 * config.num_hidden_layers * heads * context_length
     return flops

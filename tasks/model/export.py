@@ -6,9 +6,8 @@ from typing import Any
 
 import torch
 
-from tasks.core.errors import UserError
 from tasks.model.tokenizer_files import copy_tokenizer
-from tasks.text.chat_template import PAD
+from tasks.text.special_tokens import read_special_tokens
 
 
 def full_weights(engine: Any, zero_stage: int) -> dict[str, torch.Tensor]:
@@ -27,9 +26,9 @@ def save_model(weights: dict[str, torch.Tensor], config: Any, tokenizer: Path, f
 
     Asserts that the folder loads again and gives the same logits, bit for bit.
     """
-    from transformers import AutoModelForCausalLM, GenerationConfig, LlamaForCausalLM
+    from transformers import AutoModelForCausalLM, GenerationConfig
 
-    model = LlamaForCausalLM(config)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     missing, unexpected = model.load_state_dict(weights, strict=False)
     if unexpected or set(missing) - {"lm_head.weight"}:
         raise AssertionError(f"weights do not fit the configuration: {missing=} {unexpected=}")
@@ -57,11 +56,7 @@ def pad_token(tokenizer: Path) -> int:
     """The id of the token that fills short rows.
 
     Raises:
-        UserError: the tokenizer has none.
+        UserError: the tokenizer cannot be read.
     """
-    from tokenizers import Tokenizer
-
-    number = Tokenizer.from_file(str(tokenizer / "tokenizer.json")).token_to_id(PAD)
-    if number is None:
-        raise UserError(f"{tokenizer / 'tokenizer.json'}: has no token {PAD}. Make it again: dvc repro tokenizer")
-    return int(number)
+    special = read_special_tokens(tokenizer)
+    return special.ids[special.pad]

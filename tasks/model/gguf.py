@@ -14,6 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.core.errors import UserError
+from tasks.model.gguf_support import splitter_of, why_no_gguf
+from tasks.text.chat import ChatEncoder
+from tasks.text.chat_form import GENERATION_MARKS
 
 Format = Literal["f32", "f16", "q8_0", "q4_0"]
 QUANTIZATION_BLOCK = 32
@@ -44,7 +47,7 @@ def export_gguf(folder: Path, target: Path, form: Format, permute: bool = True, 
     seen a chat. Returns the names of matrices that stay f16, since their rows are no multiple of 32.
 
     Raises:
-        UserError: the model is no Llama, or has a tensor that this does not know; the tokenizer is no byte-level BPE.
+        UserError: a model or tokenizer that `why_no_gguf` refuses, or one with a tensor that is none of a plain Llama's.
     """
     import gguf
     from safetensors.numpy import load_file
@@ -52,9 +55,8 @@ def export_gguf(folder: Path, target: Path, form: Format, permute: bool = True, 
 
     logging.getLogger("gguf").setLevel(logging.WARNING)  # it reports every file it writes
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    if config.model_type != "llama":
-        raise UserError(f"{folder}: GGUF export knows Llama models, this is {config.model_type!r}")
-    require_bpe(folder)
+    if reason := why_no_gguf(config.to_dict(), folder):
+        raise UserError(f"{folder}: {reason}. In params.yaml, set quantize.formats to [torchao-int8]")
     writer = gguf.GGUFWriter(target, "llama")
     _write_config(writer, config, folder.name)
     writer.add_file_type(
@@ -79,21 +81,6 @@ def export_gguf(folder: Path, target: Path, form: Format, permute: bool = True, 
     writer.write_tensors_to_file()
     writer.close()
     return kept
-
-
-def require_bpe(folder: Path) -> None:
-    """Check that llama.cpp can encode as the tokenizer in `folder` does.
-
-    Raises:
-        UserError: it is no byte-level BPE.
-    """
-    content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-    kind, splitter = content["model"]["type"], (content["pre_tokenizer"] or {}).get("type")
-    if (kind, splitter) != ("BPE", "ByteLevel"):
-        raise UserError(
-            f"{folder / 'tokenizer.json'}: its model is {kind}, but GGUF export takes byte-level BPE only. In params.yaml, "
-            "set tokenizer.model to bpe, or quantize.formats to [torchao-int8]"
-        )
 
 
 def permute_heads(weight: npt.NDArray[np.float32], heads: int) -> npt.NDArray[np.float32]:
@@ -163,18 +150,21 @@ def _write_tokenizer(writer: Any, folder: Path, vocabulary: int, chat: bool) -> 
     ]
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")  # plain ByteLevel with GPT-2's regular expression
+    writer.add_tokenizer_pre(splitter_of(content) or "")
     writer.add_token_list([text.get(number, f"[UNUSED{number}]") for number in range(vocabulary)])
     writer.add_token_types(kinds)
     merges = content["model"]["merges"]
     writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in merges])
-    writer.add_bos_token_id(tokenizer.bos_token_id)
-    writer.add_eos_token_id(tokenizer.eos_token_id)
-    writer.add_pad_token_id(tokenizer.pad_token_id)
+    encoder = ChatEncoder(folder)
+    for add, number in (
+        (writer.add_bos_token_id, tokenizer.bos_token_id),
+        (writer.add_eos_token_id, tokenizer.eos_token_id),
+        (writer.add_pad_token_id, encoder.pad),
+    ):
+        add(encoder.start if number is None else number)
     writer.add_add_bos_token(False)  # the chat template writes it
-    end = tokenizer.convert_tokens_to_ids("<|end|>")
-    if isinstance(end, int):
-        writer.add_eot_token_id(end)
+    if tokenizer.chat_template:
+        writer.add_eot_token_id(encoder.end)
     if chat and tokenizer.chat_template:
         # llama.cpp's Jinja does not know the marks that tell transformers what to train on.
-        writer.add_chat_template(re.sub(r"{%-?\s*(end)?generation\s*-?%}", "", tokenizer.chat_template))
+        writer.add_chat_template(GENERATION_MARKS.sub("", tokenizer.chat_template))

@@ -82,13 +82,22 @@ class ExactModel:
             "temperature": 0,
             **options,
         }
-        self._connection.request("POST", "/completion", json.dumps(body), {"Content-Type": "application/json"})
+        return self._ask("/completion", body)
+
+    def _ask(self, route: str, body: dict[str, Any]) -> dict[str, Any]:
+        self._connection.request("POST", route, json.dumps(body), {"Content-Type": "application/json"})
         answer = self._connection.getresponse()
         content = answer.read()
         if answer.status != http.client.OK:
             raise UserError(f"{self.model}: llama.cpp refused a prompt ({answer.status}): {content[:300]!r}")
         completed: dict[str, Any] = json.loads(content)
         return completed
+
+    def tokens(self, text: str) -> list[int]:
+        """The tokens of a plain text, without any control token."""
+        answer = self._ask("/tokenize", {"content": text, "add_special": False, "parse_special": False})
+        ids: list[int] = answer["tokens"]
+        return ids
 
     def next_token_log_probabilities(self, prompt: Sequence[int], count: int) -> dict[int, float]:
         """The `count` most likely next tokens after `prompt` (token ids) with their natural log-probabilities.

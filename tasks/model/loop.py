@@ -19,6 +19,8 @@ from tasks.model.architecture import build_config, build_model, training_flops_p
 from tasks.model.curves import Curves
 from tasks.model.distributed import Group, StopFlag, check_precision, join_group, start_engine
 from tasks.model.export import full_weights, pad_token, save_model
+from tasks.model.isolation import require_isolation
+from tasks.model.load import load_model
 from tasks.model.optimizers import build_optimizer, learning_rate
 from tasks.model.rows import Batch, PackedSplit, RowOrder
 from tasks.model.throughput import Throughput
@@ -56,10 +58,19 @@ class Trainer:
         self.data = PackedSplit(pack, "train", self.pad)
         self.batch_rows = params.global_batch_tokens // self.data.context_length
         self.order = RowOrder(len(self.data), self.batch_rows, params.seed)
-        self.model_config = build_config(
-            params, description["vocabulary_size"], self.data.context_length, description["document_start"], self.pad
-        )
-        model = build_model(self.model_config, params.seed)
+        if config.get("start"):
+            model = load_model(Path(config["start"]), "cpu")
+            self.model_config = model.config
+            require_isolation(model, config["start"])
+        else:
+            self.model_config = build_config(
+                params,
+                description["vocabulary_size"],
+                self.data.context_length,
+                description["document_start"],
+                self.pad,
+            )
+            model = build_model(self.model_config, params.seed)
         self.parameters = sum(parameter.numel() for parameter in model.parameters())
         rank_rows = self.batch_rows // group.size
         self.micro_rows = max(

@@ -27,9 +27,10 @@ def build_optimizer(model: torch.nn.Module, params: "PretrainParams") -> torch.o
     """AdamW (arXiv:1711.05101), or Muon for the matrices inside the blocks with AdamW for the rest."""
     blocks: list[torch.nn.Parameter] = []
     rest: list[torch.nn.Parameter] = []
-    embedding = model.get_input_embeddings().weight  # type: ignore[operator]
+    outer = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}
+    outer.add(id(model.get_output_embeddings().weight))  # type: ignore[operator]
     for parameter in model.parameters():
-        (blocks if parameter.ndim == 2 and parameter is not embedding else rest).append(parameter)
+        (blocks if parameter.ndim == 2 and id(parameter) not in outer else rest).append(parameter)
     betas = (params.beta1, params.beta2)
     if params.optimizer == "muon":
         return MuonAdamW(blocks, rest, params.learning_rate, params.weight_decay, betas)

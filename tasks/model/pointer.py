@@ -29,9 +29,14 @@ def is_pointer(folder: Path) -> bool:
 def resolve_model(folder: Path) -> Path:
     """The folder that holds the model of `folder`: itself, or what its pointer leads to, pointer by pointer.
 
+    One that leads to a tokenizer that was adopted stands for the model that it was adopted from (`tasks.model.base`).
+
     Raises:
         UserError: a pointer cannot be read, leads to no folder, or leads back to where it began.
     """
+    from tasks.model.base import base_model
+    from tasks.model.start_from import SOURCE
+
     seen: list[Path] = []
     while is_pointer(folder):
         if folder.resolve() in seen:
@@ -43,7 +48,7 @@ def resolve_model(folder: Path) -> Path:
                 f"{folder / POINTER}: leads to {target}, which is no folder. Restore it: dvc checkout {target}"
             )
         folder = target
-    return folder
+    return base_model(folder) if seen and (folder / SOURCE).is_file() else folder
 
 
 def pointer_reason(folder: Path) -> str:

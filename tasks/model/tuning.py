@@ -74,7 +74,7 @@ def make_trainer(
             train_sampling_strategy="sequential",
             per_device_train_batch_size=plan.micro_batch,
             gradient_accumulation_steps=plan.batch // plan.micro_batch,
-            assistant_only_loss=True,
+            assistant_only_loss=False,  # the labels mark it already; so asked, TRL would want marks in the template
             max_length=None,  # the windows are cut already, at turns
             packing=False,  # rows of one conversation each: no token ever attends to another conversation
             optim="adamw_torch_fused",

@@ -24,7 +24,12 @@ class Yardstick:
         self.threads = load_execution().thread_count(1)
         self._encoder = encoder
         self.prompts, self.bytes = text.prompts, text.bytes
-        self._tokens = encoder.texts(text.texts)
+        self._texts, self._tokens = text.texts, encoder.texts(text.texts)
+
+    def other_tokens(self, exported: Any) -> str | None:
+        """A text to which llama.cpp gives other tokens than the model's tokenizer; None: there is none among the texts."""
+        pairs = zip(self._texts, self._tokens, strict=True)
+        return next((text for text, tokens in pairs if exported.tokens(text) != tokens), None)
 
     def distance(self, exported: Any, candidates: int) -> tuple[float, float]:
         """Largest and mean difference of log-probabilities (nats) over the export's likeliest tokens, under llama.cpp."""

@@ -23,3 +23,8 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 """Jinja, as transformers and llama.cpp read it."""
+
+
+def chat_template(start: str) -> str:
+    """`CHAT_TEMPLATE` for a tokenizer in which `start` begins documents."""
+    return CHAT_TEMPLATE.replace(START, start)

@@ -6,6 +6,7 @@ The engine is tiktoken where it gives the same ids (`fast_bpe`), and Hugging Fac
 import functools
 import multiprocessing
 import os
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,6 +57,11 @@ def encode_documents(tokenizer_folder: Path, texts: Sequence[str]) -> list[Ids]:
         fast.encode_to_numpy(text, disallowed_special=()) if is_safe(text) else encode_slowly(tokenizer, [text])[0]
         for text in texts
     ]
+
+
+def as_encoded(tokenizer: "Tokenizer", text: str) -> str:
+    """The text that comes back from its tokens: some tokenizers of others compose characters first (NFC), ours change nothing."""
+    return unicodedata.normalize("NFC", text) if tokenizer.normalizer else text
 
 
 def encode_slowly(tokenizer: "Tokenizer", texts: Sequence[str]) -> list[Ids]:

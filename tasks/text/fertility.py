@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from tasks.core.errors import UserError
 from tasks.text.documents import read_shard
-from tasks.text.encode import encode_documents, encode_slowly, engine_name, load_tokenizer
+from tasks.text.encode import as_encoded, encode_documents, encode_slowly, engine_name, load_tokenizer
 from tasks.text.split import TRAIN, VALIDATION
 from tasks.text.word_characters import is_of_letters
 
@@ -50,7 +50,7 @@ def measure(work: tuple[Path, npt.NDArray[np.bool_]], tokenizer_folder: Path) ->
             if other := [r["id"] for r, a, b in zip(batch, encoded, theirs, strict=True) if not np.array_equal(a, b)]:
                 raise AssertionError(f"{shard}: document {other[0]}: tiktoken and tokenizers give different ids")
         for row, ids, back in zip(batch, encoded, decoded, strict=True):
-            if back != row["text"]:
+            if back != as_encoded(tokenizer, row["text"]):
                 raise UserError(f"{shard}: document {row['id']}: its text does not come back from its tokens")
             split_words = row["text"].split()
             words.update(word for word in split_words if is_of_letters(word))

@@ -63,10 +63,10 @@ class StageLog:
         now = time.monotonic()
         if state is not None:
             NEWS.info("", extra={"textmill": {"stage": self.stage, "kind": "news", "state": state}})
-            if state.over or now - self._counted >= SECONDS_BETWEEN_LINES:
+            due = now - self._counted >= SECONDS_BETWEEN_LINES and state.done != state.total  # the last line says all
+            if (state.over or due) and state.done:
                 self._counted, self._quiet_s = now, QUIET_S
-                if state.done:
-                    self._say("count", state.text())
+                self._say("count", state.text())
         elif now - self._said >= self._quiet_s:
             self._quiet_s *= 2
             self._say("count", f"{self.stage}: at work for {duration(now - self._began)}")

@@ -30,8 +30,9 @@ with Terminal():
     with log:
         log.line("12 documents in")
         for done in range(10):
-            log.report(State("clean", "shards", done + 1, 10, done + 1.0, done == 9))
+            log.report(State("clean", "shards", done + 1, 10, done + 1.0, False))
             time.sleep(0.1)
+        log.report(State("clean", "shards", 10, 10, 10.0, True))
     log.end("done")
 """
 

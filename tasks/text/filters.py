@@ -13,6 +13,7 @@ repr(self).") and is full of symbols, so the defaults in CleanParams are wider.
 
 import zlib
 from collections import Counter
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from tasks.text.word_characters import UNSEEN, is_word_character
 
 Characters = tuple[str, npt.NDArray[np.int64]]
 """Each character of a text, once, and how often it comes: int64 [characters]."""
+UNDRAWN, IN_WORD, SYMBOL = range(3)
 
 
 def count_characters(text: str) -> Characters:
@@ -34,21 +36,34 @@ def count_characters(text: str) -> Characters:
 def symbol_ratio(characters: Characters) -> float:
     """Share of the visible characters that are no letters, digits or marks."""
     known, counts = characters
-    visible = int(counts[[not character.isspace() and character not in UNSEEN for character in known]].sum())
-    symbols = int(counts[[not (is_word_character(character) or character.isspace()) for character in known]].sum())
-    return symbols / visible if visible else 0.0
+    kinds = np.array([_kind(character) for character in known], np.uint8)
+    visible = int(counts[kinds != UNDRAWN].sum())
+    return int(counts[kinds == SYMBOL].sum()) / visible if visible else 0.0
+
+
+@lru_cache(1 << 16)
+def _kind(character: str) -> int:
+    if character.isspace() or character in UNSEEN:
+        return UNDRAWN
+    return IN_WORD if is_word_character(character) else SYMBOL
 
 
 def duplicate_line_ratio(text: str) -> float:
     """Share of characters in lines that stood in the text before; blank lines do not count."""
-    counts = Counter(line for line in (line.strip() for line in text.split("\n")) if line)
-    total = sum(len(line) * count for line, count in counts.items())
-    return sum(len(line) * (count - 1) for line, count in counts.items()) / total if total else 0.0
+    lines = [line for line in map(str.strip, text.split("\n")) if line]
+    total = sum(map(len, lines))
+    return (total - sum(map(len, set(lines)))) / total if total else 0.0
 
 
-def top_ngram_ratio(text: str, n: int) -> float:
-    """Share of characters (spaces aside) that lie in the commonest word n-gram; 0 where none comes twice."""
+def top_ngram_ratio(text: str, n: int, least: float = 0.0) -> float:
+    """Share of characters (spaces aside) that lie in the commonest word n-gram; 0 where none comes twice.
+
+    Where it is below `least` for sure, it is not looked for, and 0 returned: an n-gram comes at most as often as its words.
+    """
     words = text.split()
+    total = sum(map(len, words))
+    if least and n * max((len(word) * count for word, count in Counter(words).items()), default=0) < least * total:
+        return 0.0
     grams = Counter(zip(*(words[k:] for k in range(n)), strict=False))
     if not grams:
         return 0.0
@@ -56,7 +71,7 @@ def top_ngram_ratio(text: str, n: int) -> float:
     if most < 2:
         return 0.0
     longest = max(sum(map(len, gram)) for gram, count in grams.items() if count == most)
-    return min(1.0, most * longest / sum(map(len, words)))
+    return min(1.0, most * longest / total)
 
 
 def character_entropy(characters: Characters) -> float:

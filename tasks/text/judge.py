@@ -81,7 +81,7 @@ def _measure(text: str, params: FilterParams) -> None:
     characters = filters.count_characters(text)
     _at_most("symbol_ratio", filters.symbol_ratio(characters), params.max_symbol_ratio)
     _at_most("duplicate_lines", filters.duplicate_line_ratio(text), params.max_duplicate_line_ratio)
-    _at_most("top_ngram", filters.top_ngram_ratio(text, 2), params.max_top_ngram_ratio)
+    _at_most("top_ngram", filters.top_ngram_ratio(text, 2, params.max_top_ngram_ratio), params.max_top_ngram_ratio)
     _at_least("character_entropy", filters.character_entropy(characters), params.min_character_entropy)
     if length >= STABLE_CHARACTERS:
         ratio = filters.zlib_ratio(text)

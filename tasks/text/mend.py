@@ -26,6 +26,8 @@ MEANT = re.compile(f"({FLAG}|(?<=[{UNSPACED}])\u200b(?=[{UNSPACED}]))|{INVISIBLE
 SPACES = re.compile("[\xa0\u1680\u2000-\u200a\u202f\u205f]")  # not U+3000, with which Chinese and Japanese indent
 # Ligatures of type inside a word are how a PDF was set; alone they are what the text is about.
 LIGATURE = re.compile("[\ufb00-\ufb06](?:(?<=[^\\W\\d_].)|(?=[^\\W\\d_]))")
+LEFT_SPACES = (" ", "\t", "\u3000")
+"""All white space besides the line feed that a text has whose characters are mended."""
 UNREADABLE = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f\ufdd0-\ufdef\ufffd\ufffe\uffff\ud800-\udfff]")
 NEEDS_UNESCAPING = re.compile(r"[^\t\n\r -%'-~\xa0]")  # or an ampersand
 NEEDS_FTFY = re.compile(r"[^\t\n\r -~\xa0]")  # a no-break space among ASCII is no mojibake
@@ -59,7 +61,8 @@ def mend(text: str, unescape: bool) -> str:
         if not again:
             break
         unescape = False  # an entity that stood escaped is meant
-    text = "\n".join(line.rstrip() for line in text.split("\n"))
+    if any(f"{space}\n" in text for space in LEFT_SPACES) or text.endswith(LEFT_SPACES):
+        text = "\n".join(line.rstrip() for line in text.split("\n"))
     return (BLANK_LINES.sub("\n\n", text) if "\n\n\n" in text else text).strip("\n")
 
 

@@ -37,8 +37,8 @@ def judge(page: Page) -> Verdict:
     length = float(lengths[real].mean())
     lines = text.splitlines()
     bullets = sum(line.lstrip().startswith(("•", "-")) for line in lines)
-    open_ends = sum(line.rstrip().endswith(("...", "…")) for line in lines)
     ellipses = text.count("...") + text.count("…")
+    open_ends = sum(line.rstrip().endswith(("...", "…")) for line in lines) if ellipses else 0
     return (
         too_low("gopher_quality_below_avg_threshold", length, MIN_WORD_LENGTH)
         or too_high("gopher_quality_above_avg_threshold", length, MAX_WORD_LENGTH)

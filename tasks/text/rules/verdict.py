@@ -16,12 +16,5 @@ def too_low(reason: str, value: float, limit: float) -> Verdict:
 
 def repeated(parts: Sequence[str]) -> tuple[int, int]:
     """How many of the parts came before, and their characters."""
-    seen: set[str] = set()
-    count = characters = 0
-    for part in parts:
-        if part in seen:
-            count += 1
-            characters += len(part)
-        else:
-            seen.add(part)
-    return count, characters
+    distinct = set(parts)
+    return len(parts) - len(distinct), sum(map(len, parts)) - sum(map(len, distinct))

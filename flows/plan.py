@@ -45,6 +45,7 @@ def check(root: Path, params: dict[str, Any] | None = None) -> dict[str, StagePa
         UserError: what is wrong, one mistake a line.
     """
     from tasks.core.execution import load_execution
+    from tasks.model.start_from import entry
 
     path = root / "params.yaml"
     blocks = YAML(typ="safe").load(edited(path, params)) if params else read_yaml(path)
@@ -53,6 +54,7 @@ def check(root: Path, params: dict[str, Any] | None = None) -> dict[str, StagePa
     except ImportError as error:  # of a stage's module
         raise UserError(missing_package(error)) from None
     load_execution(root)
+    entry(*(getattr(checked.get(stage), "start_from", None) for stage in ("pretrain", "finetune")))
     return checked
 
 

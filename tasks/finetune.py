@@ -62,6 +62,12 @@ class FinetuneParams(StageParams):
             raise ValueError(f"micro_batch: {self.micro_batch} does not divide batch {self.batch}")
         return self
 
+    def check_paths(self, root: Path) -> None:
+        """Check that the model to start from is there, unless it is the hub's."""
+        from tasks.model.start_from import require_local
+
+        require_local(self.start_from, "finetune.start_from")
+
 
 def run(params: FinetuneParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     """Tune `pretrain` on the conversations of `train`.

@@ -79,6 +79,12 @@ class PretrainParams(StageParams):
             )
         return self
 
+    def check_paths(self, root: Path) -> None:
+        """Check that the model to start from is there, unless it is the hub's."""
+        from tasks.model.start_from import require_local
+
+        require_local(self.start_from, "pretrain.start_from")
+
 
 def run(params: PretrainParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     """Train on `pack` with the vocabulary of `tokenizer`.

@@ -20,6 +20,7 @@ from tiny import conversation
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from flows import plan
 from tasks import finetune, pack, pretrain
 from tasks import tokenizer as tokenizer_stage
 from tasks.core.errors import UserError
@@ -209,6 +210,17 @@ def test_mistakes(data: Path, tmp_path: Path) -> None:
     (given / "model.safetensors").rename(given / "pytorch_model.bin")
     with pytest.raises(UserError, match="pickle only"):
         locate(str(given), "finetune.start_from")
+
+
+def test_what_is_named_is_looked_for_before_the_flow_starts(tmp_path: Path) -> None:
+    for stage in ("pretrain", "finetune"):
+        with pytest.raises(UserError, match=rf"params\.yaml: {stage}\.start_from: \./nowhere: there is no such file"):
+            validate(params_model(stage), {"start_from": "./nowhere"}, stage).check_paths(tmp_path)
+        validate(params_model(stage), {"start_from": "owner/name@v1"}, stage).check_paths(
+            tmp_path
+        )  # the hub is not asked
+    with pytest.raises(UserError, match="name a model in one of them"):
+        plan.check(ROOT, {"pretrain.start_from": "a/b", "finetune.start_from": "c/d"})
 
 
 def test_rows_longer_than_the_given_model_reads(data: Path, tmp_path: Path) -> None:

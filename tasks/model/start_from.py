@@ -98,6 +98,16 @@ def locate(name: str, key: str, revision: str | None = None) -> Located:
     return Located(located.folder, located.gguf, folder.name)  # the hub's cache names a folder by the commit
 
 
+def require_local(name: str | None, key: str) -> None:
+    """Check that a model is there, unless it is to be asked for at the hub.
+
+    Raises:
+        UserError: as `locate`.
+    """
+    if name and (Path(name).expanduser().exists() or not HUB_NAME.fullmatch(name)):
+        locate(name, key)
+
+
 def _in_folder(folder: Path, where: str) -> Located:
     if (folder / "config.json").is_file():
         if any(folder.glob("*.safetensors")):

@@ -205,7 +205,6 @@ def test_ten_thousand_near_copies_cost_ten_thousand_comparisons(tmp_path: Path) 
     copies = [(f"{n:05d}", " ".join([*base, f"visitor{n}"])) for n in range(10_000)]
     out = dedup(tmp_path, [copies + [(f"x{n:05d}", copies[0][1]) for n in range(10_000)]])
     metrics = json.loads((out / "metrics.json").read_text())
-    assert metrics["pairs_compared"] < 20_000
     assert metrics["documents_out"] == 1
     assert metrics["removed"] == {"exact_duplicate": 10_000, "near_duplicate": 9_999}
     assert metrics["clusters"]["pairs_compared"] < 20_000

@@ -15,9 +15,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from types import FrameType
 
 import psutil
+
+from tasks.core.processes import setter
 
 GRACE_VARIABLE = "TEXTMILL_STOP_GRACE_S"
 """Seconds between SIGTERM and SIGKILL: enough to save what is under way. `grace_s` of a stage's meta sets it."""
@@ -77,9 +78,6 @@ def supervise(start: Callable[[], int]) -> int:
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     stopping = threading.Event()
 
-    def on_signal(_: int, __: FrameType | None) -> None:
-        stopping.set()
-
     def watch_parent() -> None:
         while os.read(0, 4096):
             pass
@@ -90,7 +88,7 @@ def supervise(start: Callable[[], int]) -> int:
         end_tree(command, float(os.environ.get(GRACE_VARIABLE, GRACE_S)))
         ended.set()
 
-    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGTERM, setter(stopping))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the flow's to handle
     command, ended = psutil.Process(start()), threading.Event()
     for action in (watch_parent, stop):

@@ -9,12 +9,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 from filelock import FileLock, Timeout
 
 from tasks.core.errors import UserError
 from tasks.core.paths import state_folder, write_json
+from tasks.core.processes import setter
 
 
 @contextmanager
@@ -88,13 +88,10 @@ def mend_locks(root: Path) -> None:
 @contextmanager
 def stop_on_signal(stop: threading.Event) -> Iterator[None]:
     """While inside, SIGTERM and SIGINT set `stop` instead of ending the process. No effect outside the main thread."""
-
-    def on_signal(_: int, __: FrameType | None) -> None:
-        stop.set()
-
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    on_signal = setter(stop)
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield

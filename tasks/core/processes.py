@@ -7,8 +7,10 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 
 import psutil
 
@@ -89,3 +91,19 @@ def typed(arguments: list[str]) -> str:
     elif rest and not rest[0].startswith("-"):
         program, rest = Path(rest[0]).name, rest[1:]
     return shlex.join([program, *rest])
+
+
+def setter(event: threading.Event) -> Callable[[int, FrameType | None], None]:
+    """A signal handler that sets `event`, once.
+
+    `Event.set` holds a lock. A second signal interrupts it in the same thread, where another `set` would wait for ever.
+    """
+    asked = False
+
+    def on_signal(_: int, __: FrameType | None) -> None:
+        nonlocal asked
+        if not asked:
+            asked = True
+            event.set()
+
+    return on_signal

@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -10,6 +10,9 @@ from tasks.core.errors import UserError
 from tasks.core.params import StageParams, read_yaml
 from tasks.core.paths import Inputs, Metrics, Outputs
 from tasks.core.stage import stage_main
+
+if TYPE_CHECKING:
+    from tasks.model.start_from import Source
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +109,7 @@ def run(params: PretrainParams, inputs: Inputs, outputs: Outputs) -> Metrics:
 
     source = read_source(inputs["tokenizer"])
     if source and source.enters == "finetune":
-        return _pass_over(source.start_from, inputs["tokenizer"], outputs)
+        return _pass_over(source, inputs["tokenizer"], outputs)
     if params.start_from != (source.start_from if source else None):
         raise UserError(
             f"{inputs['tokenizer']}: was not made for pretrain.start_from: {params.start_from}. Run: dvc repro tokenizer"
@@ -135,15 +138,15 @@ def run(params: PretrainParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     return metrics
 
 
-def _pass_over(name: str, tokenizer: Path, outputs: Outputs) -> Metrics:
+def _pass_over(source: "Source", tokenizer: Path, outputs: Outputs) -> Metrics:
     from tasks.model.curves import COLUMNS, Curves
     from tasks.model.pointer import leave_pointer
 
-    reason = f"finetune.start_from names {name}"
+    reason = f"finetune.start_from names {source.start_from}"
     log.info("pretrain: %s: nothing is trained here", reason)
     leave_pointer(outputs.root, tokenizer, reason)
     Curves(outputs / "curves.csv", columns=COLUMNS).close()
-    return {"start_from": name, "steps": 0, "tokens": 0}
+    return {"start_from": source.start_from, "parameters": source.parameters, "steps": 0, "tokens": 0}
 
 
 def _check_batch(params: PretrainParams, pack: Path, ranks: int, longest: int | None) -> None:

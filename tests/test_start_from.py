@@ -74,7 +74,8 @@ def test_a_given_model_is_tuned_in_its_own_form(data: Path, tmp_path: Path) -> N
     for name in ("tokenizer.json", "chat_template.jinja"):
         assert (data / "tokenizer" / name).read_bytes() == (tmp_path / "given" / name).read_bytes()
     stage(pack, data, ["decontaminate/documents", "tokenizer"], context_length=64)
-    assert stage(pretrain, data, ["pack", "tokenizer"])["steps"] == 0
+    passed = stage(pretrain, data, ["pack", "tokenizer"])
+    assert (passed["steps"], passed["parameters"]) == (0, sum(weights.numel() for weights in given.parameters()))
     assert sorted(path.name for path in (data / "pretrain").iterdir()) == ["curves.csv", "model.json"]  # no copy
     base = resolve_model(data / "pretrain")
     ids = torch.arange(30)[None]

@@ -51,6 +51,7 @@ def adopt(stage: Stage, name: str, folder: Path, wants_gguf: bool) -> Source:
         str(config.model_type),
         int(text_config.max_position_embeddings),
         int(text_config.vocab_size),
+        located.parameters(),
         added,
     )
     write_json(folder / SOURCE, asdict(source))

@@ -8,6 +8,7 @@ read from safetensors and GGUF alone: pickles run code, and so would a model's o
 import hashlib
 import importlib.util
 import json
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,20 @@ class Located:
             "trust_remote_code": False,
             **({"gguf_file": self.gguf} if self.gguf else {}),
         }
+
+    def parameters(self) -> int:
+        """How many numbers its weights hold, tied ones once; read from the files' headers."""
+        if self.gguf:
+            from gguf import GGUFReader
+
+            return sum(int(tensor.n_elements) for tensor in GGUFReader(self.folder / self.gguf).tensors)
+        from safetensors import safe_open
+
+        count = 0
+        for path in self.weights:
+            with safe_open(path, "pt") as file:
+                count += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+        return count
 
     def config(self) -> Any:
         """The model's configuration.
@@ -177,6 +192,7 @@ class Source:
         start_from, enters, revision: its name, the stage that reads it, the hub's commit.
         files: sha256 of its files, by name.
         model_type, context_length, vocabulary_size: of its configuration.
+        parameters: how many it has.
         added_tokens: control tokens that its tokenizer lacked, for which its embedding gets rows.
     """
 
@@ -187,6 +203,7 @@ class Source:
     model_type: str
     context_length: int
     vocabulary_size: int
+    parameters: int
     added_tokens: list[str]
 
 

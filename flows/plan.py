@@ -45,7 +45,6 @@ def check(root: Path, params: dict[str, Any] | None = None) -> dict[str, StagePa
         UserError: what is wrong, one mistake a line.
     """
     from tasks.core.execution import load_execution
-    from tasks.model.start_from import entry
 
     path = root / "params.yaml"
     blocks = YAML(typ="safe").load(edited(path, params)) if params else read_yaml(path)
@@ -54,7 +53,11 @@ def check(root: Path, params: dict[str, Any] | None = None) -> dict[str, StagePa
     except ImportError as error:  # of a stage's module
         raise UserError(missing_package(error)) from None
     load_execution(root)
-    entry(*(getattr(checked.get(stage), "start_from", None) for stage in ("pretrain", "finetune")))
+    given = [getattr(checked.get(stage), "start_from", None) for stage in ("pretrain", "finetune")]
+    if any(given):
+        from tasks.model.start_from import entry
+
+        entry(*given)
     return checked
 
 

@@ -88,7 +88,7 @@ def test_stopped_at_any_point_leaves_no_output(toy: Path, number: signal.Signals
     set_params(toy, "words")
     assert stage(toy).returncode == 0
     assert sorted(path.name for path in (toy / "data").iterdir()) == ["words"]
-    assert "RUNNING" not in {run.info.status for run in runs(toy)}  # what SIGKILL left was ended by the next run
+    wait_for(lambda: "RUNNING" not in {run.info.status for run in runs(toy)})  # what SIGKILL left is ended too
 
 
 @pytest.mark.slow

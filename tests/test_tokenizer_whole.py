@@ -73,6 +73,7 @@ def write_data(root: Path) -> None:
     ]
     rows = [{**row, "split": "train" if n % 5 else "validation"} for n, row in enumerate(common)]
     write_documents(rows, root / "documents", schema=DOCUMENTS.append(pa.field("split", pa.string())))
+    (root / "evaluation").mkdir()
     kinds = {"train": dialogues, "held_out": [conversation(n, 2) for n in range(1000, 1006)]}
     for folder, found in kinds.items():
         kind = "conversation" if folder == "train" else "question"
@@ -91,8 +92,8 @@ def test_the_whole_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: s
     run(pack, tmp_path, ("documents", "tokenizer"))
     trained = run(pretrain, tmp_path, ("pack", "tokenizer"))
     run(finetune, tmp_path, ("pretrain", "train"))
-    quantized = run(quantize, tmp_path, ("finetune", "held_out"))
-    scored = run(evaluate, tmp_path, ("pretrain", "finetune", "documents", "held_out"))
+    quantized = run(quantize, tmp_path, ("finetune", "documents", "held_out"))
+    scored = run(evaluate, tmp_path, ("pretrain", "finetune", "documents", "held_out", "evaluation"))
 
     text = "né 日本 <|end|>\n"
     for folder in ("tokenizer", "pretrain", "finetune", "quantize/torchao-int8"):
@@ -107,6 +108,6 @@ def test_the_whole_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: s
     int8, whole = quantized["formats"]["torchao-int8"]["bits_per_byte"], quantized["reference"]["bits_per_byte"]
     assert int8 == pytest.approx(whole, abs=0.1)
 
-    with pytest.raises(UserError, match=r"GGUF export takes .* tokenizer\.model to bpe, or quantize\.formats"):
-        run(quantize, tmp_path, ("finetune", "held_out"), "gguf", formats=["q8_0", "torchao-int8"])
+    with pytest.raises(UserError, match=r"GGUF export takes byte-level BPE only.*quantize\.formats"):
+        run(quantize, tmp_path, ("finetune", "documents", "held_out"), "gguf", formats=["q8_0", "torchao-int8"])
     assert not list((tmp_path / "gguf").rglob("*.gguf"))

@@ -9,7 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.clean import CleanParams
 from tasks.core.errors import UserError
+from tasks.text.dropped import Dropped
+from tasks.text.judge import Removal, judge
 from tasks.text.rules.apply import JUDGES, apply_rules
 from tasks.text.rules.bad_words import BadWords
 from tasks.text.rules.c4 import drop_lines
@@ -210,12 +213,13 @@ def test_c4_drops_lines_and_pages() -> None:
     assert drop_lines("\n".join(GOOD.split("\n")[:4]))[2] == ("c4_too_few_sentences", "4 sentences in kept lines < 5")
 
 
-def test_a_conversation_keeps_its_lines() -> None:
-    said = "hi\nhello there\nbye"
-    text, dropped, verdict = apply_rules(said, ("c4",), True)
-    assert (text, dropped.table(), verdict) == (said, {}, None)
-    assert apply_rules("hi\ndef f() {\nwhat", ("c4",), True)[2][0] == "c4_curly_bracket"  # type: ignore[index]
-    assert apply_rules("", ("c4", "fineweb"), False)[2][0] == "c4_too_few_sentences"  # type: ignore[index]
+def test_a_conversation_is_not_judged_by_rules_for_prose() -> None:
+    params = CleanParams(rules=("gopher_repetition", "gopher_quality", "c4", "fineweb"))
+    said = "hi, how do i make a set of one?\nwrite it as {1}\nthanks, and bye"
+    assert judge(said, params, True, Dropped())[0] == said
+    with pytest.raises(Removal, match="gopher_"):
+        judge(said, params, False, Dropped())
+    assert apply_rules("", ("c4", "fineweb"))[2][0] == "c4_too_few_sentences"  # type: ignore[index]
 
 
 BAD = BadWords({"en": ("cunt", "two words", "a$$"), "zh": ("坏词",)})

@@ -29,7 +29,10 @@ class FilterParams(StageParams):
     languages: tuple[str, ...] | None = Field(("en",), description="ISO 639 codes to keep; null keeps all.")
     min_language_score: float = Field(0.65, ge=0, le=1, description="Below it the language is unknown (and kept).")
     min_language_letters: int = Field(60, ge=1, description="With fewer letters the language is unknown (and kept).")
-    rules: tuple[RuleSet, ...] = Field((), description="Published rule sets, with their thresholds, made for English.")
+    rules: tuple[RuleSet, ...] = Field(
+        (),
+        description="Published rule sets, with their thresholds, made for English prose. They do not judge conversations.",
+    )
     bad_words: dict[Code, str] = Field(
         {}, description="C4's bad words: language: file of them, one a line, declared in dvc.yaml."
     )
@@ -58,10 +61,10 @@ def judge(
     if lang and params.languages is not None and lang not in params.languages:
         raise Removal("language", f"{lang} with score {score}", found)
     lines, verdict = Dropped(), None
-    if params.rules:
+    if params.rules and not is_conversation:
         from tasks.text.rules.apply import apply_rules
 
-        text, lines, verdict = apply_rules(text, params.rules, is_conversation)
+        text, lines, verdict = apply_rules(text, params.rules)
     if bad_words and not verdict:
         verdict = bad_words.judge(text, lang)
     if verdict:

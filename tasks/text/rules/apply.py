@@ -15,7 +15,7 @@ JUDGES: dict[str, Callable[[Page], Verdict]] = {
 }
 
 
-def apply_rules(text: str, names: Sequence[RuleSet], is_conversation: bool) -> tuple[str, Dropped, Verdict]:
+def apply_rules(text: str, names: Sequence[RuleSet]) -> tuple[str, Dropped, Verdict]:
     """The text (less the lines that C4 drops), lines dropped, and the first rule that it fails, if any."""
     dropped = Dropped()
     page = Page(text)
@@ -23,8 +23,6 @@ def apply_rules(text: str, names: Sequence[RuleSet], is_conversation: bool) -> t
         verdict: Verdict
         if name != "c4":
             verdict = JUDGES[name](page)
-        elif is_conversation:
-            verdict = next(filter(None, map(c4.refused, text.splitlines())), None)
         else:
             text, dropped, verdict = c4.drop_lines(text)
             page = Page(text)

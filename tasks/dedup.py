@@ -181,7 +181,7 @@ def run(params: DedupParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     kept = list(map_shards(divide, list(enumerate(shards)), "dedup: writing"))
     write_json(outputs / "minhash.json", duplicates.description(recipe))
     write_clusters(corpus, found, outputs / "clusters.parquet")
-    write_largest(corpus, found, shards, outputs / "largest.jsonl")
+    write_largest(corpus, found, shards, outputs / "largest.json")
     metrics = {**_metrics(params, counts, kept, found.metrics), **summarise(corpus, found)}
     if shortened:
         metrics["paragraphs"] = shortened

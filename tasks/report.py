@@ -14,7 +14,9 @@ from tasks.core.stage import stage_main
 from tasks.score.headline import headline
 
 SPLITS = "report.json"
-"""What the tokenizer stage writes about its vocabulary; every other JSON file among the inputs is metrics."""
+"""What the tokenizer stage writes about its vocabulary."""
+LARGEST = "largest.json"
+"""What the largest clusters of duplicates are about; every other JSON file among the inputs is metrics."""
 
 
 class ReportParams(StageParams):
@@ -35,10 +37,10 @@ def run(params: ReportParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     from tasks.score import removals
     from tasks.score.page import Results, render
 
-    names = [name for name in inputs if name.endswith(".json") and name != SPLITS]
+    names = [name for name in inputs if name.endswith(".json") and name not in (SPLITS, LARGEST)]
     metrics = {name.removesuffix(".json"): read_json(inputs[name]) for name in names}
     curves = {name.partition("/")[0]: read_curves(path) for name, path in inputs.items() if name.endswith(".csv")}
-    samples, largest = read_lines(inputs["evaluate"] / "samples.jsonl"), read_lines(inputs["largest.jsonl"])
+    samples, largest = read_lines(inputs["evaluate"] / "samples.jsonl"), read_json(inputs[LARGEST])
     removed = {name.partition("/")[0]: path for name, path in inputs.items() if name.endswith("/removed")}
     examples = removals.examples(removed, {"dedup": inputs["documents"]})
     splits = read_json(inputs[SPLITS])["longest_splits"]

@@ -174,8 +174,8 @@ def test_the_largest_clusters_say_what_they_are_about(tmp_path: Path) -> None:
     rows += [{"id": f"c{n}", "text": text(3) + "." * (9 - n), "meta": '["title"]'} for n in range(2)]
     rows += [{"id": "d", "text": text(4)}]
     _, _, metrics = dedup(tmp_path, [rows[::2], rows[1::2]])
-    written = (next(tmp_path.glob("run*")) / "out/largest.jsonl").read_text(encoding="utf-8")
-    largest = [json.loads(line) for line in written.split("\n") if line]
+    written = (next(tmp_path.glob("run*")) / "out/largest.json").read_text(encoding="utf-8")
+    largest = json.loads(written)
     assert [(row["id"], row["url"]) for row in largest] == [
         ("a0", "http://e.org/a"),
         ("b0", "http://e.org/b"),
@@ -189,4 +189,4 @@ def test_the_largest_clusters_say_what_they_are_about(tmp_path: Path) -> None:
     assert "title" not in json.dumps(metrics)
     assert metrics["thresholds"] == {"near_duplicate": 0.8}
     dedup(tmp_path, [rows[::-1], []])
-    assert (tmp_path / "run1/out/largest.jsonl").read_text(encoding="utf-8") == written
+    assert (tmp_path / "run1/out/largest.json").read_text(encoding="utf-8") == written

@@ -258,7 +258,7 @@ def test_a_colour_is_darker_where_more_is() -> None:
 def test_the_stage_writes_the_page_from_what_dvc_yaml_names(tmp_path: Path) -> None:
     content = {f"{stage}.json": json.dumps(found) for stage, found in curated().items()} | {"finetune.json": "{}"}
     content["report.json"] = json.dumps({"longest_splits": SPLITS, "unused": []})
-    content["largest.jsonl"] = "".join(json.dumps(row) + "\n" for row in LARGEST)
+    content["largest.json"] = json.dumps(LARGEST)
     inputs = {name: tmp_path / "in" / name for name in load_stage(ROOT, "report").inputs}
     document = {"id": "kept", "text": "The one that stays.", "source": "web"}
     for name, path in inputs.items():

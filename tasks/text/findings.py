@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from tasks.core.paths import write_json
 from tasks.text.corpus import Corpus
 from tasks.text.documents import read_shard, write_shard
 from tasks.text.duplicates import REASONS, Found
@@ -41,16 +42,16 @@ def write_clusters(corpus: Corpus, found: Found, path: Path) -> None:
 
 
 def write_largest(corpus: Corpus, found: Found, shards: Sequence[Path], path: Path) -> None:
-    """What the largest clusters are about, as JSONL: id, url and title (or first words) of the document that is kept.
+    """What the largest clusters are about, as a JSON list: id, url and title (or first words) of the document that is kept.
 
     That is text, so it stands beside the documents and not among the metrics, which git keeps for good.
     """
-    with path.open("w", encoding="utf-8") as out:
-        for each in _largest(corpus, found):
-            table = read_shard(shards[corpus.shard[each]], ["id", "url", "text", "meta"])
-            row = table.slice(corpus.row[each], 1).to_pylist()[0]
-            about = {"id": row["id"], "url": row["url"], "title": _title(row)}
-            out.write(json.dumps(about, ensure_ascii=False) + "\n")
+    rows = []
+    for each in _largest(corpus, found):
+        table = read_shard(shards[corpus.shard[each]], ["id", "url", "text", "meta"])
+        row = table.slice(corpus.row[each], 1).to_pylist()[0]
+        rows.append({"id": row["id"], "url": row["url"], "title": _title(row)})
+    write_json(path, rows)
 
 
 def _largest(corpus: Corpus, found: Found) -> Int64:

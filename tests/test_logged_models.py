@@ -1,18 +1,26 @@
 """Models in MLflow: loaded and asked by its own functions, without their weights being there twice."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import ROOT
 from running import wait_for
 from test_lineage import client
 from test_parent import parents
 from test_stage import set_params
 from tiny import tiny_model
+
+from flows import supervised
+from flows.server import free_port, healthy
+from flows.ui import MLFLOW_ALONE
 
 DVC = [sys.executable, "-m", "dvc"]
 TRAINS = """import shutil
@@ -99,34 +107,57 @@ def test_a_run_that_finds_the_model_made_points_to_it(project: Path, tmp_path: P
     assert {output.model_id for output in parent.outputs.model_outputs} == {model(other).model_id}
 
 
+@pytest.fixture
+def mlflow_server(tmp_path: Path) -> Iterator[str]:
+    """The address of an MLflow server that keeps its artifacts itself."""
+    state, port = tmp_path / "server", free_port(0)
+    state.mkdir()
+    keeps = ["--backend-store-uri", f"sqlite:///{state}/mlflow.db", "--artifacts-destination", str(state / "artifacts")]
+    process = supervised.popen(
+        [sys.executable, "-m", "mlflow", "server", *keeps, "--workers", "1", "--port", str(port)],
+        state,
+        {**os.environ, **MLFLOW_ALONE, "PYTHONPATH": str(ROOT)},
+    )
+    threading.Thread(target=lambda: [None for _ in process.stdout or []], daemon=True).start()
+    wait_for(lambda: healthy(f"http://127.0.0.1:{port}/health"))
+    yield f"http://127.0.0.1:{port}"
+    assert process.stdin is not None
+    process.stdin.close()
+    process.wait()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("upload", [False, True])
-def test_a_server_gets_the_files_by_choice(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, upload: bool
+def test_a_server_gets_runs_and_by_choice_the_models_files(
+    project: Path, mlflow_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server that keeps artifacts of its own; here its store is asked in process."""
-    from tasks.core import logged_models
-    from tasks.core.store import Store
+    import mlflow
 
-    other = Path(shutil.copytree(project, tmp_path / "other", symlinks=True))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{other / '.textmill/mlflow.db'}")  # mlflow sets it for good
-    (other / "execution.yaml").write_text(f"upload_models: {json.dumps(upload)}\n")
-    sent: list[set[str]] = []
+    other = Path(
+        shutil.copytree(project, tmp_path / "other", symlinks=True, ignore=shutil.ignore_patterns(".textmill"))
+    )
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
+    store = mlflow.MlflowClient(mlflow_server)
 
-    class Client:
-        def search_logged_models(self, *_: Any, **__: Any) -> list[Any]:
-            found = model(other)
-            found._artifact_location = "mlflow-artifacts:/1/models/m"
-            return [found]
+    def models() -> list[Any]:
+        experiment = store.get_experiment_by_name("textmill")
+        return store.search_logged_models([experiment.experiment_id]) if experiment else []
 
-        def log_model_artifacts(self, _: str, folder: str) -> None:
-            sent.append({path.name for path in Path(folder).rglob("*") if path.is_file()})
-
-        def __getattr__(self, name: str) -> Any:
-            return lambda *_: sent.append({name})
-
-    store = Store(other)
-    store.client = Client()  # type: ignore[assignment]
-    logged_models.link_models(store)
-    assert ("model.safetensors" in set().union(*sent)) == upload
-    assert {"finalize_logged_model"} in sent
+    for upload, text in ((True, "v"), (False, "u")):
+        (other / "execution.yaml").write_text(f"upload_models: {json.dumps(upload)}\n")
+        set_params(other, "words", text=text)
+        done = subprocess.run([*DVC, "repro"], cwd=other, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        wait_for(lambda: all(model.status == "READY" for model in models()))
+        (made,) = (model for model in models() if model.params["text"] == text)
+        assert made.artifact_location.startswith("mlflow-artifacts:")
+        uri = f"models:/{made.model_id}"
+        if upload:
+            (told,) = mlflow.transformers.load_model(uri)("the cat", max_new_tokens=2, do_sample=False)
+            assert told["generated_text"].startswith("the cat")
+        else:
+            names = {file.path for file in mlflow.artifacts.list_artifacts(uri)}
+            assert not any("safetensors" in name for name in names)
+        assert "dvc get" in made.tags["mlflow.note.content"]
+    ended = store.search_runs([store.get_experiment_by_name("textmill").experiment_id])
+    assert {run.info.status for run in ended} == {"FINISHED"}
+    assert not (other / ".textmill/mlflow.db").exists()

@@ -1,6 +1,7 @@
 """Pages that scripts build: rendered by a browser that reaches the network only as the crawler does."""
 
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,29 @@ def test_a_page_whose_script_never_ends_is_kept_as_it_was_sent(tmp_path: Path, m
     assert (large.html, large.note) == (None, "not rendered: more than 1000000 bytes come out")
     secure = asyncio.run(play("<body><script>document.write(location.protocol)</script>", 10**6, "https://e.org/a?b=1"))
     assert b"https:" in (secure.html or b"")
+
+
+def test_a_browser_that_prints_without_end_is_stopped_at_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it wrote when it was killed and nobody has read."""
+    import asyncio
+
+    from tasks.web import browser
+    from tasks.web.answer import Answer
+    from tasks.web.frontier import Outcome
+
+    async def fetch(url: str) -> Answer:
+        return Answer(Outcome("http_404", status=404))
+
+    with tempfile.TemporaryDirectory() as folder:  # for every user, as a browser is
+        Path(folder).chmod(0o755)
+        endless = Path(folder) / "browser"
+        endless.write_text("#!/bin/sh\nexec yes\n")
+        endless.chmod(0o755)
+        monkeypatch.setattr(browser, "TIMEOUT_S", 60.0)
+        page = Answer(Outcome("saved", status=200), b"<p>x", headers=[("Content-Type", "text/html")])
+        for _ in range(5):
+            rendered = asyncio.run(browser.Browser(str(endless), "T/0.1", 10**5, fetch).render("http://e.org/", page))
+            assert rendered.note == "not rendered: more than 100000 bytes come out"
 
 
 def test_no_browser_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

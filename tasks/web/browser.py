@@ -127,8 +127,8 @@ class Browser:
             cwd="/",
             start_new_session=True,
         )
+        assert process.stdout is not None  # noqa: S101  asked for above
         try:
-            assert process.stdout is not None  # noqa: S101  asked for above
             parts: list[bytes] = []
             size = 0
             while part := await process.stdout.read(1 << 16):
@@ -140,6 +140,8 @@ class Browser:
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # helpers of the browser too
+            while await process.stdout.read(1 << 16):
+                pass  # wait() returns after the pipe's end, which is not seen while unread bytes pause it
             await process.wait()
         html = b"".join(parts).strip()
         if code or not html:

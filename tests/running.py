@@ -51,7 +51,12 @@ def states(server: dict[str, str]) -> dict[str, Any]:
     import httpx
 
     api = server["PREFECT_API_URL"]
-    flow_run = httpx.post(f"{api}/flow_runs/filter", json={"sort": "EXPECTED_START_TIME_DESC", "limit": 1}).json()[0]
+    started = {
+        "flow_runs": {"start_time": {"is_null_": False}},
+        "sort": "START_TIME_DESC",
+        "limit": 1,
+    }  # none that waits
+    flow_run = httpx.post(f"{api}/flow_runs/filter", json=started).json()[0]
     body = {"flow_runs": {"id": {"any_": [flow_run["id"]]}}}
     tasks = httpx.post(f"{api}/task_runs/filter", json=body).json()
     return {"id": flow_run["id"], "name": flow_run["name"], "flow": flow_run["state"]["name"]} | {

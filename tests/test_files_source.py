@@ -387,7 +387,7 @@ def test_a_data_set_of_a_hub(tmp_path: Path, dataset: str, message: str) -> None
             "except UserError as error: print(json.dumps(str(error)))\n"
             "else: print(json.dumps([metrics, rows(outputs)], default=str))"
         )
-        hubs = {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0"}
+        hubs = {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "HF_DATASETS_OFFLINE": "0"}
         environment = {**os.environ, **hubs, "HF_HOME": str(tmp_path / "home")}
         command = [sys.executable, "-c", script, str(tmp_path / "run"), json.dumps(source)]
         done = subprocess.run(

@@ -29,11 +29,13 @@ class Store:
 
         self.root, self.state = root, state_folder(root)
         settle(self.state)
-        self.uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.state / 'mlflow.db'}"
-        mlflow.set_tracking_uri(self.uri)
-        self.client = mlflow.MlflowClient(self.uri)
-        # Two processes that open a fresh database at once both try to create its tables, and one crashes.
+        own = self.state / "mlflow.db"
+        self.uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{own}"
         with FileLock(self.state / "mlflow.lock"):
+            if not own.exists() and self.uri == f"sqlite:///{own}":
+                _create(own)
+            mlflow.set_tracking_uri(self.uri)
+            self.client = mlflow.MlflowClient(self.uri)
             self.experiment_id = self._experiment()
 
     def _experiment(self) -> str:
@@ -122,6 +124,17 @@ class Store:
                 self.client.set_terminated(run.info.run_id, "KILLED")
                 ended.append(str(run.info.run_id))
         return ended
+
+
+def _create(database: Path) -> None:
+    """Make MLflow's tables beside `database` and rename: a half of them, left by a kill, could never be completed."""
+    import mlflow
+
+    beside = database.with_name("mlflow.partial.db")
+    for path in (beside, beside.with_name(f"{beside.name}-journal")):
+        path.unlink(missing_ok=True)
+    mlflow.MlflowClient(f"sqlite:///{beside}").search_experiments(max_results=1)
+    beside.replace(database)
 
 
 def open_store(root: Path) -> Store:

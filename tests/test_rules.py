@@ -16,6 +16,7 @@ from tasks.text.judge import Removal, judge
 from tasks.text.rules.apply import JUDGES, apply_rules
 from tasks.text.rules.bad_words import BadWords
 from tasks.text.rules.c4 import drop_lines
+from tasks.text.rules.gopher_repetition import split_lines, split_paragraphs
 from tasks.text.rules.repetition import Grams
 from tasks.text.rules.words import Page, count_sentences
 
@@ -271,3 +272,9 @@ def test_files_of_bad_words(tmp_path: Path) -> None:
         path.unlink() if content is None else path.write_bytes(content)
         with pytest.raises(UserError, match=rf"params\.yaml: clean\.bad_words: .*en\.txt: {said}"):
             BadWords.read({"en": path})
+
+
+@given(st.text(alphabet="a \n", max_size=40))
+def test_paragraphs_and_lines_are_those_of_the_published_patterns(text: str) -> None:
+    assert split_paragraphs(text.strip()) == re.split(r"\n{2,}", text.strip())
+    assert split_lines(text) == re.split(r"\n+", text)

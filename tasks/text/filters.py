@@ -14,6 +14,7 @@ repr(self).") and is full of symbols, so the defaults in CleanParams are wider.
 import zlib
 from collections import Counter
 from functools import lru_cache
+from operator import mul
 
 import numpy as np
 import numpy.typing as npt
@@ -62,7 +63,8 @@ def top_ngram_ratio(text: str, n: int, least: float = 0.0) -> float:
     """
     words = text.split()
     total = sum(map(len, words))
-    if least and n * max((len(word) * count for word, count in Counter(words).items()), default=0) < least * total:
+    counts = Counter(words)
+    if least and n * max(map(mul, map(len, counts), counts.values()), default=0) < least * total:
         return 0.0
     grams = Counter(zip(*(words[k:] for k in range(n)), strict=False))
     if not grams:

@@ -7,6 +7,7 @@ card numbers that begin with 0 (ISO/IEC 7812: no issuer's), IBANs of XX (user-as
 
 import ipaddress
 import re
+import string
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -60,12 +61,13 @@ def mask(text: str, kinds: Sequence[Kind]) -> tuple[str, dict[str, int]]:
     the prefixes that their issuers gave them.
     """
     counts: dict[str, int] = {}
+    shape = text.encode().translate(SHAPE) if text.isascii() else None  # beyond ASCII there are other digits
     for kind in RULES:
         if kind not in kinds:
             continue
         counts[kind] = 0
         for trigger, pattern, replace in RULES[kind]:
-            if trigger in text:
+            if trigger in text and (shape is None or any(part in shape for part in SHAPES.get(pattern, (b"",)))):
 
                 def counted(match: re.Match[str], replace: Callable[..., str] = replace, kind: str = kind) -> str:
                     new = replace(match)
@@ -151,3 +153,11 @@ RULES: dict[Kind, list[tuple[str, re.Pattern[str], Callable[[re.Match[str]], str
     "phone": [("", PHONE, _phone)],
 }
 """In the order in which they are applied: (what must be in the text, pattern, replacement)."""
+SHAPE = bytes.maketrans((string.digits + string.ascii_uppercase).encode(), b"0" * 10 + b"A" * 26)
+SHAPES = {
+    IBAN: (b"AA00",),
+    CARD: (b"00000000", b"0000 0000", b"0000-0000"),
+    IPV4: (b".0.", b".00.", b".000."),
+    PHONE: (b"+0", b"000 0000", b"000.0000", b"000-0000"),
+}
+"""Of which one stands in every match, digits written as 0 and capitals as A: most texts have none and need no pattern."""

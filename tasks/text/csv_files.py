@@ -155,13 +155,13 @@ class _Lines(Iterator[str]):
 
 
 def _header(path: Path, lines: _Lines, columns: Columns, delimiters: tuple[str, ...]) -> tuple[list[str], Dialect]:
-    wanted, best = {columns.text, columns.messages}, (0, [""], Dialect(",", True))
+    best = (0, [""], Dialect(",", True))
     for delimiter in delimiters:
         dialect = Dialect(delimiter, delimiter != "\t" or not _even(lines.peek(SAMPLE_LINES)))
         if (record := next(_records(lines, dialect), None)) is None:
             break
         names = [name.strip() for name in record.fields]
-        if wanted & set(names):
+        if columns.among(names):
             return names, dialect
         lines.put_back(record.lines)
         best = max(best, (len(names), names, dialect), key=lambda found: found[0])

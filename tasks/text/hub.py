@@ -58,7 +58,7 @@ class Rows:
             raise
         except Exception as error:  # whatever datasets, fsspec or the hub's client raise
             raise UserError(_explain(dataset, error)) from None
-        if names and not {columns.text, columns.messages} & set(names):
+        if names and not columns.among(names):
             raise UserError(
                 f"{dataset}: has no column {columns.text!r} or {columns.messages!r}, only {', '.join(sorted(names))}. "
                 "Set text_column or messages_column."

@@ -143,7 +143,7 @@ def read_parquet(path: Path, url: str, columns: Columns) -> Iterator[Item]:
 
 
 def _check_columns(path: Path, schema: pa.Schema, columns: Columns) -> None:
-    if not set(schema.names) & {columns.text, columns.messages}:
+    if not columns.among(schema.names):
         raise WrongColumns(
             f"{path}: has no column {columns.text!r} or {columns.messages!r}, only {', '.join(sorted(schema.names))}. "
             "Set text_column or messages_column."

@@ -1,6 +1,7 @@
 """Rows of files and data sets to documents: text or messages, and where a row came from."""
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from tasks.core.errors import UserError
 from tasks.text.conversation import Message, render
 from tasks.text.encoding import Decoded
+from tasks.text.records import KNOWN, detect, to_messages
 from tasks.text.turns import Rejected, led_by, message_of, refuse_more
 
 
@@ -42,6 +44,14 @@ class Columns:
     text: str
     messages: str
 
+    def among(self, names: Collection[str]) -> bool:
+        """Whether rows of these keys can say something: in one of the two, or as ShareGPT or Alpaca."""
+        return bool({self.text, self.messages, "conversations"} & set(names)) or {"instruction", "output"} <= set(names)
+
+
+SAID = ("system", *KNOWN["alpaca"], *KNOWN["sharegpt"])
+"""Keys that messages were made of."""
+
 
 def plain(value: object) -> str:
     """What JSON writes for values that it does not know."""
@@ -68,18 +78,19 @@ def row_item(
     label = decoded.label if decoded else None
     ignored: Counter[str] = Counter()
     try:
-        messages = _messages(row, columns.messages, ignored)
+        messages = _messages(row, columns, ignored)
     except Rejected as problem:
         why = "malformed_messages" if problem.reason == "malformed" else problem.reason
         shown = raw.decode("utf-8", "backslashreplace")
         return Item(where, url, raw, shown, reason=why, detail=f"{where}: {problem.detail}")
-    used = {"url", columns.text, columns.messages, "messages", *(["system"] if messages else [])}
+    used = {"url", columns.text, columns.messages, "messages", *(SAID if messages else ())}
     meta = {key: value for key, value in row.items() if key not in used and value is not None}
     meta |= decoded.note if decoded else {}
     if messages is None:
         text = row.get(columns.text)
         if not isinstance(text, str):
-            detail = f"{where}: {columns.text!r} is {'missing' if text is None else 'no string'}"
+            keys = ", ".join(sorted(map(str, row))[:12])
+            detail = f"{where}: {columns.text!r} is {'missing' if text is None else 'no string'}; there are: {keys}"
             return Item(where, url, raw, raw.decode("utf-8", "backslashreplace"), reason="no_text", detail=detail)
         reason = None if text.strip() else "empty"
         return Item(where, url, raw, text, meta, reason, None if reason is None else where, label, fetched_at)
@@ -95,17 +106,28 @@ def row_item(
     )
 
 
-def _messages(row: dict[str, Any], column: str, ignored: Counter[str]) -> list[Message] | None:
+def _messages(row: dict[str, Any], columns: Columns, ignored: Counter[str]) -> list[Message] | None:
     """The row's messages, None where it has none. In what order turns may come, instruct judges.
+
+    A row with neither column that has the keys of ShareGPT or Alpaca is read as such.
 
     Raises:
         Rejected: they cannot be learnt from as they are.
     """
-    turns = row.get(column)
+    column, turns = columns.messages, row.get(columns.messages)
     if turns is None:
-        return None
+        return to_messages(row, detect(row), ignored) if _is_instruction(row, columns) else None
     if not isinstance(turns, list) or not turns:
         raise Rejected("malformed", f"{column!r} is no list with at least one message")
     refuse_more(row)
     messages = [said for number, turn in enumerate(turns, 1) if (said := message_of(turn, number, ignored))]
     return led_by(row.get("system"), messages)
+
+
+def _is_instruction(row: dict[str, Any], columns: Columns) -> bool:
+    """Whether a row without text and messages says what it says in the keys of ShareGPT or Alpaca."""
+    if isinstance(row.get(columns.text), str):
+        return False
+    turns = row.get("conversations", row.get("items"))
+    is_turns = isinstance(turns, list) and bool(turns) and isinstance(turns[0], dict)
+    return is_turns or ("instruction" in row and "output" in row)

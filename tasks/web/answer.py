@@ -1,6 +1,8 @@
 """What a request gave: a page, a redirect, or the reason why there is neither."""
 
+import errno
 import re
+import sqlite3
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -21,6 +23,7 @@ PDF_TYPES = ("application/pdf", "application/x-pdf", *BYTES_TYPES)
 BACK_OFF_STATUS = frozenset((429, 503))  # the host, not the page, has too much to do (RFC 6585, 4; RFC 9110, 15.6.4)
 NO_URL = re.compile(r"[^\x21-\x7e]")
 TRANSIENT_STATUS = frozenset((408, 425, 429, 500, 502, 503, 504, 522, 524))
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)
 TRANSIENT = frozenset(("timeout", "unresolved", "connection_refused", "connection_failed", "truncated"))
 FAILURES: Mapping[type[Exception], str] = {
     exceptions.DownloadTimeoutError: "timeout",
@@ -82,6 +85,8 @@ def answer_of(url: str, response: Any, limit: int, types: Collection[str] | None
         protocol=response.protocol or "HTTP/1.1",
         ip_address=str(response.ip_address) if response.ip_address else None,
     )
+    if not 100 <= status <= 999:
+        return replace(answer, outcome=Outcome("bad_status", f"{str(status)[:40]} is no status of HTTP"))
     location = _as_ascii(answer.header("location"))
     if status in (301, 302, 303, 307, 308) and location:
         try:
@@ -121,6 +126,18 @@ def failure(error: Exception, limit: int) -> Answer:
     """The answer where Scrapy's downloader raised `error`."""
     name = next((name for kind, name in FAILURES.items() if isinstance(error, kind)), "request_failed")
     return Answer(Outcome(name, f"more than {limit} bytes" if name == "too_large" else str(error) or repr(error)))
+
+
+def visit_failed(error: Exception) -> Outcome:
+    """The outcome of a URL at which something was raised that nobody foresaw."""
+    return Outcome("visit_failed", f"{type(error).__name__}: {error}"[:500])
+
+
+def is_ours(error: Exception) -> bool:
+    """Whether an error is of this machine (its disk, the frontier's file), not of what a site sent."""
+    if isinstance(error, sqlite3.DataError):  # a value that does not fit
+        return False
+    return isinstance(error, sqlite3.DatabaseError) or (isinstance(error, OSError) and error.errno in FULL)
 
 
 def refused_address(address: str) -> Answer:

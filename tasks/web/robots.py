@@ -81,7 +81,12 @@ class Robots:
             url = target
         if outcome.name == "saved":
             # UTF-8 by the standard (2.2); with marks, also amid it where files were joined, and in UTF-16 it is meant, too.
-            return Rules(Protego.parse(decode_page(body, html=False).text.replace("\ufeff", "")))
+            try:
+                return Rules(Protego.parse(decode_page(body, html=False).text.replace("\ufeff", "")))
+            except Exception as error:  # whatever the parser makes of it: what it forbids is not known
+                return Rules(
+                    outcome=Outcome("robots", f"robots.txt cannot be read ({error!r}), so nothing is asked for")
+                )
         status = outcome.status or 0
         if target is not None or (400 <= status < 500 and status != 429):
             return Rules()  # unavailable: no restrictions (2.3.1.3)

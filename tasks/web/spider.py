@@ -23,7 +23,9 @@ from tasks.web.answer import (
     Answer,
     answer_of,
     failure,
+    is_ours,
     refused_address,
+    visit_failed,
 )
 from tasks.web.before import NOT_MODIFIED, Before, HostsAway, Known, no_answer
 from tasks.web.browser import Browser, Rendered, find_browser
@@ -110,8 +112,13 @@ class SiteSpider(Spider):  # type: ignore[misc]
             ]
 
         async def fetch(url: str) -> Answer:
-            refusal, delay = await self._refusal(url)
-            return Answer(refusal) if refusal else await self._fetch(url, delay, limit=sitemaps.MAX_BYTES)
+            try:
+                refusal, delay = await self._refusal(url)
+                return Answer(refusal) if refusal else await self._fetch(url, delay, limit=sitemaps.MAX_BYTES)
+            except Exception as error:
+                if is_ours(error):
+                    raise
+                return Answer(visit_failed(error))
 
         self.frontier.enter_sitemaps(*await sitemaps.collect(named, fetch, self.scope))
 
@@ -146,25 +153,39 @@ class SiteSpider(Spider):  # type: ignore[misc]
         return (self.source.host_pages or self.source.max_pages) - self._host_pages[host]
 
     async def _visit(self, visit: Visit) -> bool:
-        """Visit a URL and what it redirects to; returns whether a page was saved."""
+        """Visit a URL and what it redirects to; returns whether a page was saved.
+
+        Whatever a site makes go wrong is the outcome of that URL: one that ended the crawl would do so at each start.
+        """
         following: Visit | None = visit if self._visits_left > 0 else None
+        saved = False
         while following is not None:
             visit = following
-            self._visits_left -= 1
-            refusal, delay = await self._refusal(visit.url)
-            self._visits_left += refusal is not None
-            known = self.before.page(visit.url, self.source.max_bytes) if self.before else None
-            conditions = known.conditions if known and not self.browser else {}
-            answer = Answer(refusal) if refusal else await self._fetch(visit.url, delay, conditions=conditions)
-            if known and (as_it_was := known.in_place_of(answer)):
-                self._unanswered += answer.outcome.status != NOT_MODIFIED
-                return self._finish(visit, as_it_was, None, known)
-            if self.before:
-                answer = self.before.in_place_of(visit.url, answer)
-            if answer.target is None:
-                return self._finish(visit, answer, await self._rendered(visit, answer), known)
-            following = self._redirect(visit, answer, answer.target)
-        return False
+            try:
+                saved, following = await self._visit_one(visit)
+            except Exception as error:
+                if is_ours(error):
+                    raise
+                self.frontier.finish(visit, visit_failed(error))
+                return False
+        return saved
+
+    async def _visit_one(self, visit: Visit) -> tuple[bool, Visit | None]:
+        """Visit a URL; whether its page was saved, and what it redirects to."""
+        self._visits_left -= 1
+        refusal, delay = await self._refusal(visit.url)
+        self._visits_left += refusal is not None
+        known = self.before.page(visit.url, self.source.max_bytes) if self.before else None
+        conditions = known.conditions if known and not self.browser else {}
+        answer = Answer(refusal) if refusal else await self._fetch(visit.url, delay, conditions=conditions)
+        if known and (as_it_was := known.in_place_of(answer)):
+            self._unanswered += answer.outcome.status != NOT_MODIFIED
+            return self._finish(visit, as_it_was, None, known), None
+        if self.before:
+            answer = self.before.in_place_of(visit.url, answer)
+        if answer.target is None:
+            return self._finish(visit, answer, await self._rendered(visit, answer), known), None
+        return False, self._redirect(visit, answer, answer.target)
 
     async def _refusal(self, url: str) -> tuple[Outcome | None, float]:
         """Why robots.txt is against a request, or None; and the seconds between requests that it asks for."""
@@ -225,7 +246,12 @@ class SiteSpider(Spider):  # type: ignore[misc]
         return True
 
     def _redirect(self, visit: Visit, answer: Answer, target: str) -> Visit | None:
-        link = self.scope.link(target)
+        try:
+            link = self.scope.link(target)
+            host_of(link.url), urlsplit(link.url).port
+        except ValueError:
+            self.frontier.finish(visit, replace(answer.outcome, detail=f"to {target!r}, which is no URL"))
+            return None
         outcome = replace(answer.outcome, detail=f"to {link.url}")
         chain = self.frontier.chain(visit.key)
         if link.key in chain:

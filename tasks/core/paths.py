@@ -96,6 +96,9 @@ def work_folder(root: Path, stage: str, identity: object) -> Iterator[Path]:
     start the same work at once, the second waits, and continues it where the first was stopped.
     """
     fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    folder = state_folder(root) / "work" / stage / fingerprint
+    folder.mkdir(parents=True, exist_ok=True)
+    os.utime(folder)  # however long ago it was stopped, by whatever clock
     _forget_old_work(root)
     lock = _work_lock(root, stage, fingerprint)
     try:
@@ -104,8 +107,7 @@ def work_folder(root: Path, stage: str, identity: object) -> Iterator[Path]:
         log.info("%s: another run works on the same; waiting for it to end", stage)
         lock.acquire()
     try:
-        folder = state_folder(root) / "work" / stage / fingerprint
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)  # another run may have ended the same work
         os.utime(folder)
         yield folder
     finally:

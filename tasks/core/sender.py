@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Any
 
 from tasks.core.logged_models import link_models
+from tasks.core.logs import start_log
 from tasks.core.outbox import Outbox
 from tasks.core.paths import write_json
 from tasks.core.pipeline_run import PipelineRun
@@ -127,7 +128,7 @@ class Sender:
 
 def main(folder: Path) -> None:
     """Send until the session is over; then remove its outbox."""
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING)
+    start_log(logging.WARNING)
     asked = False
 
     def on_signal(_: int, __: FrameType | None) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from tasks.core import interruption
 from tasks.core.disk import no_space_left
 from tasks.core.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, Interrupted, UserError
+from tasks.core.logs import start_log
 from tasks.core.paths import Inputs, Metrics, Outputs
 from tasks.core.processes import end_with_dvc
 
@@ -29,7 +30,7 @@ def stage_main(run: Run) -> None:
     """
     spec = sys.modules["__main__"].__spec__
     stage = spec.name.rpartition(".")[2] if spec else Path(sys.argv[0]).stem
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING)
+    start_log(logging.WARNING)
     for own in ("tasks", "textmill", "progress", "__main__"):
         logging.getLogger(own).setLevel(logging.INFO)
     for chatty in ("torchao", "torch.utils._pytree"):  # they warn of GPU kernels that a machine without one lacks

@@ -17,6 +17,7 @@ from typing import Any
 
 from tasks.core.disk import no_space_left
 from tasks.core.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, Interrupted, UserError
+from tasks.core.logs import start_log
 from tasks.core.paths import write_json
 from tasks.core.processes import end_with_parent
 from tasks.model.launch import PARTIAL
@@ -29,9 +30,7 @@ def main() -> int:
     parser.add_argument("--config", type=Path, required=True, help="JSON file that tasks.model.launch wrote")
     config: dict[str, Any] = json.loads(parser.parse_args().config.read_text())
     first = os.environ.get("RANK", "0") == "0"
-    logging.basicConfig(
-        format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO if first else logging.ERROR
-    )
+    start_log(logging.INFO if first else logging.ERROR)
     for noisy in ("torchao", "torch.utils._pytree", "DeepSpeed"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     code, outcome = _train(config)

@@ -46,9 +46,15 @@ def read_values(text: str) -> list[Any]:
     them, as `cat` leaves them, are passed over. Halves of surrogate pairs become U+FFFD.
 
     Raises:
-        ValueError: it is no JSON.
-        RecursionError: it is nested too deeply.
+        ValueError: it is no JSON, or nested too deeply.
     """
+    try:
+        return _values(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _values(text: str) -> list[Any]:
     values, at = [], _space(text, 0)
     while at < len(text):
         value, at = PARSER.raw_decode(text, at)

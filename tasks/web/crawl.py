@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
+from tasks.core.logs import start_log
 from tasks.core.progress import Progress
 from tasks.web.before import Before, HostsAway
 from tasks.web.frontier import Frontier
@@ -69,7 +70,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, required=True, help="JSON, see CrawlConfig")
     config = CrawlConfig.model_validate_json(parser.parse_args().config.read_bytes())
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
+    start_log(logging.INFO)
     try:
         frontier = Frontier(config.frontier)
         _crawl(config, frontier)

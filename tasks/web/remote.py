@@ -51,9 +51,38 @@ def expand(patterns: tuple[str, ...], prefix: str, network: Network, where: str)
             name = path.partition("?")[0]
             if name.endswith((".paths", ".paths.gz")):
                 for line in _lines(path, network, where):
-                    yield line if is_url(line) or not prefix else f"{prefix.rstrip('/')}/{line.lstrip('/')}"
+                    yield _listed_file(line, path, prefix, where)
             else:
                 yield path
+
+
+def _listed_file(line: str, listing: str, prefix: str, where: str) -> str:
+    """The file that a line of a list names. A list says where archives lie, not which files and hosts are read.
+
+    Raises:
+        UserError: it lies elsewhere than below `prefix`, or the list's own host or (a local list) folder.
+    """
+    origins = {_origin(place) for place in (prefix, listing) if is_url(place)}
+    stays = ".." not in line.replace("\\", "/").split("/")
+    if is_url(line):
+        known = _origin(line) in origins or (not is_url(listing) and scheme_of(line) in ("http", "https", "s3", "s3a"))
+        if known and stays:
+            return line
+    elif stays and prefix:
+        return f"{prefix.rstrip('/')}/{line.lstrip('/')}"
+    elif stays and not is_url(listing) and not Path(line).is_absolute():
+        return line
+    elif stays and is_url(listing):
+        return f"{listing.rpartition('/')[0]}/{line.lstrip('/')}"
+    raise UserError(
+        f"{where}: {without_secrets(listing)}: names {without_secrets(line)!r}, which lies elsewhere than the list and `prefix`. "
+        "If it is to be read, name it in `paths` yourself."
+    )
+
+
+def _origin(url: str) -> tuple[str, str]:
+    """Scheme and host."""
+    return scheme_of(url), url.partition("://")[2].partition("/")[0].lower()
 
 
 def _matches(pattern: str, network: Network, where: str) -> list[str]:

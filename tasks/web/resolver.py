@@ -4,7 +4,9 @@ The check stands where the connection's address comes from: a name that first re
 a private one (DNS rebinding) is refused as well.
 """
 
+import asyncio
 import ipaddress
+import socket
 import urllib.request
 from collections.abc import Collection
 from typing import Any
@@ -27,7 +29,7 @@ def is_public(address: str) -> bool:
         inner = ip.ipv4_mapped or ip.sixtofour or (ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in NAT64 else None)
         if inner is not None:
             ip = inner
-    return ip.is_global and not ip.is_multicast
+    return ip.is_global and not ip.is_multicast and not (ip.version == 6 and ip.is_site_local)
 
 
 def is_literal(host: str) -> bool:
@@ -37,6 +39,21 @@ def is_literal(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+async def private_behind_proxy(url: str) -> str | None:
+    """An address of the URL's host that is not public, where a proxy would connect to it in our place; else None.
+
+    Raises:
+        OSError: the name has no address here, so that nobody knows where the proxy would lead.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    proxies = urllib.request.getproxies()
+    if not proxies.keys() & {parts.scheme, "all"} or urllib.request.proxy_bypass(host):
+        return None
+    found = await asyncio.get_running_loop().getaddrinfo(host, parts.port or 0, type=socket.SOCK_STREAM)
+    return next((str(address[0]) for *_, address in found if not is_public(str(address[0]))), None)
 
 
 @implementer(IHostnameResolver)
@@ -53,7 +70,9 @@ class GuardedResolver:
     def __init__(self, reactor: Any, private_hosts: Collection[str]) -> None:
         self._reactor, self._inner, self._private_hosts = reactor, reactor.nameResolver, private_hosts
         self._proxies = {
-            urlsplit(url if "//" in url else f"//{url}").hostname for url in urllib.request.getproxies().values()
+            urlsplit(url if "//" in url else f"//{url}").hostname
+            for kind, url in urllib.request.getproxies().items()
+            if kind != "no"  # NO_PROXY: names that no proxy is asked for
         }
 
     @classmethod

@@ -33,7 +33,7 @@ from tasks.web.frontier import Frontier, Outcome, Visit
 from tasks.web.links import Scope
 from tasks.web.pace import Pace
 from tasks.web.reading import read_page
-from tasks.web.resolver import GuardedResolver, is_literal, is_public
+from tasks.web.resolver import GuardedResolver, is_literal, is_public, private_behind_proxy
 from tasks.web.robots import MAX_BYTES, Robots
 from tasks.web.schedule import host_of, visit_in_order
 from tasks.web.sources import WebSource
@@ -300,6 +300,13 @@ class SiteSpider(Spider):  # type: ignore[misc]
         host = (urlsplit(url).hostname or "").lower()
         if host not in self.source.private_hosts and is_literal(host) and not is_public(host):
             return refused_address(host)
+        if host not in self.source.private_hosts:
+            try:
+                private = await private_behind_proxy(url)
+            except OSError as error:
+                return Answer(Outcome("unresolved", f"{error}; a name is checked here before a proxy is asked for it"))
+            if private:
+                return refused_address(private)
         most = limit or self.source.max_bytes
         headers = {"User-Agent": self.source.identity, "Accept-Encoding": content.ACCEPT_ENCODING, **conditions}
         if "@" in (self.source.contact or ""):

@@ -29,7 +29,7 @@ PHONE = re.compile(
     r"[+(1-9](?<![\w.+/=-].)(?:"
     r"(?:(?<=\+)1|(?<=1))[ .-]?(?:\([2-9]\d{2}\) ?[2-9]\d{2}[ .-]\d{4}|[2-9]\d{2}([.-])[2-9]\d{2}\1\d{4})"  # +1, 1
     r"|(?<=\()[2-9]\d{2}\) ?[2-9]\d{2}[ .-]\d{4}|(?<=[2-9])\d{2}([.-])[2-9]\d{2}\2\d{4}"  # the rest of North America
-    r"|(?<=\+)[1-9]\d{0,2}(?:[ .-]?\(?\d{1,5}\)?){2,6}"  # international, with its +
+    r"|(?<=\+)[1-9]\d{0,2}(?:[ .-]?\(?(?:\d{5}(?=\d)|\d{1,5}+(?!\d))\)?){2,6}"  # international, with its +
     r")(?![\w-]|\.\d)"
 )
 # Visa, Mastercard, Discover, JCB and Maestro in fours; American Express 4-6-5; Diners Club 4-6-4. One separator throughout.

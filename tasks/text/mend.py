@@ -31,17 +31,23 @@ LEFT_SPACES = (" ", "\t", "\u3000")
 UNREADABLE = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f\ufdd0-\ufdef\ufffd\ufffe\uffff\ud800-\udfff]")
 NEEDS_UNESCAPING = re.compile(r"[^\t\n\r -%'-~\xa0]")  # or an ampersand
 NEEDS_FTFY = re.compile(r"[^\t\n\r -~\xa0]")  # a no-break space among ASCII is no mojibake
+# What costs the square of its length: marks on one letter, which normalization sorts, and ampersands that were escaped again
+# and again, of which each pass undoes one.
+MOST_MARKS = 30
+"""On a letter, as in the Stream-Safe Text Format (Unicode Standard Annex 15, 13); in no language there are as many."""
+BEYOND_LATIN = re.compile(rf"[^\x00-\u02ff]{{{MOST_MARKS + 2},}}")
+ESCAPED_AGAIN = re.compile(r"&(?:(?:amp|AMP|#0{0,6}38|#[xX]0{0,6}26);){2,}")
 MOST_PASSES = 10  # mending can bring together what then needs mending; each pass makes the text shorter
 BLANK_LINES = re.compile(r"\n{3,}")
 
 
 @cache
 def _fixer(unescape: bool) -> Any:
-    """Ftfy's fixes of what is broken; entities are decoded only where `unescape` says so."""
+    """Ftfy's fixes of what is broken; entities are decoded only where `unescape` says so, NFC is made here."""
     import ftfy
 
     sound = {"fix_character_width": False, "fix_latin_ligatures": False, "uncurl_quotes": False}
-    return ftfy.TextFixerConfig(unescape_html=unescape, normalization="NFC", explain=False, **sound)
+    return ftfy.TextFixerConfig(unescape_html=unescape, normalization=None, explain=False, **sound)
 
 
 def unreadable_share(text: str) -> float:
@@ -72,13 +78,26 @@ def _mend_characters(text: str, unescape: bool) -> tuple[str, bool]:
     plain = 0  # how much of it is text: from the first line with a tag on it is markup, in which entities are meant
     if unescape and "&" in text:
         plain = text.rfind("\n", 0, markup) + 1 if (markup := text.find("<")) >= 0 else len(text)
+    if plain:
+        text = ESCAPED_AGAIN.sub("&amp;", text[:plain]) + text[plain:]
+        plain -= len(before) - len(text)
     text = _fix_lines(text[:plain], NEEDS_UNESCAPING, True) + _fix_lines(text[plain:], NEEDS_FTFY, False)
     if not text.isascii() or NEEDS_FTFY.search(text) or "\r" in text:
         text = LINE_BREAKS.sub("\n", text)
         text = SPACES.sub(" ", MEANT.sub(_meant, text) if INVISIBLE.search(text) else text)
         text = LIGATURE.sub(_apart, text)
-        text = unicodedata.normalize("NFC", text)  # what stood apart may now meet
+        text = unicodedata.normalize("NFC", BEYOND_LATIN.sub(_fewer_marks, text))  # what stood apart may now meet
     return text, text != before and NEEDS_FTFY.search(text) is not None
+
+
+def _fewer_marks(found: re.Match[str]) -> str:
+    """A run of characters with at most MOST_MARKS marks one after the other."""
+    kept, marks = [], 0
+    for character in found[0]:
+        marks = marks + 1 if unicodedata.combining(character) else 0
+        if marks <= MOST_MARKS:
+            kept.append(character)
+    return "".join(kept)
 
 
 def _meant(found: re.Match[str]) -> str:

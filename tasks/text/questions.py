@@ -19,6 +19,8 @@ TEMPLATES = {
 SECTIONS = {"Modules", "Package Contents", "Classes", "Functions", "Data", "Submodules"}
 LONGEST_ANSWER = 300
 """Characters; what is longer is no first sentence but a list or a table."""
+LONGEST_HEADING = 2000
+"""Characters of a line that can be a class, a signature or the head of a list of members."""
 HEAD_LINES = 12
 """Lines at the top of a page within which its head ends."""
 
@@ -71,7 +73,9 @@ def _entries(lines: list[str], module: str) -> Iterator[tuple[str, str, list[str
     entry: tuple[str, str, list[str]] | None = None
     for line in lines[first:]:
         heading, following = True, None
-        if line in SECTIONS:
+        if len(line) > LONGEST_HEADING:
+            heading = False
+        elif line in SECTIONS:
             section, owner, members, last = line, "", "", ""
         elif section == "Classes" and (match := _CLASS.match(line)):
             owner, members, last = match[1] or match[2], "", ""
@@ -117,10 +121,13 @@ def first_sentence(lines: list[str], name: str) -> str | None:
         if not line or line == "--":
             break
         said.append(line)
-    paragraph, match = " ".join(said), None
+    whole, match = " ".join(said), None
+    paragraph = whole[: LONGEST_ANSWER + 2]  # what ends later is too long
     for match in _SENTENCE.finditer(paragraph):
         if not _ABBREVIATION.search(match[1]):
             break
+    else:
+        match = None if len(paragraph) < len(whole) else match
     if match is None:
         return None
     sentence = paragraph[: match.end(1)]

@@ -38,7 +38,7 @@ def canonical_url(url: str | None) -> str | None:
     segments: list[str] = []
     for segment in _SESSION.sub("", parts.path).split("/"):
         if segment == "..":
-            segments = segments[:-1]
+            del segments[-1:]
         elif segment not in (".", ""):
             segments.append(quote(unquote(segment, errors="surrogateescape"), safe=_SAFE, errors="surrogateescape"))
     # Bytes that are no UTF-8 (`%C4%E3` is GBK) stay what they are: read with replacement, they would all be alike.

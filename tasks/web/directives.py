@@ -8,7 +8,8 @@ from typing import Any
 # noai: not to be used for training (DeviantArt, 2022). A corpus is nothing else.
 NOINDEX = ("noindex", "none", "noai")
 NOFOLLOW = ("nofollow", "none")
-LINK = re.compile(r"<([^>]*)>((?:\s*;\s*[\w!#$&+.^`|~*-]+\s*(?:=\s*(?:\"[^\"]*\"|[^\s\";,]+))?)*)")
+# Possessive: no character is looked at again and again, whatever a server sends.
+LINK = re.compile(r"<([^<>]*+)>((?:\s*+;\s*+[\w!#$&+.^`|~*-]++\s*+(?:=\s*+(?:\"[^\"]*+\"|[^\s\";,]++))?+)*+)")
 RELATION = re.compile(r";\s*rel\s*=\s*(?:\"([^\"]*)\"|([^\s\";,]+))", re.IGNORECASE)
 
 

@@ -45,14 +45,16 @@ def complexity(html: str) -> int:
 
     Elements whose end is implied by what follows do not count.
     """
-    level = deepest = at = 0
+    level = deepest = at = end_of_tag = 0
     while tag := TAG.search(html, at):
         closing, name = tag.group(1), tag.group(2).lower()
         at = tag.end()
-        if html.find(">", at, at + LONG_TAG) < 0:
-            deepest = max(deepest, len(html[at : at + 16 * LONG_TAG].partition(">")[0].split()))
-            if deepest > MAX_COMPLEXITY:
-                break
+        if at > end_of_tag:  # else it lies in a tag that is long, and counted
+            end_of_tag = found if (found := html.find(">", at)) >= 0 else len(html)
+            if end_of_tag - at > LONG_TAG:
+                deepest = max(deepest, len(html[at:end_of_tag].split()))
+                if deepest > MAX_COMPLEXITY:
+                    break
         if name in RAW_TEXT and not closing:  # what looks like a tag in there is none
             end = html.find(f"</{tag.group(2)}", at)
             if end < 0:

@@ -1,0 +1,104 @@
+"""What an adversarial text costs grows as its length: ten times as long takes ten times as long, where a square takes a hundred."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tasks.text.mask import RULES as MASKS
+from tasks.text.mask import mask
+from tasks.text.mend import mend
+from tasks.text.questions import first_sentence, questions_of
+from tasks.text.rules.apply import apply_rules
+from tasks.text.urls import canonical_url
+from tasks.web import traps
+from tasks.web.directives import directives
+from tasks.web.extract import complexity
+
+SHORT, LONG, MOST = 10_000, 100_000, 40
+ALL_RULES = ("gopher_quality", "gopher_repetition", "c4", "fineweb")
+PAGE = "http://h/mod.html"
+
+
+def repeat(unit: str, before: str = "", after: str = "") -> Callable[[int], str]:
+    return lambda size: before + unit * (size // len(unit)) + after
+
+
+MENDED = {
+    "marks": repeat("\u0301\u0316", "a"),
+    "marks amid what is not seen": repeat("\u0301\xad\u0316\x01", "a"),
+    "marks as entities": repeat("&#x301;&#x316;", "a"),
+    "marks as mojibake": repeat("Ì€Ì–", "a"),
+    "mojibake": repeat("Ã¢â‚¬â„¢"),
+    "escaped again and again": repeat("amp;", "&"),
+    "escaped by number": repeat("#38;", "&"),
+    "entities": repeat("&amp;"),
+    "line ends": repeat("\r\u200b\n"),
+    "C1": repeat("Ã\x83Â\x82"),
+    "no-break spaces": repeat("\xc3\xa0 "),
+    "blank lines": repeat("\n" + " " * 50),
+}
+MASKED = {
+    "phone": repeat(" +" + "1" * 40 + "a"),
+    "phone in groups": repeat(" +" + "1 " * 30 + "a"),
+    "phone in brackets": repeat(" +1" + "(1)" * 30 + "a"),
+    "e-mail": repeat("a@" + "a." * 40),
+    "e-mail without end": repeat("a.", "a@"),
+    "at signs": repeat("a@"),
+    "IBAN": repeat(" A1A1", "GB00"),
+    "token": repeat("eyJ" + "a" * 10 + "."),
+    "key": repeat("-----BEGIN PRIVATE KEY-----" + "A" * 100),
+    "key without end": repeat("A", "-----BEGIN PRIVATE KEY-----"),
+    "keys": repeat("-----BEGIN PRIVATE KEY-----"),
+    "chat token": repeat("1-", "xoxb-", "_"),
+    "secret": repeat("aws_secret_access_key = "),
+    "digits": repeat("1"),
+    "card": repeat("4111 1111 1111 111"),
+    "IPv4": repeat("1.1.1."),
+    "IPv6": repeat("2abc:" + ":" * 6 + "g "),
+}
+ASKED = {
+    "no full stop": repeat("a.b", "mod\nFunctions\nf(x)\n"),
+    "members": repeat(" inherited from", "mod\nClasses\nclass A(object)\nA", "\n"),
+    "calls": repeat("(", "mod\nFunctions\nf", "\n"),
+}
+RULED = {
+    f"rule, {unit!r}": repeat(unit)
+    for unit in ("'", "'.'", "a-", "a's", "(.", "1,", "a. ", "a.", "[1", ',a"', "...a", "☺", "a@")
+}
+LINKED = {f"link, {unit!r}": repeat(unit, "<a>") for unit in ("<", ";a", " ", ';a="', "; a = ", "<a>;")}
+TAGS = {f"tags, {unit!r}": repeat(unit) for unit in ("<p/", "<li\t", "<", "<script></script>", "<br")}
+CASES: dict[str, tuple[Callable[[str], object], Callable[[int], str]]] = {
+    **{name: (lambda text: mend(text, True), make) for name, make in MENDED.items()},
+    **{f"mask, {name}": (lambda text: mask(text, tuple(MASKS)), make) for name, make in MASKED.items()},
+    **{name: (lambda text: questions_of(PAGE, text), make) for name, make in ASKED.items()},
+    "sentence": (lambda text: first_sentence([text], "x"), repeat("a.b")),
+    **{name: (lambda text: apply_rules(text, ALL_RULES), make) for name, make in RULED.items()},
+    **{name: (lambda text: directives("a", [text], [text]), make) for name, make in LINKED.items()},
+    **{name: (complexity, make) for name, make in TAGS.items()},
+    "parents in an address": (canonical_url, lambda size: "http://a/" + "a/" * (size // 5) + "../" * (size // 5)),
+    "query": (canonical_url, repeat("a=1&", "http://a/?")),
+    "trap": (
+        lambda text: (traps.trap(text), traps.family(text), traps.grown(text, text + "&x=1")),
+        repeat("/a", "http://h"),
+    ),
+    "dates in an address": (lambda text: traps.family(text), repeat("2011", "http://h/")),
+}
+
+
+def seconds(run: Callable[[str], object], text: str) -> float:
+    began = time.process_time()
+    run(text)
+    return time.process_time() - began
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_cost_grows_as_length(case: str) -> None:
+    run, make = CASES[case]
+    run("warm")
+    short, long = make(SHORT), make(LONG)
+    for _ in range(5):
+        before = seconds(run, short)
+        if (took := seconds(run, long)) < max(MOST * before, 0.1):  # below that nothing is told
+            return
+    pytest.fail(f"{case}: {LONG:,} characters take {took:.2f} s, {took / before:.0f} times as long as {SHORT:,}")

@@ -139,7 +139,9 @@ def run(params: CleanParams, inputs: Inputs, outputs: Outputs) -> Metrics:
             f"clean: none of the {sizes['documents_in']} documents of {inputs['scrape']} is left. Removed: "
             f"{reasons or 'none'}.{first or ' Loosen the filters in params.yaml: clean,'} or add sources to scrape.sources."
         )
-    log.info("clean: %d documents in, %d out; removed: %s", sizes["documents_in"], sizes["documents_out"], reasons)
+    log.info(
+        "clean: %d documents in, %d out; removed: %s", sizes["documents_in"], sizes["documents_out"], reasons or "none"
+    )
     removed, documents = outputs / "removed", outputs / "documents"
     losses.say_losses("clean", sizes["sources"], removed, KEYS, params)
     write_json(outputs / "examples.json", review.examples(review.draw("clean", [removed], review.EXAMPLES)))

@@ -140,7 +140,7 @@ def _check_split(documents: dict[str, int], fraction: float) -> None:
     if not documents["validation"]:
         log.warning(
             "instruct: none of the %d documents is held out (instruct.validation_fraction: %g), so no model is measured on "
-            "text that it was not trained on",
+            "text that it was not trained on. Raise it, say to 0.1",
             *(count, fraction),
         )
 

@@ -193,9 +193,11 @@ def _measure(work: Work, outputs: Outputs) -> Metrics:
 
 
 def _tell(metrics: Metrics) -> None:
+    held_out = metrics[VALIDATION]["bytes_per_token"]
     log.info(
-        "tokenizer: %d tokens; %s bytes a token on validation text, %s on training text",
-        *(metrics["vocabulary_size"], metrics[VALIDATION]["bytes_per_token"], metrics[TRAIN]["bytes_per_token"]),
+        "tokenizer: %d tokens; bytes a token: %s on training text%s",
+        *(metrics["vocabulary_size"], metrics[TRAIN]["bytes_per_token"]),
+        f", {held_out} on held-out text" if held_out else "",
     )
 
 

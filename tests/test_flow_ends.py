@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from running import FLOW, PATIENCE_S, flow, flow_run, processes_of, state_of, states, wait_for
+from running import FLOW, PATIENCE_S, flow, flow_run, post, processes_of, state_of, states, wait_for
 from test_stage import runs, set_params
 
 from flows import plan, stages, supervised
@@ -55,11 +55,9 @@ def test_every_end_leaves_nothing_behind(
     assert second.returncode == EXIT_USER_ERROR
     assert f"process {process.pid}" in second.stderr
     if end == "cancel":
-        import httpx
-
         api = server["PREFECT_API_URL"]
         wish = {"state": {"type": "CANCELLING", "name": "Cancelling"}, "force": True}
-        httpx.post(f"{api}/flow_runs/{flow_run(server, name)['id']}/set_state", json=wish)
+        post(api, f"/flow_runs/{flow_run(server, name)['id']}/set_state", wish)
     else:
         process.send_signal(getattr(signal, end))
     process.communicate(timeout=PATIENCE_S)

@@ -8,10 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from conftest import ROOT
-from running import flow, locked, states, wait_for
+from running import flow, locked, post, states, wait_for
 
 PREFECT = [sys.executable, "-m", "prefect", "--no-prompt"]
 
@@ -31,7 +30,7 @@ def run(folder: Path, *arguments: str, **environment: str) -> None:
 def scheduled(server: dict[str, str], state: str) -> list[dict[str, Any]]:
     """The runs that the server's scheduler made, of a state."""
     body = {"flow_runs": {"state": {"type": {"any_": [state]}}}}
-    found = httpx.post(f"{server['PREFECT_API_URL']}/flow_runs/filter", json=body).json()
+    found = post(server["PREFECT_API_URL"], "/flow_runs/filter", body)
     return [one for one in found if one["auto_scheduled"]]
 
 

@@ -52,6 +52,19 @@ def test_both_pages_and_their_end(toy: Path) -> None:
         )  # supervisor, command, server, worker
         for url in urls:
             assert "<html" in httpx.get(url.partition("#")[0], timeout=30, follow_redirects=True).text.lower()
+        for url in urls:  # a page of elsewhere that the user visits reads and changes nothing here
+            server = url.partition("#")[0].partition("?")[0].rstrip("/")
+            foreign = {"Origin": "http://evil.example"}
+            path = "/api/deployments/filter" if url == urls[0] else "/api/2.0/mlflow/experiments/search"
+            asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+            preflight = httpx.options(server + path, headers={**foreign, **asked}, timeout=30)
+            assert "access-control-allow-origin" not in preflight.headers, url
+            answer = httpx.post(server + path, json={"max_results": 1}, headers=foreign, timeout=30)
+            assert "access-control-allow-origin" not in answer.headers, url
+            plain = httpx.post(
+                server + path, content='{"max_results": 1}', headers={**foreign, "Content-Type": "text/plain"}
+            )
+            assert plain.status_code >= 400, url
         again = subprocess.run(UI, cwd=toy, capture_output=True, text=True, check=False)
         assert again.returncode == EXIT_USER_ERROR
         assert urls[0] in again.stderr

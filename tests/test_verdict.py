@@ -101,3 +101,9 @@ def test_what_was_not_measured_is_passed_over() -> None:
         "Did the model learn?",
         "What does its size cost?",
     ]
+
+
+def test_keys_are_shown_as_code_and_nothing_else_is_markup() -> None:
+    from tasks.score.page import code
+
+    assert code("Set `a.b`, not <b>`c`</b>") == "Set <code>a.b</code>, not &lt;b&gt;<code>c</code>&lt;/b&gt;"

@@ -37,12 +37,20 @@ class Results:
     examples: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]] = field(default_factory=dict)
 
 
+def code(text: str) -> Any:
+    """Text for HTML, what stands between backquotes as code."""
+    from markupsafe import Markup, escape
+
+    parts = str(escape(text)).split("`")
+    return Markup("".join(f"<code>{part}</code>" if number % 2 else part for number, part in enumerate(parts)))  # noqa: S704  escaped
+
+
 def render(title: str, results: Results, most_reasons: int) -> str:
     """The page; the same bytes from the same results."""
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": number, "size": lambda count: "–" if count is None else size(count)}
+    environment.filters |= {"number": number, "size": lambda count: "–" if count is None else size(count), "code": code}
     metrics = results.metrics
     evaluated, quantized = metrics["evaluate"], metrics["quantize"]
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(

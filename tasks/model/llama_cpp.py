@@ -65,6 +65,7 @@ class ExactModel:
         self._server = xllamacpp.Server(settings)
         address = urlparse(self._server.listening_address)
         self._connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=REQUEST_TIMEOUT_S)
+        self._complete([self._plain], 1)  # else it may not run yet when it is to end, and waits for itself forever
 
     def __enter__(self) -> Self:
         return self

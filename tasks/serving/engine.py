@@ -126,6 +126,7 @@ class Engine:
         self._server = xllamacpp.Server(settings)
         self._address = f"{self._server.listening_address}/completion"
         self._headers = {"Authorization": f"Bearer {key}"}
+        list(self.pieces([self.encoder.start], Sampling(1)))  # else, ended at once, it waits for itself forever
 
     def chat_prompt(self, messages: Sequence[Message]) -> list[int]:
         """The tokens after which the assistant speaks."""

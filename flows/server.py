@@ -34,7 +34,6 @@ def prefect_environment(root: Path, port: int) -> dict[str, str]:
         "PREFECT_API_URL": api,
         # Its default is any: a page that a user visits could make a deployment, whose command a worker then runs.
         "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{port},http://localhost:{port}",
-        "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
         "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
     }
 

@@ -75,11 +75,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
     from flows.server import free_port, healthy
 
     port, home = free_port(0), tmp_path_factory.mktemp("prefect")
-    environment = {
-        "PREFECT_HOME": str(home),
-        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
-        "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",  # as flows.server has it
-    }
+    environment = {"PREFECT_HOME": str(home), "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
     process = supervised.popen(
         [sys.executable, "-m", "prefect", "server", "start", "--port", str(port), "--no-ui"],
         home,

@@ -59,8 +59,8 @@ def test_the_schedule_makes_runs_and_a_worker_runs_them(toy: Path, server: dict[
     run(toy, "deployment", "schedule", "create", "textmill/nightly", "--interval", "60", **server)
     wait_for(lambda: due(scheduled(server, "SCHEDULED")), 240)
     run(toy.parent, "worker", "start", "--pool", "textmill", "--run-once", **server)
+    wait_for(lambda: scheduled(server, "COMPLETED"))
     done = scheduled(server, "COMPLETED")
-    assert done
     assert "refresh" in done[0]["name"]
     assert (toy / "data/join/out.txt").read_text() == "wlwrj"
 

@@ -142,15 +142,19 @@ def test_rows_of_files_may_have_the_forms_of_instruction_data(tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in").mkdir()
     alpaca = {"instruction": "Ask.", "input": "this", "output": "Say."}
-    (tmp_path / "in/a.json").write_text(json.dumps([{"id": "x", "conversations": SHAREGPT}, alpaca]))
+    (tmp_path / "in/a.json").write_text(json.dumps([{"id": "x", "model": "m", "conversations": SHAREGPT}, alpaca]))
     (tmp_path / "in/b.jsonl").write_text(json.dumps(alpaca) + "\n" + json.dumps({"items": ["no", "turns"]}))
     pq.write_table(pa.Table.from_pylist([alpaca]), tmp_path / "in/c.parquet")
     pq.write_table(pa.Table.from_pylist([{"conversations": SHAREGPT}]), tmp_path / "in/d.parquet")
     (tmp_path / "in/e.csv").write_text("instruction,input,output\nAsk.,this,Say.\n")
-    _, outputs = scrape(tmp_path / "run", files("in"))
+    kept = {"messages": [ASKED, SAID], "input": "of another program", "output": "too"}
+    (tmp_path / "in/f.jsonl").write_text(json.dumps(kept))
+    metrics, outputs = scrape(tmp_path / "run", files("in"))
     exchanges = sorted(row["text"] for row in rows(outputs))
-    assert exchanges == 4 * ["User: Ask.\n\nthis\nAssistant: Say."] + 2 * ["User: Ask.\nAssistant: Say."]
-    assert all(set(json.loads(row["meta"])) <= {"messages", "id"} for row in rows(outputs))
+    assert exchanges == 4 * ["User: Ask.\n\nthis\nAssistant: Say."] + 3 * ["User: Ask.\nAssistant: Say."]
+    metas = [json.loads(row["meta"]) for row in rows(outputs)]
+    assert sorted(set(meta) - {"messages"} for meta in metas if len(meta) > 1) == [{"id", "model"}, {"input", "output"}]
+    assert "repaired" not in metrics["sources"]["mine"]
     [lost] = rows(outputs, "removed")
     assert (lost["reason"], lost["detail"].partition(": ")[2]) == ("no_text", "'text' is missing; there are: items")
 

@@ -14,8 +14,9 @@ from tasks.core.errors import UserError, printable
 from tasks.core.logs import Printable
 from tasks.core.paths import work_folder
 from tasks.text.records import read_records
+from tasks.web.public import is_public
 from tasks.web.remote import Network, expand
-from tasks.web.resolver import GuardedResolver, is_public
+from tasks.web.resolver import GuardedResolver
 
 NETWORK = Network(5, 0, 0, 1 << 20)
 PREFIX = "https://data.example.org/"
@@ -29,6 +30,12 @@ PREFIX = "https://data.example.org/"
         ("https://data.example.org/b.warc.gz", PREFIX + "b.warc.gz"),
         ("https://elsewhere.example.org/b.warc.gz", "https://elsewhere.example.org/b.warc.gz"),
         ("s3://bucket/b.warc.gz", "s3://bucket/b.warc.gz"),
+        ("http://169.254.169.254/latest/meta-data", None),
+        ("http://user@localhost:8080/x", None),
+        ("http://127.1/x", None),
+        ("http://2130706433/x", None),
+        ("http://[::1]/x", None),
+        ("http://[x/x", None),
         ("file:///etc/passwd", None),
         ("FILE:///etc/passwd", None),
         ("memory://x", None),
@@ -54,16 +61,8 @@ def test_a_list_from_the_network_names_its_own_host_alone(monkeypatch: pytest.Mo
         return list(expand(("http://a.example/d/x.paths",), "", NETWORK, "here"))
 
     assert names("y.warc", "http://a.example/z.warc") == ["http://a.example/d/y.warc", "http://a.example/z.warc"]
-    for line in (
-        "http://169.254.169.254/latest",
-        "file:scratch",
-        "https://a.example/z",
-        "http://a.example.org/z",
-        "../z",
-    ):
-        if line == "file:scratch":
-            assert names(line) == ["http://a.example/d/file:scratch"]  # a name like any other
-            continue
+    assert names("file:scratch") == ["http://a.example/d/file:scratch"]  # a name like any other
+    for line in ("http://169.254.169.254/latest", "https://a.example/z", "http://a.example.org/z", "../z"):
         with pytest.raises(UserError, match="lies elsewhere"):
             names(line)
 

@@ -41,8 +41,12 @@ def test_a_record_whose_url_is_none(tmp_path: Path, bad: str) -> None:
 
 def test_a_path_that_is_no_url_is_counted(tmp_path: Path) -> None:
     Path("good.warc.gz").write_bytes(members(response(url(1), page(1))))
-    Path("x.paths").write_text("http://[bad/x.warc.gz\n")
-    source = {"name": "a", "kind": "warc", "paths": ["x.paths", f"file://{tmp_path}/good.warc.gz"], "retries": 0}
+    source = {
+        "name": "a",
+        "kind": "warc",
+        "paths": ["http://[bad/x.warc.gz", f"file://{tmp_path}/good.warc.gz"],
+        "retries": 0,
+    }
     metrics, _ = scrape(tmp_path / "run", source)
     assert metrics["sources"]["a"]["outcomes"] == {"saved": 1, "unreachable": 1}
 

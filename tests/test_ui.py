@@ -52,7 +52,7 @@ def test_both_pages_and_their_end(toy: Path) -> None:
         )  # supervisor, command, server, worker
         for url in urls:
             assert "<html" in httpx.get(url.partition("#")[0], timeout=30, follow_redirects=True).text.lower()
-        for url in urls:  # a page of elsewhere that the user visits reads and changes nothing here
+        for url in urls:  # a page of elsewhere that the user visits reads nothing here
             server = url.partition("#")[0].partition("?")[0].rstrip("/")
             foreign = {"Origin": "http://evil.example"}
             path = "/api/deployments/filter" if url == urls[0] else "/api/2.0/mlflow/experiments/search"

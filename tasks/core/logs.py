@@ -14,6 +14,6 @@ class Printable(logging.Formatter):
 
 def start_log(level: int) -> None:
     """Log what is at least of this level to the standard error, unless somebody has set that up before."""
-    logging.basicConfig(level=level)
-    for handler in logging.getLogger().handlers:
-        handler.setFormatter(Printable("%(asctime)s %(message)s", "%H:%M:%S"))
+    handler = logging.StreamHandler()
+    handler.setFormatter(Printable("%(asctime)s %(message)s", "%H:%M:%S"))
+    logging.basicConfig(level=level, handlers=[handler])

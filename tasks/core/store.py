@@ -31,6 +31,7 @@ class Store:
         settle(self.state)
         own = self.state / "mlflow.db"
         self.uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{own}"
+        # Two processes that open a fresh database at once both try to create its tables, and one crashes.
         with FileLock(self.state / "mlflow.lock"):
             if not own.exists() and self.uri == f"sqlite:///{own}":
                 _create(own)

@@ -1,6 +1,7 @@
 """What the sender keeps of any run in MLflow: how far it is, and what MLflow did not take."""
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from tasks.core.store import Store
 log = logging.getLogger("textmill.tracking")
 
 
-class TrackedRun:
+class TrackedRun(ABC):
     """A run in MLflow, and the lines of its record as methods (`begin`, `end`, ...).
 
     Attributes:
@@ -47,6 +48,6 @@ class TrackedRun:
         """Called between two lines; whether it sent something."""
         return False
 
+    @abstractmethod
     def fail(self, status: str, reason: str) -> None:
         """End the run as FAILED or KILLED."""
-        raise NotImplementedError

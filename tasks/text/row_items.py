@@ -9,7 +9,7 @@ from typing import Any
 from tasks.core.errors import UserError
 from tasks.text.conversation import Message, render
 from tasks.text.encoding import Decoded
-from tasks.text.records import KNOWN, detect, to_messages
+from tasks.text.records import KNOWN, to_messages
 from tasks.text.turns import Rejected, led_by, message_of, refuse_more
 
 
@@ -46,11 +46,11 @@ class Columns:
 
     def among(self, names: Collection[str]) -> bool:
         """Whether rows of these keys can say something: in one of the two, or as ShareGPT or Alpaca."""
-        return bool({self.text, self.messages, "conversations"} & set(names)) or {"instruction", "output"} <= set(names)
+        return bool({self.text, self.messages, *TURNS} & set(names)) or set(names) >= ALPACA
 
 
-SAID = ("system", *KNOWN["alpaca"], *KNOWN["sharegpt"])
-"""Keys that messages were made of."""
+TURNS, ALPACA = KNOWN["sharegpt"], frozenset(("instruction", "output"))
+"""The keys by which a row is known as ShareGPT's, any of them, or as Alpaca's, both."""
 
 
 def plain(value: object) -> str:
@@ -78,12 +78,14 @@ def row_item(
     label = decoded.label if decoded else None
     ignored: Counter[str] = Counter()
     try:
-        messages = _messages(row, columns, ignored)
+        is_instruction = _is_instruction(row, columns)
+        messages = _instruction(row, ignored) if is_instruction else _messages(row, columns.messages, ignored)
     except Rejected as problem:
         why = "malformed_messages" if problem.reason == "malformed" else problem.reason
         shown = raw.decode("utf-8", "backslashreplace")
         return Item(where, url, raw, shown, reason=why, detail=f"{where}: {problem.detail}")
-    used = {"url", columns.text, columns.messages, "messages", *(SAID if messages else ())}
+    used = {"url", columns.text, columns.messages, "messages", *(["system"] if messages else [])}
+    used |= KNOWN["alpaca"] | TURNS if is_instruction else set()
     meta = {key: value for key, value in row.items() if key not in used and value is not None}
     meta |= decoded.note if decoded else {}
     if messages is None:
@@ -106,17 +108,15 @@ def row_item(
     )
 
 
-def _messages(row: dict[str, Any], columns: Columns, ignored: Counter[str]) -> list[Message] | None:
+def _messages(row: dict[str, Any], column: str, ignored: Counter[str]) -> list[Message] | None:
     """The row's messages, None where it has none. In what order turns may come, instruct judges.
-
-    A row with neither column that has the keys of ShareGPT or Alpaca is read as such.
 
     Raises:
         Rejected: they cannot be learnt from as they are.
     """
-    column, turns = columns.messages, row.get(columns.messages)
+    turns = row.get(column)
     if turns is None:
-        return to_messages(row, detect(row), ignored) if _is_instruction(row, columns) else None
+        return None
     if not isinstance(turns, list) or not turns:
         raise Rejected("malformed", f"{column!r} is no list with at least one message")
     refuse_more(row)
@@ -126,8 +126,15 @@ def _messages(row: dict[str, Any], columns: Columns, ignored: Counter[str]) -> l
 
 def _is_instruction(row: dict[str, Any], columns: Columns) -> bool:
     """Whether a row without text and messages says what it says in the keys of ShareGPT or Alpaca."""
-    if isinstance(row.get(columns.text), str):
+    if isinstance(row.get(columns.text), str) or row.get(columns.messages) is not None:
         return False
-    turns = row.get("conversations", row.get("items"))
-    is_turns = isinstance(turns, list) and bool(turns) and isinstance(turns[0], dict)
-    return is_turns or ("instruction" in row and "output" in row)
+    turns = next((row[key] for key in TURNS if row.get(key)), None)
+    return (isinstance(turns, list) and isinstance(turns[0], dict)) or row.keys() >= ALPACA
+
+
+def _instruction(row: dict[str, Any], ignored: Counter[str]) -> list[Message]:
+    """The messages of such a row. What stands beside its turns stays in `meta`; only what a turn says more is left out."""
+    more: Counter[str] = Counter()
+    messages = to_messages(row, "auto", more)
+    ignored.update({key: count for key, count in more.items() if key.startswith("messages.")})
+    return messages

@@ -99,9 +99,8 @@ def extract_text(html: str, main_content: bool, skip_elements: Sequence[str], fo
         text = extract(main_content=only_main)
     elif only_main:
         text = main
-    if (
-        "\t" in text and "<pre" not in html and "<PRE" not in html
-    ):  # here a tab can only be the border of two table cells
+    # Without <pre> a tab can only be the border of two table cells.
+    if "\t" in text and "<pre" not in html and "<PRE" not in html:
         text = re.sub(r"(?<=\S)\t+(?=\S)", "\t", text)
         text = re.sub(r"^[ \xa0]*\t+|(?<=\xa0)\t+", "", text, flags=re.MULTILINE)
     if marked:

@@ -13,6 +13,7 @@ from typing import Any
 from tasks.core.errors import UserError
 from tasks.text.compressed import Damaged, Stream
 from tasks.web.file_systems import open_system, scheme_of, told, without_secrets
+from tasks.web.public import names_public_host
 from tasks.web.window import Bytes
 
 BLOCK_BYTES = 8 << 20
@@ -65,8 +66,9 @@ def _listed_file(line: str, listing: str, prefix: str, where: str) -> str:
     origins = {_origin(place) for place in (prefix, listing) if is_url(place)}
     stays = ".." not in line.replace("\\", "/").split("/")
     if is_url(line):
-        known = _origin(line) in origins or (not is_url(listing) and scheme_of(line) in ("http", "https", "s3", "s3a"))
-        if known and stays:
+        scheme = scheme_of(line)
+        elsewhere = scheme in ("s3", "s3a") or (scheme in ("http", "https") and names_public_host(line))
+        if stays and (_origin(line) in origins or (elsewhere and not is_url(listing))):
             return line
     elif stays and prefix:
         return f"{prefix.rstrip('/')}/{line.lstrip('/')}"

@@ -5,7 +5,6 @@ a private one (DNS rebinding) is refused as well.
 """
 
 import asyncio
-import ipaddress
 import socket
 import urllib.request
 from collections.abc import Collection
@@ -15,30 +14,7 @@ from urllib.parse import urlsplit
 from twisted.internet.interfaces import IHostnameResolver, IResolutionReceiver
 from zope.interface import implementer  # type: ignore[import-untyped]
 
-NAT64 = ipaddress.ip_network("64:ff9b::/96")  # IPv4 addresses behind a translator (RFC 6052)
-
-
-def is_public(address: str) -> bool:
-    """Whether an IP address belongs to the public Internet (IANA's special-purpose registries).
-
-    Raises:
-        ValueError: `address` is no IP address.
-    """
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour or (ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in NAT64 else None)
-        if inner is not None:
-            ip = inner
-    return ip.is_global and not ip.is_multicast and not (ip.version == 6 and ip.is_site_local)
-
-
-def is_literal(host: str) -> bool:
-    """Whether `host` is an IP address rather than a name."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
+from tasks.web.public import is_public
 
 
 async def private_behind_proxy(url: str) -> str | None:

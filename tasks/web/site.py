@@ -21,7 +21,7 @@ from tasks.web.browser import require_browser
 from tasks.web.children import child
 from tasks.web.crawl import EXIT_AWAY, EXIT_DAMAGED, EXIT_NO_SPACE, CrawlConfig
 from tasks.web.frontier import Frontier
-from tasks.web.resolver import is_literal, is_public
+from tasks.web.public import is_literal, is_public
 from tasks.web.sources import WebSource
 from tasks.web.warc import write_warcs
 

@@ -32,8 +32,9 @@ from tasks.web.browser import Browser, Rendered, find_browser
 from tasks.web.frontier import Frontier, Outcome, Visit
 from tasks.web.links import Scope
 from tasks.web.pace import Pace
+from tasks.web.public import is_literal, is_public
 from tasks.web.reading import read_page
-from tasks.web.resolver import GuardedResolver, is_literal, is_public, private_behind_proxy
+from tasks.web.resolver import GuardedResolver, private_behind_proxy
 from tasks.web.robots import MAX_BYTES, Robots
 from tasks.web.schedule import host_of, visit_in_order
 from tasks.web.sources import WebSource

@@ -10,7 +10,7 @@ export MLFLOW_DISABLE_TELEMETRY = true
 export DVC_NO_ANALYTICS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install models run preset test check ui chat serve report bench bench-curation bench-memory clean distclean lock format
+.PHONY: help install models run preset test check ui chat serve report bench bench-curation bench-patterns bench-memory clean distclean lock format
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -64,6 +64,9 @@ bench: install ## overhead of the flow and of tracking against bare stages
 
 bench-curation: install ## curation against its peers: MB a second, recall, precision
 	@python -m benchmarks.curation
+
+bench-patterns: install ## how the time of every regular expression grows on the text it takes longest over
+	@python -m benchmarks.patterns
 
 bench-memory: install ## peak memory of the data stages at one and ten times the input
 	@python -m benchmarks.memory

@@ -92,6 +92,22 @@ def seconds(run: Callable[[str], object], text: str) -> float:
     return time.process_time() - began
 
 
+def test_every_pattern_of_the_code_base_takes_as_long_as_its_text() -> None:
+    from attacks import attacks, patterns
+    from attacks import seconds as taken
+
+    slow = []
+    for name, (pattern, _) in patterns().items():
+        for attack in attacks(pattern):
+            if taken(name, attack, SHORT) < 0.002:  # a tenth of what the square takes that is slow to be seen
+                continue
+            ratio = min(taken(name, attack, LONG) / taken(name, attack, SHORT) for _ in range(5))
+            if ratio > MOST:
+                slow.append(f"{name}: {ratio:.0f} times as long for {attack!r}")
+                break
+    assert not slow
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_cost_grows_as_length(case: str) -> None:
     run, make = CASES[case]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 FULL_BYTES = 1 << 20
 """With less than this free, a failure to write is taken for want of space: torch names no reason at all."""
-SAID = re.compile(r"No space left|Disk quota exceeded|database or disk is full|\d+ requested and \d+ written")
+SAID = re.compile(r"No space left|Disk quota exceeded|database or disk is full|\d requested and \d+ written")
 """What torch, safetensors, Rust and SQLite say of it, in errors of their own classes; the last is numpy's."""
 
 

@@ -9,10 +9,10 @@ from tasks.text.places import Builder
 from tasks.web.document import MAX_CHARACTERS, Content
 
 LEVELS = ("part", "chapter", "section", "subsection", "subsubsection")
-HEADING = re.compile(rf"^[ \t]*\\({'|'.join(LEVELS)})\*?[ \t]*(?:\[[^\]\n]*\])?[ \t]*\{{", re.MULTILINE)
+HEADING = re.compile(rf"^[ \t]*\\({'|'.join(LEVELS)})\*?[ \t]*+(?:\[[^\]\n]*\])?[ \t]*\{{", re.MULTILINE)
 BODY = re.compile(r"\\begin\{document\}(.*?)(?:\\end\{document\}|\Z)", re.DOTALL)
 GIVEN = {name: re.compile(rf"^[^%\n]*\\{name}[ \t]*\{{", re.MULTILINE) for name in ("title", "author")}
-LISTING = re.compile(r"\\(begin|end)\{(?:lstlisting|minted|[BL]?Verbatim)\*?\}(?:\[[^\]\n]*\])?(?:\{\w+\})?")
+LISTING = re.compile(r"\\(begin|end)\{(?:lstlisting|minted|[BL]?Verbatim)\*?\}(?:\[[^\]\n]{0,1000}\])?(?:\{\w+\})?")
 """Environments of code, which the parser knows as `verbatim`."""
 
 

@@ -19,8 +19,8 @@ They take four bytes of UTF-8: in main content resiliparse 2.0.1 drops what stan
 
 CODE_BLOCK = re.compile(f"(?<! )( *){PRE}([^{PRE}{END_PRE}]*){END_PRE}")
 ROW = f"[^{HEADER}{END_ROW}]*{END_ROW}"
-TABLE = re.compile(f"(?<!\\s)\\s*[{HEADER}{CELL}]{ROW}(?:\\s*{CELL}{ROW})*")
-"""The lookbehinds make both linear: a run of white space is looked at from its beginning only."""
+TABLE = re.compile(f"(?<!\\s)\\s*[{HEADER}{CELL}](?:{ROW}(?:\\s*{CELL}{ROW})*|[^{HEADER}{END_ROW}]*)")
+"""The lookbehinds make both linear, as does that a row without an end is passed over whole: nothing is looked at twice."""
 LIST_ITEM = re.compile(r"(?:  )+(•|\d+\.)( .*)?")
 REST = str.maketrans("", "", MARKS)
 
@@ -105,6 +105,8 @@ def _indent(spaces: int, widths: list[int]) -> str:
 
 
 def _table(found: re.Match[str]) -> str:
+    if not found[0].endswith(END_ROW):
+        return found[0]
     indent = found[0][: len(found[0]) - len(found[0].lstrip())].rpartition("\n")[2]
     rows = [re.split(f"[{HEADER}{CELL}]", row)[1:] for row in found[0].split(END_ROW)[:-1]]
     head, *lines = [[" ".join(cell.split()).replace("|", "\\|") for cell in row] for row in rows]

@@ -14,7 +14,7 @@ EMPTY = "\U0004fffe"
 """What an empty cell holds: a noncharacter, as in markdown.py."""
 NUMBER = "\u2999"
 """Stands on both sides of the number of an item: a sign that is printed, for trafilatura drops all others."""
-NUMBERED = re.compile(rf"(?:\d+\. |- )?{NUMBER}(-?\d+){NUMBER}")
+NUMBERED = re.compile(rf"(?:(?<!\d)\d+\. |- )?{NUMBER}(-?\d+){NUMBER}")
 MAY_TELL = re.compile(r"<(?:su[bp]|math|table|ol\s|li\s)", re.IGNORECASE)
 """What pages have for which the tree is worth going through."""
 TELLING = "sup, sub, math, table, ol[start], ol[reversed], ol:has(> li[value])"

@@ -19,6 +19,7 @@ from pydantic import Field
 
 from tasks.core.engine import map_shards
 from tasks.core.errors import UserError
+from tasks.core.fuse import ItemFailed, fused
 from tasks.core.params import require_files
 from tasks.core.paths import Inputs, Metrics, Outputs, write_json
 from tasks.core.stage import stage_main
@@ -34,7 +35,7 @@ from tasks.text.rules.bad_words import BadWords
 from tasks.text.score_params import ScoreParams
 from tasks.text.scoring import second_look
 from tasks.text.sizes import Sizes, funnel
-from tasks.web.pages import ExtractionParams, Problem, read_rows, unreadable
+from tasks.web.pages import QUARANTINE, ExtractionParams, Problem, named, read_rows, set_aside, unreadable
 
 log = logging.getLogger(__name__)
 LANGUAGE = "language_score"
@@ -74,11 +75,6 @@ class CleanParams(ExtractionParams, FilterParams, ScoreParams):
     review: int = Field(
         0, ge=0, description="Documents of each reason and source in the sample for people; 0: no sample."
     )
-    quarantine: bool = Field(
-        False,
-        description="Remove a file whole, its documents with the reason worker_lost, if the process that cleans it is killed "
-        "twice; otherwise the stage fails and names it.",
-    )
     mask: tuple[Kind, ...] = Field(
         ("email", "ip", "phone", "credit_card", "iban", "secret"), description="Personal data to replace."
     )
@@ -115,8 +111,8 @@ def run(params: CleanParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     bad_words = BadWords.read({code: inputs[Path(name).name] for code, name in params.bad_words.items()})
     shards = find_shards(inputs["scrape"])
     cleaned = partial(clean_shard, params=params, bad_words=bad_words, outputs=outputs.root)
-    set_aside = partial(cleaned, aside=("worker_lost", "the process that cleaned its file was killed twice"))
-    results = list(map_shards(cleaned, shards, "clean", instead=set_aside if params.quarantine else None))
+    whole = partial(cleaned, aside=("worker_lost", "the process that cleaned its file was killed twice"))
+    results = list(map_shards(cleaned, shards, "clean", instead=whole if params.quarantine else None))
     totals: dict[str, Counter[str]] = {name: Counter() for name in COUNTS}
     for result in results:
         for name, counter in totals.items():
@@ -195,22 +191,28 @@ def clean_shard(
     for row, unescape, problem in _rows(shard, params, counters["encodings"], aside):
         raw_bytes = row.pop("raw_bytes", None)
         _count(before, row, raw_bytes)
+        given = dict(row)
         try:
             if problem:
                 raise Removal(*problem)
             if params.url_blocklist and (entry := blocked(row["url"] or "", params.url_blocklist)):
                 raise Removal("url_blocked", entry)
-            prose, is_conversation = clean_row(row, unescape, params.mask, counters)
-            text, language = judge(prose, params, is_conversation, lines, bad_words)
+            with fused(named(shard.path, row), len(row["text"] or ""), QUARANTINE, Removal):
+                prose, is_conversation = clean_row(row, unescape, params.mask, counters)
+                text, language = judge(prose, params, is_conversation, lines, bad_words)
+                if not is_conversation:
+                    row["meta"], row["text"] = without_lines(row["meta"], row["text"], text), text
         except Removal as removal:
             reason, detail, *known = removal.args
             _note(row, *known)
             removed.append({**row, "reason": reason, "detail": detail})
             counters["removed"][reason] += 1
+        except ItemFailed as failure:
+            reason, detail = set_aside(failure, params.quarantine)
+            removed.append({**given, "reason": reason, "detail": detail})
+            counters["removed"][reason] += 1
         else:
             _note(row, language)
-            if not is_conversation:
-                row["meta"], row["text"] = without_lines(row["meta"], row["text"], text), text
             kept.append(row)
             counters["languages"][row["lang"] or "unknown"] += 1
             _count(after, row, None)

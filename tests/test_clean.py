@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import re
 import signal
 import string
 from pathlib import Path
@@ -18,11 +19,14 @@ from warcio.warcwriter import WARCWriter
 
 from tasks import clean as clean_module
 from tasks.clean import CleanParams, run
+from tasks.core import fuse
 from tasks.core.errors import UserError
 from tasks.core.params import validate
 from tasks.core.paths import Inputs, Outputs
+from tasks.text import cleaning
 from tasks.text.conversation import render
 from tasks.text.documents import REMOVED_SCHEMA, document_id, read_documents, write_documents
+from tasks.text.mend import mend
 from tasks.web.archive import read_pages
 
 PROSE = "The quick brown fox jumps over the lazy dog while seven wizards watch from a distant hill and say nothing."
@@ -247,6 +251,42 @@ def test_a_file_that_kills_its_worker_can_be_set_aside(tmp_path: Path, monkeypat
         ("http://site.test/", "http://site.test/2"), "worker_lost"
     )
     assert metrics["removed"] == {"worker_lost": 2}
+
+
+def fail_on(what: str) -> Any:
+    """A mend that never ends on one text, and cannot bear another."""
+
+    def one(text: str, unescape: bool) -> str:
+        if "endless" in text:
+            re.search(r"(.+?x)(?=y)", "x" * 10**6)
+        if "unbearable" in text:
+            raise RecursionError(what)
+        return mend(text, unescape)
+
+    return one
+
+
+def test_a_document_that_fails_is_named_or_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cleaning, "mend", fail_on("too deep"))
+    monkeypatch.setattr(fuse, "SECONDS", 0.2)
+    endless, unbearable = row("e", f"{PROSE} endless"), row("u", f"{PROSE} unbearable")
+    with pytest.raises(
+        UserError, match=r"parquet: document \w+ \(e\): took more than 0 s of processor time .* clean.quarant"
+    ):
+        clean(tmp_path, rows=[endless])
+    with pytest.raises(UserError, match=r"document \w+ \(u\): RecursionError\('too deep'\) \(at .*test_clean.py:"):
+        clean(tmp_path, rows=[unbearable])
+    warc = member("http://site.test/", page(f"{PROSE} unbearable"))
+    documents = [row("kept", PROSE), endless, unbearable, row("too", PROSE)]
+    metrics, kept, removed = clean(tmp_path, warc, documents, CleanParams(quarantine=True))
+    assert list(kept) == ["kept", "too"]
+    assert {url: each["reason"] for url, each in removed.items()} == {
+        "http://site.test/": "failed",
+        "e": "out_of_time",
+        "u": "failed",
+    }
+    assert removed["e"]["text"] == endless["text"]
+    assert metrics["removed"] == {"failed": 2, "out_of_time": 1}
 
 
 def test_the_language_score_is_kept(tmp_path: Path) -> None:

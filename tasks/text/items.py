@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.core.errors import UserError
+from tasks.core.fuse import fused
 from tasks.text import ngram_index, ngrams
 from tasks.text.comparable import comparable, digest
 from tasks.text.conversation import SCHEMA, Message, messages_of, render
@@ -36,6 +37,8 @@ COLLECTED = pa.schema(
         ("answer", pa.binary(16)),  # of a question's answer; null for conversations
     ]
 )
+
+REPORT = "Leave it out and report it: it should not be."
 
 
 @dataclass(frozen=True)
@@ -118,23 +121,29 @@ def _document_rows(shard: Path, rules: Rules) -> Iterator[dict[str, Any]]:
     table = read_shard(shard)
     splits = split_of(table.column("id").to_pylist(), rules.validation_fraction)
     for row, split in zip(table.to_pylist(), splits, strict=True):
-        common = {"source": row["source"], "split": split, "url": row["url"]}
-        if (messages := messages_of(row["meta"])) is not None:
-            try:
-                checked = check(messages, rules.max_turn_characters, rules.min_distinct)
-            except Rejected as rejected:
-                yield row | {"reason": rejected.reason, "detail": rejected.detail}
-            else:
-                yield from _dialogue(row["id"], checked, common, rules)
-        elif rules.questions:
-            for number, question in enumerate(questions_of(row["url"], row["text"] or "")):
-                name = f"{row['id']}#{number}"
-                said: list[Message] = [
-                    {"role": "user", "content": question.text},
-                    {"role": "assistant", "content": question.answer},
-                ]
-                digests = {"digest": digest(comparable(question.text)), "answer": digest(comparable(question.answer))}
-                yield common | digests | {"id": name, "dialogue": name, "kind": "question", "messages": said}
+        with fused(f"{shard}: document {row['id']} ({row['url']})", len(row["text"] or ""), REPORT):
+            entries = list(_of_document(row, split, rules))
+        yield from entries
+
+
+def _of_document(row: dict[str, Any], split: str, rules: Rules) -> Iterator[dict[str, Any]]:
+    common = {"source": row["source"], "split": split, "url": row["url"]}
+    if (messages := messages_of(row["meta"])) is not None:
+        try:
+            checked = check(messages, rules.max_turn_characters, rules.min_distinct)
+        except Rejected as rejected:
+            yield row | {"reason": rejected.reason, "detail": rejected.detail}
+        else:
+            yield from _dialogue(row["id"], checked, common, rules)
+    elif rules.questions:
+        for number, question in enumerate(questions_of(row["url"], row["text"] or "")):
+            name = f"{row['id']}#{number}"
+            said: list[Message] = [
+                {"role": "user", "content": question.text},
+                {"role": "assistant", "content": question.answer},
+            ]
+            digests = {"digest": digest(comparable(question.text)), "answer": digest(comparable(question.answer))}
+            yield common | digests | {"id": name, "dialogue": name, "kind": "question", "messages": said}
 
 
 def _record_rows(file: Records, rules: Rules, ignored: Counter[str]) -> Iterator[dict[str, Any]]:
@@ -142,18 +151,26 @@ def _record_rows(file: Records, rules: Rules, ignored: Counter[str]) -> Iterator
         content = json.dumps(record, sort_keys=True, ensure_ascii=False, default=str)
         url = f"{file.path.as_posix()}#{number}"
         name = document_id(file.source, url, content.encode("utf-8", "surrogatepass"))
-        try:
-            messages = to_messages(record, file.format, ignored)
-            checked = check(messages, rules.max_turn_characters, rules.min_distinct)
-        except Rejected as rejected:
-            shown, detail = (
-                text.encode("utf-8", "replace").decode() for text in (content, f"record {number}: {rejected.detail}")
-            )
-            removed = {"id": name, "source": file.source, "url": url, "text": shown, "reason": rejected.reason}
-            yield removed | {"detail": detail}
-            continue
-        split = split_of([name], rules.validation_fraction)[0]
-        yield from _dialogue(name, checked, {"source": file.source, "split": split, "url": url}, rules)
+        with fused(f"{file.path}: record {number}", len(content), REPORT):
+            entries = list(_of_record(record, content, url, name, number, file, rules, ignored))
+        yield from entries
+
+
+def _of_record(
+    record: Any, content: str, url: str, name: str, number: int, file: Records, rules: Rules, ignored: Counter[str]
+) -> Iterator[dict[str, Any]]:
+    try:
+        messages = to_messages(record, file.format, ignored)
+        checked = check(messages, rules.max_turn_characters, rules.min_distinct)
+    except Rejected as rejected:
+        shown, detail = (
+            text.encode("utf-8", "replace").decode() for text in (content, f"record {number}: {rejected.detail}")
+        )
+        removed = {"id": name, "source": file.source, "url": url, "text": shown, "reason": rejected.reason}
+        yield removed | {"detail": detail}
+        return
+    split = split_of([name], rules.validation_fraction)[0]
+    yield from _dialogue(name, checked, {"source": file.source, "split": split, "url": url}, rules)
 
 
 def _dialogue(name: str, messages: list[Message], common: dict[str, Any], rules: Rules) -> Iterator[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Rows out of web archives: each page decoded and its main text extracted, each document read, or the reason why not."""
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from tasks.core.fuse import ItemFailed, fused
 from tasks.core.params import StageParams
 from tasks.text.documents import document_id
 from tasks.text.encoding import decode_page
@@ -20,6 +22,9 @@ from tasks.web.extractor import ExtractionFailed, extractor
 Row = dict[str, Any]
 Problem = tuple[str, str] | None
 MAX_UNREADABLE = 0.02
+QUARANTINE = "Set clean.quarantine: true in params.yaml to set such documents aside, and report it: it should not be."
+
+log = logging.getLogger(__name__)
 
 
 class ExtractionParams(StageParams):
@@ -37,6 +42,11 @@ class ExtractionParams(StageParams):
     )
     format: Literal["text", "markdown"] = Field("text", description="markdown marks headings, lists, tables and code.")
     main_content: bool = Field(True, description="Leave out navigation, headers and footers of pages.")
+    quarantine: bool = Field(
+        False,
+        description="Remove what cannot be cleaned: a document that fails or takes minutes (failed, out_of_time), a file "
+        "whose process is killed twice (worker_lost); otherwise the stage fails and names it.",
+    )
     skip_elements: tuple[str, ...] = Field((), description="CSS selectors of further page elements to leave out.")
 
     @model_validator(mode="after")
@@ -72,26 +82,53 @@ def read_rows(
             "meta": None,
             "raw_bytes": len(page.body),
         }
-        problem = page.problem or aside
-        kind = extract.media_type(page.content_type, page.body)
-        about = {"content_type": kind, **about_source}
-        document = readers.kind_of(kind, page.body)
-        if problem is None and document:
-            yield row, False, _read(row, document, page.body, about, params)
-            continue
-        if problem is None and kind not in (*extract.HTML_TYPES, *extract.PLAIN_TYPES):
-            problem = ("content_type", kind)
+        is_plain, problem = True, page.problem or aside
         if problem is None:
-            decoded = decode_page(page.body, page.charset, kind in extract.HTML_TYPES)
-            encodings[decoded.label] += 1
-            row["text"] = decoded.text
-            about |= decoded.note
-            row["meta"] = json.dumps(about, sort_keys=True)
-            problem = unreadable(row["text"])
-        is_html = kind in extract.HTML_TYPES
-        if problem is None and is_html:
-            problem = _extract(row, about, params)
-        yield row, not is_html, problem
+            try:
+                with fused(named(path, row), len(page.body), QUARANTINE):
+                    is_plain, problem = _fill(row, page, about_source, params, encodings)
+            except ItemFailed as failure:
+                problem = set_aside(failure, params.quarantine)
+        yield row, is_plain, problem
+
+
+def _fill(
+    row: Row, page: archive.Page, about_source: dict[str, Any], params: ExtractionParams, encodings: Counter[str]
+) -> tuple[bool, Problem]:
+    """Put text and meta into the row of a page. Returns whether it was plain text, and the problem if there is one."""
+    kind = extract.media_type(page.content_type, page.body)
+    about = {"content_type": kind, **about_source}
+    if document := readers.kind_of(kind, page.body):
+        return False, _read(row, document, page.body, about, params)
+    is_html = kind in extract.HTML_TYPES
+    if not is_html and kind not in extract.PLAIN_TYPES:
+        return True, ("content_type", kind)
+    decoded = decode_page(page.body, page.charset, is_html)
+    encodings[decoded.label] += 1
+    row["text"] = decoded.text
+    about |= decoded.note
+    row["meta"] = json.dumps(about, sort_keys=True)
+    problem = unreadable(row["text"])
+    if problem is None and is_html:
+        problem = _extract(row, about, params)
+    return not is_html, problem
+
+
+def named(path: Path, row: Row) -> str:
+    """A document in a message: its file, id and address."""
+    return f"{path}: document {row['id']} ({row['url']})"
+
+
+def set_aside(failure: ItemFailed, quarantine: bool) -> tuple[str, str]:
+    """The problem of a document that failed, under `quarantine`; said in the log.
+
+    Raises:
+        ItemFailed: there is no quarantine.
+    """
+    if not quarantine:
+        raise failure
+    log.warning("%s", failure)
+    return failure.reason, failure.detail
 
 
 def _read(row: Row, kind: Format, body: bytes, about: dict[str, Any], params: ExtractionParams) -> Problem:

@@ -1,17 +1,27 @@
 """Whatever a server answers is the outcome of that one address: the crawl goes on, and so does its next start."""
 
+import asyncio
+import gzip
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tasks.web import archive, reading
+from tasks.web.answer import answer_of
+from tasks.web.aside import aside
+from tasks.web.frontier import Frontier
+from tasks.web.links import Scope
+from tasks.web.reading import settle
 from tasks.web.site import crawl
 from tasks.web.sources import WebSource
 
@@ -155,3 +165,95 @@ def test_arbitrary_bytes(answers: list[bytes], robots: bytes) -> None:
             {f"/{n}": answer for n, answer in enumerate(answers)},
             b"# \n" + robots.replace(b"isallow", b""),
         )
+
+
+EMPTY_MEMBER = gzip.compress(b"", 1, mtime=0)
+SIZE = 1_500_000
+LABORIOUS = {
+    "attributes": b"<a " + b" ".join(b"a%d=1" % n for n in range(SIZE // 8)) + b">x</a>",
+    "links": b"".join(b"<a href=%x>" % n for n in range(SIZE // 14)),
+    "links below a long base": b"<base href='/%b/'>" % (b"a" * 1800) + b"<a href=x>x" * (SIZE // 11),
+    "canonical links": b"<head>" + b"<link rel=canonical href=x>" * (SIZE // 27),
+    "directives": b"<meta name=robots content=x>" * (SIZE // 28),
+    "empty gzip members": EMPTY_MEMBER * (SIZE // len(EMPTY_MEMBER)),
+}
+
+
+@pytest.mark.parametrize("kind", LABORIOUS)
+def test_no_page_holds_up_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """A task that only sleeps is never kept waiting while a page that takes long is read and entered."""
+    monkeypatch.setattr(reading, "READ_S", 1.5)
+    start = "http://h.example/"
+    scope = Scope(WebSource(name="s", start=(start,)))
+    frontier = Frontier(tmp_path / "f.sqlite")
+    frontier.start([scope.start(start)])
+    headers = {b"Content-Type": [b"text/html"]} | ({b"Content-Encoding": [b"gzip"]} if "gzip" in kind else {})
+    response = SimpleNamespace(
+        status=200, headers=headers, body=LABORIOUS[kind], protocol="HTTP/1.1", ip_address="192.0.2.1"
+    )
+    longest = 0.0
+
+    async def sleep() -> None:
+        nonlocal longest
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(0.01)
+            longest = max(longest, time.monotonic() - before)
+
+    async def read() -> float:
+        sleeper = asyncio.create_task(sleep())
+        await asyncio.sleep(0.05)
+        began = time.monotonic()
+        answer = await aside(answer_of, start, response, 10_000_000, ("text/html",))
+        if answer.outcome.name == "saved":
+            done = await aside(settle, start, answer, None, None, "2026-01-01T00:00:00Z", scope, "x", [])
+            frontier.finish(frontier.level(0)[0], done.outcome, done.record, done.links, done.canonical)
+        took = time.monotonic() - began
+        await asyncio.sleep(0.05)
+        sleeper.cancel()
+        return took
+
+    took = asyncio.run(read())
+    frontier.close()
+    assert longest < max(0.5, took / 2)  # in a loop that waits, as long as it took
+
+
+def test_links_that_swell_are_cut_and_counted(tmp_path: Path) -> None:
+    base = b"<base href='/%b/'>" % (b"a" * 1900)
+    pages = {
+        "/many": b"".join(b"<a href='/%d'>" % n for n in range(20_100)),
+        "/long": base + b"".join(b"<a href=%x>" % n for n in range(20_000)),
+        "/longer": b"<base href='/%b/'>" % (b"a" * 12_000) + b"<a href=x>x</a>" * 20_000,
+        "/longest": b"<a href='/%b'>x</a>" % (b"a" * 100_000) * 3 + b"<a href='%b'>x</a>" % (b"b" * 100_000),
+    }
+    found = outcomes(tmp_path, {path: page(body) for path, body in pages.items()}, depth=1)
+    assert {path: found[path] for path in pages} == {
+        "/many": ("saved", "links left out: 100 beyond the first 20,000"),
+        "/long": ("saved", found["/long"][1]),
+        "/longer": (
+            "saved",
+            "links cannot be read: ValueError('the base of its addresses is longer than 2000 characters')",
+        ),
+        "/longest": ("saved", "links left out: 2 longer than 2,000 characters"),
+    }
+    assert "beyond the first" in found["/long"][1]
+    taken = [path for path in found if path.startswith("/aaa")]
+    assert sum(map(len, taken)) < 9 * len(pages["/long"])
+    assert sum(path.stat().st_size for path in tmp_path.glob("s.sqlite*")) < 60 * sum(map(len, pages.values()))
+
+
+def test_headers_without_end(tmp_path: Path) -> None:
+    many = b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20_000
+    found = outcomes(
+        tmp_path,
+        {
+            "/many": many,
+            "/interim": b"HTTP/1.1 100 Continue\r\n\r\n" * 5_000,
+            "/line": b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000,
+            "/large": page(b"x").replace(b"\r\n\r\n", b"\r\n" + b"X: y\r\n" * 10_000 + b"\r\n"),
+        },
+    )
+    assert found["/many"] == found["/interim"] == ("too_large", "more than 65536 bytes of headers")
+    assert found["/line"][0] == "connection_failed"
+    assert found["/large"][0] == "saved"
+    assert len(list(archive.read_pages(next((tmp_path / "pages").iterdir()), 10**6))) == 4

@@ -1,5 +1,6 @@
 """What an adversarial text costs grows as its length: ten times as long takes ten times as long, where a square takes a hundred."""
 
+import gzip
 import time
 from collections.abc import Callable
 
@@ -12,8 +13,10 @@ from tasks.text.questions import first_sentence, questions_of
 from tasks.text.rules.apply import apply_rules
 from tasks.text.urls import canonical_url
 from tasks.web import traps
+from tasks.web.content import decode_content
 from tasks.web.directives import directives
 from tasks.web.extract import complexity
+from tasks.web.http_message import Message, decoded_body
 
 SHORT, LONG, MOST = 10_000, 100_000, 40
 ALL_RULES = ("gopher_quality", "gopher_repetition", "c4", "fineweb")
@@ -68,6 +71,18 @@ RULED = {
 }
 LINKED = {f"link, {unit!r}": repeat(unit, "<a>") for unit in ("<", ";a", " ", ';a="', "; a = ", "<a>;")}
 TAGS = {f"tags, {unit!r}": repeat(unit) for unit in ("<p/", "<li\t", "<", "<script></script>", "<br")}
+EMPTY_MEMBER = gzip.compress(b"", 1, mtime=0).decode("latin-1")
+MEMBERS = repeat(EMPTY_MEMBER)
+
+
+def ungzipped(text: str) -> bytes:
+    return decode_content(text.encode("latin-1") if text.startswith("\x1f") else gzip.compress(b"x"), "gzip", 1000)
+
+
+def gzipped(text: str) -> Message:
+    return Message("HTTP/1.1", 200, [("Content-Encoding", "gzip")], text.encode("latin-1"))
+
+
 CASES: dict[str, tuple[Callable[[str], object], Callable[[int], str]]] = {
     **{name: (lambda text: mend(text, True), make) for name, make in MENDED.items()},
     **{f"mask, {name}": (lambda text: mask(text, tuple(MASKS)), make) for name, make in MASKED.items()},
@@ -76,6 +91,8 @@ CASES: dict[str, tuple[Callable[[str], object], Callable[[int], str]]] = {
     **{name: (lambda text: apply_rules(text, ALL_RULES), make) for name, make in RULED.items()},
     **{name: (lambda text: directives("a", [text], [text]), make) for name, make in LINKED.items()},
     **{name: (complexity, make) for name, make in TAGS.items()},
+    "gzip members of a response": (ungzipped, MEMBERS),
+    "gzip members of a record": (lambda text: decoded_body(gzipped(text), 1000), MEMBERS),
     "parents in an address": (canonical_url, lambda size: "http://a/" + "a/" * (size // 5) + "../" * (size // 5)),
     "query": (canonical_url, repeat("a=1&", "http://a/?")),
     "trap": (

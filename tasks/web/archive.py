@@ -12,11 +12,11 @@ from datetime import datetime
 from pathlib import Path
 
 from tasks.web.extract import HTML_TYPES, PLAIN_TYPES
-from tasks.web.http_message import Message, Unusable, charset_of, decoded_body
+from tasks.web.http_message import HEAD_BYTES, Message, Unusable, charset_of, decoded_body
 
 MAGIC = b"\x1f\x8b\x08"
 CHUNK_BYTES = 1 << 16
-HEADER_BYTES = 1 << 16  # room for WARC and HTTP headers beside a page of the greatest size allowed
+HEADER_BYTES = 2 * HEAD_BYTES  # room for WARC and HTTP headers beside a page of the greatest size allowed
 
 
 @dataclass(frozen=True)

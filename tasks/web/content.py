@@ -1,8 +1,12 @@
 """Bodies of HTTP responses: content encodings undone within bounds."""
 
 import zlib
+from collections.abc import Iterator
 
 CHUNK_BYTES = 1 << 16
+FIRST_BYTES = 1 << 9
+MAX_CODINGS = 5
+"""As curl: what undoes itself to itself could otherwise be undone as often as a header names it."""
 GZIP = b"\x1f\x8b"
 ACCEPT_ENCODING = "gzip, deflate"
 
@@ -22,9 +26,10 @@ def decode_content(body: bytes, encodings: str, max_bytes: int) -> bytes:
         TooLarge: more than `max_bytes` come out.
         Undecodable: broken or truncated data, or a coding that was not asked for.
     """
-    for coding in reversed([name.strip().lower() for name in encodings.split(",")]):
-        if coding in ("", "identity"):
-            continue
+    codings = [coding for name in encodings.split(",") if (coding := name.strip().lower()) not in ("", "identity")]
+    if len(codings) > MAX_CODINGS:
+        raise Undecodable(f"more than {MAX_CODINGS} codings")
+    for coding in reversed(codings):
         if coding in ("gzip", "x-gzip"):
             body = _inflate(body, coding, 31, max_bytes)
         elif coding == "deflate":
@@ -35,24 +40,48 @@ def decode_content(body: bytes, encodings: str, max_bytes: int) -> bytes:
     return body
 
 
+class Member:
+    """A compressed stream that begins at byte `start` of `body`, inflated in parts as it is iterated over.
+
+    `end`: where it ends; None if it does not, or was not read to its end. `wbits`: as zlib's. Input is handed on in
+    pieces, small ones first: zlib copies what stands behind a stream, and many short ones may follow each other.
+    """
+
+    def __init__(self, body: bytes | memoryview, start: int, wbits: int) -> None:
+        self.end: int | None = None
+        self._body, self._at, self._inflate = memoryview(body), start, zlib.decompressobj(wbits)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Raises zlib.error where it is broken."""
+        inflate, size = self._inflate, FIRST_BYTES
+        while not inflate.eof:
+            block: bytes | memoryview = inflate.unconsumed_tail
+            if not block:
+                block = self._body[self._at : self._at + size]
+                self._at, size = self._at + len(block), min(2 * size, CHUNK_BYTES)
+            part = inflate.decompress(block, CHUNK_BYTES)
+            if part:
+                yield part
+            elif not block:
+                return
+        self.end = self._at - len(inflate.unused_data)
+
+
 def _inflate(body: bytes, coding: str, wbits: int, max_bytes: int) -> bytes:
     parts: list[bytes] = []
-    size = 0
-    rest = body
-    while rest:
-        inflate = zlib.decompressobj(wbits)
+    size, at = 0, 0
+    while at < len(body):
+        member = Member(body, at, wbits)
         try:
-            while rest and not inflate.eof:
-                part = inflate.decompress(rest, CHUNK_BYTES)
-                rest = inflate.unconsumed_tail
+            for part in member:
                 parts.append(part)
                 size += len(part)
                 if size > max_bytes:
                     raise TooLarge
         except zlib.error as error:
             raise Undecodable(f"broken {coding}: {error}") from None
-        if not inflate.eof:
+        if member.end is None:
             raise Undecodable(f"truncated {coding}")
         # Gzip allows several members in a row; what else follows, browsers pass over.
-        rest = inflate.unused_data if wbits == 31 and inflate.unused_data.startswith(GZIP) else b""
+        at = member.end if wbits == 31 and body.startswith(GZIP, member.end) else len(body)
     return b"".join(parts)

@@ -55,7 +55,10 @@ def settings(source: WebSource, server: str = "") -> dict[str, object]:
         "DOWNLOAD_WARNSIZE": 0,
         "TWISTED_DNS_RESOLVER": "tasks.web.resolver.GuardedResolver",
         "CRAWL_PRIVATE_HOSTS": sorted(source.private_hosts | {urlsplit(server).hostname or ""}),
-        "DOWNLOAD_HANDLERS": {"file": None, "ftp": None, "s3": None, "data": None},
+        "DOWNLOAD_HANDLERS": {
+            **dict.fromkeys(("http", "https"), "tasks.web.download.Handler"),
+            **dict.fromkeys(("file", "ftp", "s3", "data")),
+        },
         "LOG_ENABLED": False,
         "EXTENSIONS": {
             "scrapy.extensions.corestats.CoreStats": None,

@@ -9,6 +9,8 @@ from typing import Any
 NOINDEX = ("noindex", "none", "noai")
 NOFOLLOW = ("nofollow", "none")
 # Possessive: no character is looked at again and again, whatever a server sends.
+MAX_LINKS = 1000
+"""Elements of a head that are looked at."""
 LINK = re.compile(r"<([^<>]*+)>((?:\s*+;\s*+[\w!#$&+.^`|~*-]++\s*+(?:=\s*+(?:\"[^\"]*+\"|[^\s\";,]++))?+)*+)")
 RELATION = re.compile(r";\s*rel\s*=\s*(?:\"([^\"]*)\"|([^\s\";,]+))", re.IGNORECASE)
 
@@ -37,7 +39,9 @@ def directives(agent: str, robots_tags: Sequence[str], links: Sequence[str], pag
                 said += [(f"meta {name}: {word}", word) for word in _words(element.attrib["content"])]
         canonicals += [
             page.urljoin(link.attrib["href"].strip())
-            for link in page.xpath("//head//link[@rel and @href]")  # in the body anybody could have written it
+            for link in page.xpath("//head//link[@rel and @href]")[
+                :MAX_LINKS
+            ]  # in the body anybody could have written it
             if "canonical" in link.attrib["rel"].lower().split()
         ]
     distinct = list(dict.fromkeys(canonicals))

@@ -13,6 +13,8 @@ from tasks.text.encoding import decode_page
 from tasks.web.http_message import charset_of
 
 ADDRESS_IN = {"a": "href", "area": "href", "frame": "src", "iframe": "src"}
+MAX_URL_LENGTH = 2000
+"""Beyond lie session state and traps."""
 SCHEMES = ("http://", "https://", "file://", "ftp://")
 # HTML Living Standard, 4.2.5.3: shared declarative refresh steps
 REFRESH = re.compile(
@@ -22,11 +24,13 @@ REFRESH = re.compile(
 
 
 class HtmlPage:
-    """The page `body` at `url`. `base`: what its relative addresses are relative to, by the first `base` element."""
+    """The page `body` at `url`. `base`: what its relative addresses are relative to, by the first `base` element;
+    `size`: of the body, in bytes.
+    """
 
     def __init__(self, url: str, headers: Mapping[str, str], body: bytes) -> None:
         decoded = decode_page(body, charset_of(headers.get("Content-Type", "")))
-        self.url, self.base = url, url
+        self.url, self.base, self.size = url, url, len(body)
         # Queries are written in the page's encoding (HTML Living Standard, 2.4.2), but for those of wide units.
         self._encoding = "utf-8" if decoded.encoding.startswith("utf") else decoded.encoding
         self._tree = Selector(text=decoded.text, type="html")
@@ -59,18 +63,31 @@ class HtmlPage:
         return url if url.startswith(SCHEMES) else None
 
     def addresses(self) -> Iterator[str]:
-        """The URLs of links, frames and of what a refresh leads to, each once, in the order of the page."""
-        seen: set[str] = set()
+        """The URLs of links, frames and of what a refresh leads to, without fragments, each once, in the order of the page.
+
+        Raises:
+            ValueError: all that is relative would be longer than MAX_URL_LENGTH.
+        """
+        yield from dict.fromkeys(url for address in self.written() if (url := self.absolute(address)) is not None)
+
+    def written(self) -> Iterator[str]:
+        """These addresses as they stand in the page, each once.
+
+        Raises:
+            ValueError: all that is relative would be longer than MAX_URL_LENGTH.
+        """
+        if len(self.base) > MAX_URL_LENGTH:
+            raise ValueError(f"the base of its addresses is longer than {MAX_URL_LENGTH} characters")
+        seen = set[str]()
         without_scripts = {meta for element in self._tree.root.iter("noscript") for meta in element.iter("meta")}
         for element in self._tree.root.iter(*ADDRESS_IN, "meta"):
             if element.tag == "meta":
                 address = None if element in without_scripts else _refresh(element.attrib)
             else:
                 address = element.attrib.get(ADDRESS_IN[element.tag])
-            url = None if address is None else self.absolute(address)
-            if url is not None and url not in seen:
-                seen.add(url)
-                yield url
+            if address is not None and (address := address.partition("#")[0]) not in seen:
+                seen.add(address)
+                yield address
 
 
 def _refresh(meta: Mapping[str, str]) -> str | None:

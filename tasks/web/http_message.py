@@ -15,6 +15,7 @@ from typing import Any
 
 from tasks.text.encoding import decode_file
 from tasks.text.undeclared_encoding import control_share
+from tasks.web.content import MAX_CODINGS, Member
 
 STATUS = re.compile(rb"HTTP/(\d(?:\.\d)?) +(\d{3})(?: |\r|\n|$)")
 HEAD_END = re.compile(rb"\r?\n\r?\n")
@@ -22,6 +23,8 @@ CHUNK_SIZE = re.compile(rb"[ \t]*([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?\r?\n")
 GZIP = b"\x1f\x8b"
 LINE_END = re.compile(rb"\r?\n")
 BLOCK_BYTES = 1 << 16
+HEAD_BYTES = 1 << 16
+"""Of a response's status line and headers, at most: browsers and servers take no more than a few times that."""
 SAMPLE_BYTES = 1 << 12
 LEAST_CHUNKED_BYTES = 16
 """In chunks that end as they should: fewer could be numbers that stand on lines of their own."""
@@ -69,14 +72,17 @@ def parse(block: bytes) -> Message:
         raise Unusable("broken_http", f"no HTTP response: {block[:60]!r}")
     end = HEAD_END.search(block)
     head, body = (block[: end.start()], block[end.end() :]) if end else (block, b"")
-    headers: list[tuple[str, str]] = []
+    if len(head) > HEAD_BYTES:
+        raise Unusable("broken_http", f"a head of more than {HEAD_BYTES} bytes")
+    headers: list[tuple[str, list[str]]] = []
     for line in head.decode("latin-1").splitlines()[1:]:
         name, colon, value = line.partition(":")
         if line[:1] in " \t" and headers:  # folded (obsolete since RFC 7230)
-            headers[-1] = (headers[-1][0], f"{headers[-1][1]} {line.strip()}")
+            headers[-1][1].append(line.strip())
         elif colon and name.strip():
-            headers.append((name.strip(), value.strip()))
-    return Message(f"HTTP/{start.group(1).decode()}", int(start.group(2)), headers, body)
+            headers.append((name.strip(), [value.strip()]))
+    told = [(name, " ".join(lines)) for name, lines in headers]
+    return Message(f"HTTP/{start.group(1).decode()}", int(start.group(2)), told, body)
 
 
 def decoded_body(message: Message, max_bytes: int) -> tuple[bytes, list[str]]:
@@ -89,9 +95,11 @@ def decoded_body(message: Message, max_bytes: int) -> tuple[bytes, list[str]]:
     if "chunked" in message.header("transfer-encoding").lower():
         body, repair = _unchunked(body)
         repairs += [repair] if repair else []
-    for coding in reversed([name.strip().lower() for name in message.header("content-encoding").split(",")]):
-        if coding in ("", "identity", "none"):
-            continue
+    named = [name.strip().lower() for name in message.header("content-encoding").split(",")]
+    codings = [coding for coding in named if coding not in ("", "identity", "none")]
+    if len(codings) > MAX_CODINGS:
+        raise Unusable("undecodable", f"more than {MAX_CODINGS} codings")
+    for coding in reversed(codings):
         body, repair = _decompressed(body, coding, max_bytes)
         repairs += [repair] if repair else []
     if len(body) > max_bytes:
@@ -188,13 +196,11 @@ def _deflate(body: bytes, max_bytes: int) -> tuple[bytes, str]:
 
 def _inflated(body: bytes, wbits: int, max_bytes: int) -> tuple[bytes, str]:
     parts: list[bytes] = []
-    size, rest, complete = 0, body, False
-    while rest:
-        inflate = zlib.decompressobj(wbits)
+    size, at, complete = 0, 0, False
+    while at < len(body):
+        member = Member(body, at, wbits)
         try:
-            while rest and not inflate.eof:
-                part = inflate.decompress(rest, BLOCK_BYTES)
-                rest = inflate.unconsumed_tail
+            for part in member:
                 parts.append(part)
                 size += len(part)
                 if size > max_bytes:
@@ -204,11 +210,11 @@ def _inflated(body: bytes, wbits: int, max_bytes: int) -> tuple[bytes, str]:
                 break
             if not size:
                 raise Unusable("undecodable", str(error)) from None
-        complete = complete or inflate.eof
-        if not inflate.eof:
+        if member.end is None:
             return b"".join(parts), "body_incomplete"
+        complete = True
         # Gzip allows several members in a row; what else follows a whole body is none of it.
-        rest = inflate.unused_data if wbits == 31 and inflate.unused_data.startswith(GZIP) else b""
+        at = member.end if wbits == 31 and body.startswith(GZIP, member.end) else len(body)
     return b"".join(parts), ""
 
 

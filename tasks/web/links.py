@@ -1,18 +1,22 @@
 """Links of a page, and which of them the crawl follows."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from urllib.parse import urljoin, urlsplit
 
 from scrapy.linkextractors import IGNORED_EXTENSIONS
 from w3lib.url import canonicalize_url, safe_url_string
 
 from tasks.web.frontier import Link
-from tasks.web.html_page import HtmlPage
+from tasks.web.html_page import MAX_URL_LENGTH, HtmlPage
 from tasks.web.sources import WebSource
 from tasks.web.traps import family, grown, trap
 
-MAX_URL_LENGTH = 2000  # beyond lie session state and traps
+MAX_LINKS = 20_000
+"""Of one page, in its order: a sitemap is for more."""
+LEAST_CHARACTERS, MOST_SWELLING = 1 << 16, 8
+"""What the links of a page may be written out: 64 Ki characters, or eight for each of its bytes. Short links under a
+long base would fill the disk."""
 BINARY = frozenset(f".{extension}" for extension in IGNORED_EXTENSIONS)
 
 
@@ -84,17 +88,39 @@ def page_of(url: str, headers: Mapping[str, str], body: bytes) -> HtmlPage:
     return HtmlPage(url, headers, body)
 
 
-def links_of(url: str, headers: Mapping[str, str], body: bytes, scope: Scope) -> Iterator[Link]:
+def links_of(url: str, headers: Mapping[str, str], body: bytes, scope: Scope) -> list[Link]:
     """The links of the HTML page `body` at `url`, in the order of the page."""
-    yield from links_in(page_of(url, headers, body), scope)
+    return links_in(page_of(url, headers, body), scope)[0]
 
 
-def links_in(page: HtmlPage, scope: Scope) -> Iterator[Link]:
-    """The links of a page, in its order."""
-    for url in page.addresses():
-        try:
-            link = scope.link(url)
-        except ValueError:  # not even a URL, such as http://[
-            link = Link(url, url, "no valid URL")
-        caught = None if link.excluded else grown(page.url, link.url)
-        yield link._replace(excluded=caught, outcome="trap") if caught else link
+def links_in(page: HtmlPage, scope: Scope) -> tuple[list[Link], str | None]:
+    """The links of a page, in its order, and what was left out of them: too long ones, and those beyond the bounds.
+
+    Raises:
+        ValueError: they cannot be told.
+    """
+    links: dict[str, Link] = {}
+    room = max(LEAST_CHARACTERS, MOST_SWELLING * page.size)
+    too_long = beyond = 0
+    for address in page.written():
+        if len(links) >= MAX_LINKS or room <= 0:
+            beyond += 1
+            continue
+        url = page.absolute(address)
+        if url is not None and len(url) > MAX_URL_LENGTH:
+            too_long += 1
+        elif url is not None and url not in links:
+            room -= len(url)
+            links[url] = _link(page.url, url, scope)
+    said = [f"{too_long:,} longer than {MAX_URL_LENGTH:,} characters"] * bool(too_long)
+    said += [f"{beyond:,} beyond the first {len(links):,}"] * bool(beyond)
+    return list(links.values()), f"links left out: {', '.join(said)}" if said else None
+
+
+def _link(page: str, url: str, scope: Scope) -> Link:
+    try:
+        link = scope.link(url)
+    except ValueError:  # not even a URL, such as http://[
+        link = Link(url, url, "no valid URL")
+    caught = None if link.excluded else grown(page, link.url)
+    return link._replace(excluded=caught, outcome="trap") if caught else link

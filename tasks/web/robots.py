@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from protego import Protego
 
 from tasks.text.encoding import decode_page
+from tasks.web.aside import aside
 from tasks.web.frontier import Outcome
 
 MAX_BYTES = 1 << 20  # RFC 9309 asks for 500 KiB at least
@@ -59,6 +60,11 @@ def _holds(rate: Any) -> bool:
     return bool(now >= rate.start_time or now <= rate.end_time)
 
 
+def _parsed(body: bytes) -> Any:
+    """UTF-8 by the standard (2.2); with marks, also amid it where files were joined, and in UTF-16 it is meant, too."""
+    return Protego.parse(decode_page(body, html=False).text.replace("\ufeff", ""))
+
+
 class Robots:
     """The rules of every origin met, each read once. `fetch` asks for a URL and gives (outcome, body, redirect target)."""
 
@@ -80,9 +86,8 @@ class Robots:
                 break
             url = target
         if outcome.name == "saved":
-            # UTF-8 by the standard (2.2); with marks, also amid it where files were joined, and in UTF-16 it is meant, too.
             try:
-                return Rules(Protego.parse(decode_page(body, html=False).text.replace("\ufeff", "")))
+                return Rules(await aside(_parsed, body))
             except Exception as error:  # whatever the parser makes of it: what it forbids is not known
                 return Rules(
                     outcome=Outcome("robots", f"robots.txt cannot be read ({error!r}), so nothing is asked for")

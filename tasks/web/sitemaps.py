@@ -7,12 +7,16 @@ from dataclasses import replace
 
 from tasks.web import content
 from tasks.web.answer import Answer
+from tasks.web.aside import aside
 from tasks.web.frontier import Link, Outcome
+from tasks.web.html_page import MAX_URL_LENGTH
 from tasks.web.links import Scope
 
 MAX_BYTES = 52_428_800  # of one file, unpacked: the protocol's limit
 MAX_FILES = 100
 MAX_URLS = 200_000  # over all files; the protocol allows 50,000 in each
+MAX_CHARACTERS = 40_000_000  # of these URLs together
+MAX_NAMED = 1000  # sitemaps that others name
 MAX_REDIRECTS = 5
 
 
@@ -75,11 +79,12 @@ async def collect(
     seen = {file.key for file, _ in waiting}
     files: list[tuple[Link, Outcome]] = []
     links: dict[str, Link] = {}
-    asked = 0
+    asked, room = 0, MAX_CHARACTERS
     while waiting:
         file, origin = waiting.popleft()
-        if asked >= MAX_FILES or len(links) >= MAX_URLS:
-            files.append((file, Outcome("sitemap_limit", f"more than {MAX_FILES} sitemaps or {MAX_URLS} pages")))
+        if asked >= MAX_FILES or len(links) >= MAX_URLS or room <= 0:
+            most = f"{MAX_FILES} sitemaps, {MAX_URLS} pages or {MAX_CHARACTERS} characters of their URLs"
+            files.append((file, Outcome("sitemap_limit", f"more than {most}")))
             continue
         if not file.url.startswith(("http://", "https://")):
             files.append((file, Outcome("excluded", "sitemap: no http URL")))
@@ -92,27 +97,39 @@ async def collect(
             continue
         limit = MAX_URLS - len(links)
         try:
-            pages, sitemaps = read_sitemap(answer.body, limit)
+            pages, sitemaps = await aside(read_sitemap, answer.body, limit)
         except (ValueError, content.TooLarge, content.Undecodable) as error:
             detail = str(error) or f"more than {MAX_BYTES} bytes"
             files.append((file, replace(answer.outcome, name="sitemap_unreadable", detail=detail)))
             continue
-        for page in pages:
-            link = _link(page, scope)
-            links.setdefault(link.key, link)
-        for child in (_link(url, scope) for url in sitemaps):
+        unread = limit in (len(pages), len(sitemaps))
+        for link in await aside(_links, pages, scope):
+            if room > 0 and link.key not in links:
+                links[link.key] = link
+                room -= len(link.url)
+        for child in await aside(_links, sitemaps[:MAX_NAMED], scope):
             if child.key in seen:
                 continue
+            if len(seen) >= MAX_NAMED:
+                unread = True
+                break
             seen.add(child.key)
             if scope.on_start_host(child.url):
                 waiting.append((child, file.url))
             else:
                 files.append((child, Outcome("excluded", "sitemap: another host than the start's")))
-        detail = f"{len(pages)} pages, {len(sitemaps)} sitemaps" + (
-            ", the rest unread" if limit in (len(pages), len(sitemaps)) else ""
+        too_long = sum(len(url) > MAX_URL_LENGTH for url in pages)
+        detail = (
+            f"{len(pages)} pages, {len(sitemaps)} sitemaps"
+            + f", {too_long} of a URL longer than {MAX_URL_LENGTH} characters" * bool(too_long)
+            + ", the rest unread" * (unread or room <= 0 or len(sitemaps) > MAX_NAMED)
         )
         files.append((file, replace(answer.outcome, name="sitemap", detail=detail)))
     return files, list(links.values())
+
+
+def _links(urls: Iterable[str], scope: Scope) -> list[Link]:
+    return [_link(url, scope) for url in urls if len(url) <= MAX_URL_LENGTH]
 
 
 def _link(url: str, scope: Scope) -> Link:

@@ -5,7 +5,6 @@ import logging
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -27,18 +26,20 @@ from tasks.web.answer import (
     refused_address,
     visit_failed,
 )
+from tasks.web.aside import aside
 from tasks.web.before import NOT_MODIFIED, Before, HostsAway, Known, no_answer
 from tasks.web.browser import Browser, Rendered, find_browser
+from tasks.web.download import is_head_too_large
 from tasks.web.frontier import Frontier, Outcome, Visit
+from tasks.web.http_message import HEAD_BYTES
 from tasks.web.links import Scope
 from tasks.web.pace import Pace
 from tasks.web.public import is_literal, is_public
-from tasks.web.reading import read_page
+from tasks.web.reading import settle
 from tasks.web.resolver import GuardedResolver, private_behind_proxy
 from tasks.web.robots import MAX_BYTES, Robots
 from tasks.web.schedule import host_of, visit_in_order
 from tasks.web.sources import WebSource
-from tasks.web.warc import conversion_record, response_record
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +109,7 @@ class SiteSpider(Spider):  # type: ignore[misc]
         named: list[tuple[str, str]] = []
         for url in self.source.start:
             rules = await self.robots.rules(url)
-            named += [(sitemap, "robots.txt") for sitemap in rules.sitemaps] or [
+            named += [(sitemap, "robots.txt") for sitemap in rules.sitemaps[: sitemaps.MAX_NAMED]] or [
                 (urljoin(url, "/sitemap.xml"), "the crawler: its usual place")
             ]
 
@@ -181,17 +182,17 @@ class SiteSpider(Spider):  # type: ignore[misc]
         answer = Answer(refusal) if refusal else await self._fetch(visit.url, delay, conditions=conditions)
         if known and (as_it_was := known.in_place_of(answer)):
             self._unanswered += answer.outcome.status != NOT_MODIFIED
-            return self._finish(visit, as_it_was, None, known), None
+            return await self._finish(visit, as_it_was, None, known), None
         if self.before:
             answer = self.before.in_place_of(visit.url, answer)
         if answer.target is None:
-            return self._finish(visit, answer, await self._rendered(visit, answer), known), None
+            return await self._finish(visit, answer, await self._rendered(visit, answer), known), None
         return False, self._redirect(visit, answer, answer.target)
 
     async def _refusal(self, url: str) -> tuple[Outcome | None, float]:
         """Why robots.txt is against a request, or None; and the seconds between requests that it asks for."""
         rules = await self.robots.rules(url)
-        return rules.refusal(url, self.agent, self.source.max_wait), rules.delay(self.agent)
+        return await aside(rules.refusal, url, self.agent, self.source.max_wait), rules.delay(self.agent)
 
     async def _rendered(self, visit: Visit, answer: Answer) -> Rendered | None:
         """What scripts make of a page, if that is wanted."""
@@ -206,45 +207,23 @@ class SiteSpider(Spider):  # type: ignore[misc]
         refusal, delay = await self._refusal(url)
         return Answer(refusal) if refusal else await self._fetch(url, delay, limit=self.source.max_bytes)
 
-    def _finish(self, visit: Visit, answer: Answer, rendered: Rendered | None, known: Known | None) -> bool:
+    async def _finish(self, visit: Visit, answer: Answer, rendered: Rendered | None, known: Known | None) -> bool:
         """Enter what became of a URL in the end; returns whether its page was saved. `known`: the page as it was."""
         host = host_of(visit.url)
         if answer.outcome.name != "saved":
             self.frontier.finish(visit, answer.outcome)
             return False
-        if self._host_room(host) <= 0:  # a redirect came from elsewhere
+        date = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        settled = await aside(settle, visit.url, answer, rendered, known, date, self.scope, self.agent, self.ignored)
+        saved = settled.record is not None
+        if saved and self._host_room(host) <= 0:  # a redirect came from elsewhere
             self.frontier.finish(visit, replace(answer.outcome, name="host_limit"))
             return False
-        date = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        reading = read_page(visit.url, answer, self.scope, self.agent)
-        outcome = replace(answer.outcome, fetched_at=date, detail=reading.problem)
-        if rendered is not None:
-            outcome = replace(outcome, detail=rendered.note)
-            if rendered.html is not None and not reading.noindex:
-                built = replace(answer, body=rendered.html, headers=_as_utf8(answer.headers))
-                reading = read_page(visit.url, built, self.scope, self.agent)
-            elif rendered.led_to is not None:
-                with suppress(ValueError):  # what the browser takes for a URL may be none
-                    reading.links.append(self.scope.link(rendered.led_to))
-        if reading.noindex:
-            self.frontier.finish(visit, replace(outcome, name="noindex", detail=reading.noindex), None, reading.links)
-            return False
-        built_type = "text/html; charset=utf-8"
-        body, kind = answer.body, answer.header("content-type")
-        if rendered is not None and rendered.html is not None:
-            body, kind = rendered.html, built_type
-        if known is not None and known.same_as(body, kind, self.ignored):
-            record, outcome = known.record, known.outcome
-        elif rendered is not None and rendered.html is not None:
-            record = conversion_record(visit.url, date, built_type, rendered.html)
-        else:
-            record = response_record(
-                visit.url, date, outcome.status or 0, answer.protocol, answer.headers, answer.raw, answer.ip_address
-            )
-        self.frontier.finish(visit, outcome, record, reading.links, reading.canonical)
-        self._host_pages[host] += 1
-        self.report_saved()
-        return True
+        self.frontier.finish(visit, settled.outcome, settled.record, settled.links, settled.canonical)
+        if saved:
+            self._host_pages[host] += 1
+            self.report_saved()
+        return saved
 
     def _redirect(self, visit: Visit, answer: Answer, target: str) -> Visit | None:
         try:
@@ -319,13 +298,10 @@ class SiteSpider(Spider):  # type: ignore[misc]
         except Exception as error:
             if host in GuardedResolver.refused:
                 return refused_address(GuardedResolver.refused[host])
+            if is_head_too_large(error):
+                return Answer(Outcome("too_large", f"more than {HEAD_BYTES} bytes of headers"))
             return failure(error, most)
-        return answer_of(url, response, most, types)
-
-
-def _as_utf8(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    kept = [pair for pair in headers if pair[0].lower() != "content-type"]
-    return [*kept, ("Content-Type", "text/html; charset=utf-8")]
+        return await aside(answer_of, url, response, most, types)
 
 
 def _stop_if_no_text(headers: Any, request: Request, **_: Any) -> None:

@@ -3,7 +3,11 @@
 import gzip
 import io
 import random
+import struct
+import time
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +18,7 @@ from scraping import (
     page,
     pages,
     read,
+    record,
     response,
     rows,
     scrape,
@@ -23,8 +28,13 @@ from warcio.archiveiterator import ArchiveIterator
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
-from tasks.web.warc_files import read_records
+from tasks.core.paths import Outputs
+from tasks.web.http_message import Unusable, parse
+from tasks.web.intake import Intake
+from tasks.web.sources import WarcSource
+from tasks.web.warc_files import MAGIC, read_records
 from tasks.web.warc_records import Lost, Record
+from tasks.web.warc_source import read_file
 
 pytestmark = pytest.mark.usefixtures("one_worker")
 
@@ -131,3 +141,100 @@ def test_one_large_member_for_all_records_in_bounded_memory(tmp_path: Path) -> N
     assert urls[:440] == [*map(url, range(300)), *(url(1000 + n) for n in range(140))]
     assert urls[-1] == url("last")
     assert "broken_record" in [r.reason for r in found if isinstance(r, Lost)]
+
+
+KINDS = members(
+    response(url(1), page(1)),
+    response(url(2), gzip.compress(page(2)), "Content-Type: text/html\r\nContent-Encoding: gzip"),
+    response(url(3), b"5\r\n<p>ab\r\n0\r\n\r\n", "Content-Type: text/html\r\nTransfer-Encoding: chunked"),
+    record(
+        "conversion", url(4), b"A text as WET files hold it.", Content_Type="text/plain", WARC_Block_Digest="sha1:AA"
+    ),
+    record("resource", url(5), page(5), Content_Type="text/html; charset=latin-1"),
+    record("request", url(6), b"GET / HTTP/1.1\r\n\r\n"),
+    response(url(7), b"gone", status="404 Not Found"),
+)
+CHANGES = st.lists(
+    st.tuples(
+        st.floats(0, 1, exclude_max=True),
+        st.integers(0, 40),
+        st.binary(max_size=40)
+        | st.sampled_from(
+            [b"WARC/1.0\r\n", b"\x1f\x8b\x08", b"\r\n\r\n", b"Content-Length: 9999999", b"WARC-Date: 0001-01-01"]
+        ),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@settings(max_examples=120, deadline=None)
+@given(CHANGES, st.sampled_from(sorted(FORMS)))
+def test_whatever_is_in_an_archive_is_counted(changes: list[tuple[float, int, bytes]], form: str) -> None:
+    content = KINDS if form == "members" else gzip.decompress(KINDS)
+    for where, length, instead in changes:
+        at = int(where * len(content))
+        content = content[:at] + instead + content[at + length :]
+    content = gzip.compress(content) if form == "one member" else content
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "x.warc.gz"
+        path.write_bytes(content)
+        intake = Intake(Path(folder), "s", None)
+        read_file(str(path), WarcSource(name="s", paths=(str(path),)), intake, None)
+        counts = intake.close()  # accounts for all
+        refused = rows(Outputs(Path(folder), Path(folder), None), "removed") if counts.removed else []
+    assert counts.outcomes.total() >= 1
+    assert all("byte " in row["detail"] or "#" in row["detail"] for row in refused if row["reason"] != "repeated")
+
+
+def nested(size: int) -> bytes:
+    """Members within members: each is stored, so that the next begins in what it holds, and none ends."""
+    unit = MAGIC + b"\0" * 7 + b"\x00" + struct.pack("<HH", 55, 65535 - 55) + b"WARC/1.0\r\na: b\r\n\r\n"
+    unit += bytes(60 - len(unit))
+    return unit * (size // len(unit))
+
+
+SHAPES = {
+    "magic numbers": lambda size: MAGIC * (size // 3),
+    "headers of members": lambda size: (MAGIC + b"\0" * 7 + b"\x03\0") * (size // 12),
+    "empty members": lambda size: gzip.compress(b"", 1, mtime=0) * (size // 20),
+    "members within members": nested,
+    "first lines": lambda size: b"WARC/1.0\n" * (size // 9),
+    "first lines in a row": lambda size: b"WARC/1.0" * (size // 8),
+    "line ends": lambda size: gzip.compress(b"\n" * size * 100),
+    "zeros": lambda size: gzip.compress(b"\0" * size * 50),
+    "lengths that lie": lambda size: (b"WARC/1.0\r\nContent-Length: 99999\r\n\r\nx\n") * (size // 37),
+    "folded headers": lambda size: response(url(1), b"x", "A: b" + "\r\n c" * (size // 4)),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_reading_takes_time_as_the_file_is_long(shape: str) -> None:
+    def seconds(size: int) -> float:
+        stream = io.BytesIO(SHAPES[shape](size))
+        began = time.process_time()
+        for found in read_records(stream, 10_000_000):
+            if isinstance(found, Record) and found.kind == "response":
+                with suppress(Unusable):
+                    parse(found.block)
+        return time.process_time() - began
+
+    seconds(1000)
+    for _ in range(5):
+        short, long = seconds(30_000), seconds(300_000)
+        if long < max(40 * short, 0.3):
+            return
+    pytest.fail(f"{long:.2f} s, {long / short:.0f} times as long as a tenth of it")
+
+
+def test_what_is_refused_takes_no_more_room_than_it_took(tmp_path: Path) -> None:
+    tiny = b"WARC/1.0\r\nWARC-Type: resource\r\nContent-Length: 1\r\n\r\nx\r\n\r\n" * 5000
+    named = members(*(record("response", "http://[" + "x" * 60_000, b"") for _ in range(50)))
+    (tmp_path / "a.warc").write_bytes(tiny + b"WARC/1.0\n" * 5000)
+    (tmp_path / "b.warc.gz").write_bytes(named + members(response(url(1), page(1))))
+    source = {"name": "a", "kind": "warc", "paths": ["a.warc", "b.warc.gz"]}
+    metrics, outputs = scrape(tmp_path / "run", source)
+    assert metrics["sources"]["a"]["outcomes"] == {"saved": 1, "no_url": 5000, "bad_url": 50, "broken_record": 1}
+    size = sum(path.stat().st_size for path in (outputs / "removed").iterdir())
+    assert size < len(tiny) + len(named)
+    assert max(len(row["url"] + row["detail"]) for row in rows(outputs, "removed")) < 3000

@@ -9,11 +9,15 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 
-from tasks.text.compressed import Damaged
+from tasks.text.compressed import FREE_BYTES, Damaged
 from tasks.web.warc_records import HEADER_BYTES, Lost, Record, split
 from tasks.web.window import CHUNK_BYTES, Bytes, Window
 
 MAGIC = b"\x1f\x8b\x08"
+START_BYTES = 1 << 10
+"""After so many something has come out of a member: names in its header, which zlib reads on and on, are shorter."""
+MAX_AGAIN = 16
+"""Times the bytes of a file that are read again in search of what is whole behind damage."""
 MAX_MEMBER_BYTES = 1 << 36
 """What may come out of one gzip member: a crawl's whole file, but no endless stream of zeros."""
 
@@ -32,9 +36,10 @@ def read_records(stream: Bytes, max_bytes: int) -> Iterator[Record | Lost]:
 
 def _gzip(window: Window, max_bytes: int) -> Iterator[Record | Lost]:
     lost: tuple[int, str] | None = None  # start of a stretch that could not be read, and why
+    in_vain = 0  # bytes read of what turned out to be none
     while window.fill(1):
-        start, problem = window.base, "no gzip member"
-        if window.fill(len(MAGIC)) and window.data.startswith(MAGIC):
+        start, problem, passed = window.base, _no_member(window), 1
+        if not problem:
             inflated = _Inflated(window, 2 * (max_bytes + HEADER_BYTES))
             found: Record | Lost | None = None
             count = 0
@@ -55,12 +60,28 @@ def _gzip(window: Window, max_bytes: int) -> Iterator[Record | Lost]:
             elif not problem:
                 window.drop(inflated.at)
                 continue
+            in_vain += inflated.at + inflated.size
+            if in_vain > max(FREE_BYTES, MAX_AGAIN * window.base):  # members made to lie within each other
+                passed = max(1, inflated.at - len(MAGIC))
         lost = lost or (start, problem)
-        window.drop(1)
+        window.drop(passed)
         if window.find(MAGIC, 0, None) < 0:
             window.drop(len(window.data))
     if lost:
         yield _lost(*lost)
+
+
+def _no_member(window: Window) -> str:
+    """Why no gzip member begins at the start of the window; "" if one does."""
+    if not (window.fill(len(MAGIC)) and window.data.startswith(MAGIC)):
+        return "no gzip member"
+    window.fill(START_BYTES)
+    try:
+        inflate = zlib.decompressobj(wbits=31)
+        some = inflate.decompress(window.data[:START_BYTES], 1) or inflate.eof
+    except zlib.error as error:
+        return f"its gzip member is damaged ({error})"
+    return "" if some or len(window.data) < START_BYTES else f"nothing in {START_BYTES} bytes of a gzip member"
 
 
 def _lost(start: int, problem: str) -> Lost:
@@ -71,14 +92,14 @@ class _Inflated:
     """What the gzip member at the start of a window holds.
 
     The window keeps the member until it was read, so that after a `problem` it can be searched for other members; of
-    one larger than `keep_bytes` it keeps the end. `at`: how far into the window it was read.
+    one larger than `keep_bytes` it keeps the end. `at`: how far into the window it was read; `size`: what came out.
     """
 
     def __init__(self, window: Window, keep_bytes: int) -> None:
         self.problem, self.at = "", 0
         self._window, self._keep_bytes, self._start = window, keep_bytes, window.base
         self._inflate = zlib.decompressobj(wbits=31)
-        self._size = 0
+        self.size = 0
 
     def read(self, size: int) -> bytes:
         """As `Bytes.read`; Damaged with the `problem`."""
@@ -89,8 +110,8 @@ class _Inflated:
                 block = self._inflate.decompress(compressed, 16 * size)
             except zlib.error as error:
                 raise self._damaged(f"its gzip member is damaged ({error})") from None
-            self._size += len(block)
-            if self._size > MAX_MEMBER_BYTES:
+            self.size += len(block)
+            if self.size > MAX_MEMBER_BYTES:
                 raise self._damaged(f"more than {MAX_MEMBER_BYTES} bytes come out of one gzip member")
             if self._inflate.eof:
                 self.at -= len(self._inflate.unused_data)

@@ -4,6 +4,7 @@ The format marks a record's end twice: by Content-Length and by the blank lines 
 disagree, the second decides. After a damaged stretch reading goes on at the next record.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,6 +12,8 @@ from tasks.web.window import Window
 
 START = b"WARC/"
 BREAK = b"\nWARC/1."
+HEADER_END = re.compile(rb"\n(?:\r?\n|WARC/1\.)")
+LONGEST_END = len(BREAK)
 HEADER_BYTES = 1 << 16
 
 
@@ -52,38 +55,47 @@ def split(text: Window, max_bytes: int, member: str) -> Iterator[Record | Lost]:
     """The records in a stream of uncompressed bytes. `member`: where it begins in the file, if it is a gzip member.
 
     A record comes out when it is known to end: at the next one, or at the stream's good end. What a damaged stream
-    breaks off within does not, and its caller knows of it.
+    breaks off within does not, and its caller knows of it. Stretches without a record come out as one.
     """
+    lost, alone = "", False  # where a stretch without records began; whether it may be the whole of a member
+    searched = 0  # up to this byte of the stream no header ends
     while True:
-        while text.fill(1) and text.data[0] in b"\r\n":
-            text.drop(1)
+        text.strip()
         if not text.fill(1):
-            return
+            break
         where = f"{member}+{text.base}" if member and text.base else member or str(text.base)
-        end = _header_end(text)
-        if end is None:
-            alone = member and not text.base  # a member that is no record at all: its caller says so
+        header, searched = _header(text, searched)
+        if header is None:
+            alone = bool(member) and not text.base
+            lost = lost or where
             text.drop(1)
-            next_at = text.find(BREAK[1:], 0, None)
-            if not (alone and next_at < 0) and not text.damage:
-                yield Lost(where, "broken_record", f"no WARC record at {where}")
-            if next_at < 0:
-                return
+            if text.find(BREAK[1:], 0, None) < 0:
+                break
             continue
-        headers = _headers(bytes(text.data[: end[0]]))
-        text.drop(end[1])
+        if lost and not text.damage:
+            yield _no_record(lost)
+        lost = ""
+        headers = _headers(bytes(text.data[: header[0]]))
+        text.drop(header[1])
         yield from _block(text, headers, max_bytes, where, bool(member))
+    if lost and not (alone or text.damage):  # of a member that is no record at all its caller says so
+        yield _no_record(lost)
 
 
-def _header_end(text: Window) -> tuple[int, int] | None:
-    """Where the header at the start ends and its block begins; None if there is no header."""
+def _no_record(where: str) -> Lost:
+    return Lost(where, "broken_record", f"no WARC record at {where}")
+
+
+def _header(text: Window, searched: int) -> tuple[tuple[int, int] | None, int]:
+    """Where the header at the start ends and its block begins, None if there is none or another begins within it; and
+    the byte of the stream up to which it is known that no header ends, as which it was `searched` before.
+    """
     if not (text.fill(len(START)) and text.data.startswith(START)):
-        return None
-    at = text.find(b"\n\r\n", 0, HEADER_BYTES)
-    if at >= 0:
-        return at, at + 3
-    at = text.find(b"\n\n", 0, HEADER_BYTES)
-    return (at, at + 2) if at >= 0 else None
+        return None, searched
+    found = text.search(HEADER_END, max(0, searched - text.base), HEADER_BYTES, LONGEST_END)
+    if found is None:
+        return None, max(searched, text.base + min(len(text.data), HEADER_BYTES) - LONGEST_END)
+    return (None if found.group().endswith(BREAK[1:]) else found.span()), searched
 
 
 def _headers(head: bytes) -> dict[str, str]:
@@ -118,10 +130,10 @@ def _block(text: Window, headers: dict[str, str], max_bytes: int, where: str, me
         text.drop(1 if found >= 0 else len(text.data))
         if not text.damage:
             yield cut
-    elif not text.damage:
-        if member or (length is not None and length < len(text.data)):
+    else:
+        if not text.damage and (member or (length is not None and length < len(text.data))):
             yield Record(where, headers, _trimmed(bytes(text.data)), wrong_length=True)
-        else:
+        elif not text.damage:
             yield Lost(where, "truncated_record", f"the file ends within the record at {where}")
         text.drop(len(text.data))
 

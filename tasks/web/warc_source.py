@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import PurePath
 from urllib.parse import urlsplit
 
+from tasks.core.errors import UserError
 from tasks.text.encoding import decode_page
 from tasks.text.row_items import Item, lost
 from tasks.web.file_systems import without_secrets
@@ -27,6 +28,7 @@ from tasks.web.warc_records import HEADER_BYTES, Lost, Record
 HTML_TYPES = ("text/html", "application/xhtml+xml")
 TEXT_TYPES = (*HTML_TYPES, "text/plain", "text/markdown", "text/x-rst")
 NO_PAGES = ("warcinfo", "request", "metadata", "revisit", "continuation")
+SHOWN_URL = 2000
 ISO_DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
 
 
@@ -45,14 +47,25 @@ def read_file(path: str, source: WarcSource, intake: Intake, limit: int | None) 
                 detail = f"{shown}, byte {record.where}: {record.detail}"
                 intake.add(lost(shown, f"{name}#{record.where}", record.reason, detail))
                 continue
-            try:
-                _take(record, name, source, intake)
-            except Unusable as problem:
-                url = record.headers.get("warc-target-uri", "").strip("<>") or f"{name}#{record.where}"
+            if problem := _problem(record, name, source, intake):
+                url = record.headers.get("warc-target-uri", "").strip("<>")[:SHOWN_URL] or f"{name}#{record.where}"
                 detail = f"{name}, byte {record.where}: {problem.detail}"
                 intake.add(lost(f"{name}#{record.where}", url, problem.reason, detail))
             if limit is not None and intake.saved >= limit:
                 return
+
+
+def _problem(record: Record, name: str, source: WarcSource, intake: Intake) -> Unusable | None:
+    """Why a record is of no use; None where it was taken. Whatever is wrong with it is, not the end of the file."""
+    try:
+        _take(record, name, source, intake)
+    except Unusable as problem:
+        return problem
+    except (UserError, OSError, AssertionError):
+        raise
+    except Exception as error:
+        return Unusable("broken_record", f"{type(error).__name__}: {error}")
+    return None
 
 
 def network(source: WarcSource) -> Network:

@@ -1,10 +1,12 @@
 """A stretch of a stream of bytes, read as far as needed and let go of behind: search within bounded memory."""
 
+import re
 from typing import Protocol
 
 from tasks.text.compressed import Damaged
 
 CHUNK_BYTES = 1 << 16
+LINE_ENDS = re.compile(rb"[\r\n]++")
 
 
 class Bytes(Protocol):
@@ -40,6 +42,20 @@ class Window:
         size = min(size, len(self.data))
         del self.data[:size]
         self.base += size
+
+    def strip(self) -> None:
+        """Let go of all line ends at the start."""
+        while self.fill(1) and (found := LINE_ENDS.match(self.data)):
+            self.drop(found.end())
+
+    def search(self, pattern: re.Pattern[bytes], start: int, limit: int, longest: int) -> re.Match[bytes] | None:
+        """The first match of `pattern`, whose matches are at most `longest` bytes, from `start` on, in the first `limit` bytes."""
+        while True:
+            if found := pattern.search(self.data, start, limit):
+                return found
+            start = max(start, len(self.data) - longest + 1)
+            if len(self.data) >= limit or not self.fill(len(self.data) + 1):
+                return None
 
     def find(self, what: bytes, start: int, limit: int | None) -> int:
         """Where `what` is, from `start` on, in the first `limit` bytes (None: anywhere); -1 if nowhere.

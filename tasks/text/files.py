@@ -15,7 +15,8 @@ from tasks.text.encoding import decode_file
 from tasks.text.file_kinds import LANGUAGES, Format, format_of, suffixes
 from tasks.text.json_files import read_json
 from tasks.text.mail_files import read_mbox
-from tasks.text.row_files import read_jsonl, read_parquet
+from tasks.text.parquet_files import read_parquet
+from tasks.text.row_files import read_jsonl
 from tasks.text.row_items import Columns, Item, lost
 
 FRONT_MATTER = re.compile(r"\ufeff?---[ \t]*\r?\n(.{0,20000}?)^---[ \t]*\r?(?:\n|\Z)", re.DOTALL | re.MULTILINE)
@@ -108,7 +109,7 @@ def read(path: Path, kind: Format, root: Path, how: Reading) -> Iterator[Item]:
     elif kind in ("csv", "tsv"):
         yield from read_csv(path, url, how.columns, how.encoding, how.max_bytes, tabs=kind == "tsv")
     elif kind == "parquet":
-        yield from read_parquet(path, url, how.columns)
+        yield from read_parquet(path, url, how.columns, how.max_bytes)
     else:
         yield _text(path, url, kind, how)
 

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.errors import UserError
+from tasks.text.arrow_rows import Row, Unreadable, plain_rows
 from tasks.text.files import file_url
 from tasks.text.json_rows import well_formed
-from tasks.text.row_files import BATCH_ROWS, Row, Unreadable, plain_item, plain_rows
+from tasks.text.parquet_files import plain_item
+from tasks.text.parquet_pages import BATCH_ROWS
 from tasks.text.row_items import Columns, Item, lost, plain, row_item
 
 SAVED = ("dataset_dict.json", "state.json")  # what `save_to_disk` leaves
@@ -99,7 +101,7 @@ class Rows:
         """The rows from `start` on, for a file whose strings are not all UTF-8: `datasets` gives up at the first."""
         for table in self._rows.with_format("arrow").skip(start).iter(batch_size=BATCH_ROWS):
             for batch in table.to_batches():
-                yield from plain_rows(batch, self._columns)
+                yield from plain_rows(batch, (self._columns.text, self._columns.messages))
 
     def _url(self) -> str:
         if self._folder:

@@ -6,11 +6,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tasks.core.errors import UserError
+from tasks.text.arrow_rows import LACKING, Unreadable
+from tasks.text.compressed import Damaged
 from tasks.text.conversation import Message
 from tasks.text.encoding import decode_file
 from tasks.text.json_rows import RowDecoder, read_values
+from tasks.text.parquet_table import Table
 from tasks.text.turns import QUIET, Rejected, led_by, message_of, refuse_more
 
+MAX_ROW_BYTES = 1 << 30
+"""Of a row of Parquet: these files are the user's own."""
+MESSAGES = ("messages", "conversations", "instruction", "output")
+"""Without which a row says nothing."""
 Format = Literal["auto", "alpaca", "sharegpt", "messages"]
 KNOWN: dict[str, frozenset[str]] = {
     "alpaca": frozenset(("instruction", "input", "output", "history", "text")),  # text: all of it once more, rendered
@@ -24,7 +31,7 @@ def read_records(path: Path) -> Iterator[tuple[int, Any]]:
     """Number (from 1; in JSON Lines the line's) and content of each record; a line that is no JSON gives a `Rejected`.
 
     `.jsonl` and `.ndjson` are read line by line, so that one broken line does not cost the file; `.json` holds a list;
-    `.parquet` is read by `datasets`.
+    `.parquet` is read row by row.
 
     Raises:
         UserError: the file is of another kind or cannot be read at all.
@@ -63,12 +70,16 @@ def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
-    import datasets
-
     try:
-        rows = datasets.load_dataset("parquet", data_files=str(path), split="train", streaming=True)
-        yield from enumerate(rows, 1)
-    except Exception as error:  # whatever pyarrow, fsspec or datasets raise
+        with Table(path, MAX_ROW_BYTES) as table:
+            for number, row in table.rows(MESSAGES):
+                if isinstance(row, Damaged):
+                    raise row
+                if isinstance(row, Unreadable):
+                    yield number, Rejected("malformed", row.detail)
+                else:
+                    yield number, {name: value for name, value in row.items() if value is not LACKING}
+    except (Damaged, OSError) as error:
         raise UserError(f"{path}: cannot be read as Parquet ({' '.join(str(error).split())})") from error
 
 

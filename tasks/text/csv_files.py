@@ -19,6 +19,11 @@ DELIMITERS = (",", ";", "\t", "|")
 SAMPLE_BYTES = 1 << 15
 SAMPLE_LINES = 1000
 SAMPLE_CHARACTERS = 1 << 20
+CHUNK_CHARACTERS = 1 << 16
+LINE_BYTES = 50
+"""What Python keeps beside each line of a record."""
+MAX_AGAIN, FREE_CHARACTERS = 16, 1 << 20
+"""Times what was read that may be read again behind quotes that stand wrong, and characters of it in any case."""
 SEPARATOR_HINT = re.compile(r"sep=(.)\s*")
 """Excel's first line that names the delimiter."""
 
@@ -39,6 +44,7 @@ class Record:
     lines: list[str]
     fields: list[str]
     problem: str = ""
+    reason: str = "broken_row"
 
 
 def read_csv(
@@ -116,8 +122,18 @@ class _Bytes(io.RawIOBase):
         return len(part)
 
 
+class _TooLong(str):
+    """Stands for a line that is longer than allowed."""
+
+    def __new__(cls) -> "_TooLong":
+        return super().__new__(cls, "\n")
+
+
 class _Lines(Iterator[str]):
-    """Lines with their ends; some can be looked at before, or put back. `number`: of the line that came last."""
+    """Lines with their ends, a `_TooLong` for each that is longer than allowed.
+
+    Some can be looked at before, or put back. `number`: of the line that came last.
+    """
 
     def __init__(self, stream: Stream, encoding: str, max_bytes: int) -> None:
         name = "utf-8-sig" if encoding == "utf-8" else encoding
@@ -147,11 +163,11 @@ class _Lines(Iterator[str]):
 
     def _read(self) -> str:
         line = self._text.readline(self.max_bytes)
-        if len(line) >= self.max_bytes:
-            raise Damaged(
-                "too_large", f"{self.path}, after line {self.number}: a line of more than {self.max_bytes} bytes"
-            )
-        return line
+        if len(line) < self.max_bytes or line.endswith("\n"):
+            return line
+        while (more := self._text.readline(CHUNK_CHARACTERS)) and not more.endswith("\n"):
+            pass
+        return _TooLong()
 
 
 def _header(path: Path, lines: _Lines, columns: Columns, delimiters: tuple[str, ...]) -> tuple[list[str], Dialect]:
@@ -176,27 +192,47 @@ def _even(lines: list[str]) -> bool:
 
 
 def _records(lines: _Lines, dialect: Dialect) -> Iterator[Record]:
-    """Records to the end; where a quote does not close or stands wrong, the line that it is in, and on from the next."""
+    """Records to the end; where a quote does not close or stands wrong, the line that it is in, and on from the next.
+
+    Where that has been done in vain again and again, all that such a quote takes in is one record.
+    """
     csv.field_size_limit(lines.max_bytes)
     options = {"quoting": csv.QUOTE_MINIMAL if dialect.quoted else csv.QUOTE_NONE, "strict": True}
+    passed = again = 0
     while lines.peek(1):
         start, taken = lines.number + 1, list[str]()
-
-        def feed(taken: list[str] = taken) -> Iterator[str]:
-            for line in lines:
-                taken.append(line)
-                yield line
-
         try:
-            fields = next(csv.reader(feed(), delimiter=dialect.delimiter, **options))  # type: ignore[arg-type]
+            fed = _fed(lines, taken)
+            fields = next(csv.reader(fed, delimiter=dialect.delimiter, **options))  # type: ignore[arg-type]
         except (csv.Error, StopIteration) as error:
-            lines.put_back(taken[1:])
-            yield Record(start, taken[:1], [], str(error))
-            continue
-        if fields and not dialect.quoted:
-            fields = [_unquoted(field) for field in fields]
-        if fields:
-            yield Record(start, taken, fields)
+            broken = 1
+            again += sum(map(len, taken[1:]))
+            if again > max(FREE_CHARACTERS, MAX_AGAIN * passed):
+                broken = len(taken)
+            lines.put_back(taken[broken:])
+            taken, problem = taken[:broken], str(error) or "unexpected end of data"
+            reason = "too_large" if isinstance(taken[0], _TooLong) else "broken_row"
+            yield Record(start, taken, [], problem, reason)
+        else:
+            if fields and not dialect.quoted:
+                fields = [_unquoted(field) for field in fields]
+            if fields:
+                yield Record(start, taken, fields)
+        passed += sum(map(len, taken))
+
+
+def _fed(lines: _Lines, taken: list[str]) -> Iterator[str]:
+    """The lines, kept in `taken`. csv.Error where one, or all of a record, is larger than allowed."""
+    size = 0
+    for line in lines:
+        if taken and isinstance(line, _TooLong):
+            lines.put_back([line])
+        else:
+            taken.append(line)
+        size += len(line) + LINE_BYTES
+        if isinstance(line, _TooLong) or (len(taken) > 1 and size > lines.max_bytes):
+            raise csv.Error(f"more than {lines.max_bytes} bytes")
+        yield line
 
 
 def _unquoted(field: str) -> str:
@@ -216,7 +252,7 @@ def _item(record: Record, head: list[str], path: Path, url: str, columns: Column
     if not problem and len(fields) != len(head):
         problem = f"{len(fields)} fields, the header has {len(head)}"
     if problem:
-        return Item(where, row_url, raw, shown, reason="broken_row", detail=f"{where}: {problem}")
+        return Item(where, row_url, raw, shown, reason=record.reason, detail=f"{where}: {problem}")
     row: dict[str, object] = {name: value for name, value in zip(head, fields, strict=True) if value}
     if isinstance(said := row.get(columns.messages), str):
         with suppress(ValueError):  # the reason is told where messages are read

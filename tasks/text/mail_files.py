@@ -34,6 +34,8 @@ def read_mbox(path: Path, url: str, max_bytes: int) -> Iterator[tuple[str, bytes
         elif number == 0:
             if b"".join(message).strip():
                 yield lost(where, url, "no_mbox", f"{path}: does not begin with a line 'From <sender> <date>'")
+        elif not any(line.strip() for line in message):
+            yield lost(where, name, "empty", f"{where}: nothing in it")
         else:
             yield name, QUOTED.sub(rb"\1", b"".join(message))
 

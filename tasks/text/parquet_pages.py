@@ -83,7 +83,7 @@ def plan(file: IO[bytes], metadata: Any, group: int, max_bytes: int) -> Plan:
     `metadata`: the file's (pyarrow).
 
     Raises:
-        Refused: a page is larger than `max_bytes`, all swells by more than MAX_RATIO, or a header cannot be read.
+        Refused: a page is larger than `max_bytes` and FREE_BYTES, all swells by more than MAX_RATIO, or a header cannot be read.
     """
     about = metadata.row_group(group)
     columns = [
@@ -109,7 +109,7 @@ def _column(file: IO[bytes], about: Any, schema: Any, max_bytes: int) -> Column:
     fixed = schema.length if schema.physical_type == "FIXED_LEN_BYTE_ARRAY" else LEAST_VALUE_BYTES
     left = about.num_values
     for page in _pages(file, start, start + about.total_compressed_size):
-        if page.size > max_bytes:
+        if page.size > max(max_bytes, FREE_BYTES):
             raise Refused("too_large", f"{about.path_in_schema}: a page of {page.size} bytes, more than {max_bytes}")
         column.size += page.size
         if page.encoding is None:

@@ -194,7 +194,7 @@ def _train(
         "seed": params.seed,
     }
     rows = tuning.dataset(dialogues.windows, dialogues.messages, order)
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     trainer = tuning.make_trainer(model, tokenizer, rows, plan, settings, outputs.work, _lora(params))
     recorder = tuning.Recorder(outputs / "curves.csv", outputs.work, seen, plan.steps)
     trainer.add_callback(recorder)

@@ -44,7 +44,7 @@ def save_model(weights: dict[str, torch.Tensor], config: Any, tokenizer: Path, f
     settings.write_text(json.dumps(described, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     for path in folder.iterdir():
         path.chmod(0o644)  # safetensors writes its files for the owner alone
-    reloaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    reloaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
     length = min(16, config.max_position_embeddings, config.vocab_size)
     tokens = torch.linspace(0, config.vocab_size - 1, length).long().unsqueeze(0)
     with torch.no_grad():

@@ -54,7 +54,7 @@ def export_gguf(folder: Path, target: Path, form: Format, permute: bool = True, 
     from transformers import AutoConfig
 
     logging.getLogger("gguf").setLevel(logging.WARNING)  # it reports every file it writes
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if reason := why_no_gguf(config.to_dict(), folder):
         raise UserError(f"{folder}: {reason}. In params.yaml, set quantize.formats to [torchao-int8]")
     writer = gguf.GGUFWriter(target, "llama")
@@ -148,7 +148,7 @@ def _write_tokenizer(writer: Any, folder: Path, vocabulary: int, chat: bool) -> 
         else TokenType.UNUSED
         for number in range(vocabulary)
     ]
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(splitter_of(content) or "")
     writer.add_token_list([text.get(number, f"[UNUSED{number}]") for number in range(vocabulary)])

@@ -27,7 +27,7 @@ def save_int8(source: Path, folder: Path, chat: bool = True) -> Any:
     from transformers import AutoModelForCausalLM, TorchAoConfig
 
     config = TorchAoConfig(quant_type=Int8WeightOnlyConfig())
-    load = {"dtype": torch.float32, "local_files_only": True}
+    load = {"dtype": torch.float32, "local_files_only": True, "trust_remote_code": False}
     quantized = AutoModelForCausalLM.from_pretrained(source, quantization_config=config, **load).eval()
     quantized.save_pretrained(folder)
     copy_tokenizer(source, folder, chat)

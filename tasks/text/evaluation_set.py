@@ -16,6 +16,7 @@ from tasks.text.evaluation_items import Item, Text, to_item
 from tasks.text.records import read_records
 from tasks.text.references import Reference
 from tasks.text.turns import Rejected
+from tasks.text.within import globbed, within
 
 FOLDER = "evaluation"
 TEXTS = (".txt", ".text", ".md")
@@ -46,16 +47,20 @@ def chosen_files(root: Path, patterns: Sequence[str]) -> list[Path]:
     chosen: dict[Path, None] = {}
     for pattern in patterns:
         folder = root / pattern
-        found = files_of(folder) if folder.is_dir() else [path for path in sorted(root.glob(pattern)) if path.is_file()]
+        found = files_of(folder) if folder.is_dir() else _globbed(root, pattern)
         if not found and Path(pattern) != Path(FOLDER):
             raise UserError(f"params.yaml: evaluate.files: no file matches {pattern}")
         chosen |= dict.fromkeys(found)
     return list(chosen)
 
 
+def _globbed(root: Path, pattern: str) -> list[Path]:
+    return globbed((path for path in sorted(root.glob(pattern)) if path.is_file()), root / pattern)
+
+
 def files_of(folder: Path) -> list[Path]:
     """All files in a folder and its folders, hidden ones passed over, by name."""
-    paths = (path for path in folder.rglob("*") if path.is_file())
+    paths = within((path for path in folder.rglob("*") if path.is_file()), folder)
     return sorted(path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 

@@ -18,6 +18,7 @@ from tasks.text.mail_files import read_mbox
 from tasks.text.parquet_files import read_parquet
 from tasks.text.row_files import read_jsonl
 from tasks.text.row_items import Columns, Item, lost
+from tasks.text.within import globbed, within
 
 FRONT_MATTER = re.compile(r"\ufeff?---[ \t]*\r?\n(.{0,20000}?)^---[ \t]*\r?(?:\n|\Z)", re.DOTALL | re.MULTILINE)
 
@@ -72,12 +73,12 @@ def find(patterns: Sequence[str], root: Path, wanted: str, where: str) -> list[F
 def _matches(pattern: str, root: Path) -> list[Path]:
     if not (root / pattern).is_dir():
         paths = [Path(match) for match in glob.glob(str(root / pattern), recursive=True)]  # noqa: PTH207  absolute patterns too
-        return [path for path in paths if path.is_file()]
+        return globbed((path for path in paths if path.is_file()), root / pattern)
     paths = []
     for at, folders, names in os.walk(root / pattern):
         folders[:] = [name for name in folders if not name.startswith(".")]
         paths += [Path(at) / name for name in names if not name.startswith(".")]
-    return [path for path in paths if path.is_file()]
+    return within((path for path in paths if path.is_file()), root / pattern)
 
 
 def file_url(path: Path, root: Path) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from tasks.core.errors import UserError
 from tasks.text.arrow_rows import Row, Unreadable, plain_rows
 from tasks.text.files import file_url
+from tasks.text.hub_files import check_card, check_found, check_saved
 from tasks.text.json_rows import well_formed
 from tasks.text.parquet_files import plain_item
 from tasks.text.parquet_pages import BATCH_ROWS
@@ -111,6 +112,8 @@ class Rows:
     def _load_saved(self) -> Any:
         import datasets
 
+        assert self._folder is not None  # noqa: S101  what is saved lies in one
+        check_saved(self._folder)
         found = datasets.load_from_disk(str(self._folder))
         if isinstance(found, datasets.DatasetDict):
             if self._split not in found:
@@ -122,11 +125,14 @@ class Rows:
         import datasets
 
         path = str(self._folder.resolve()) if self._folder else self._dataset
+        check_card(self._dataset, self._folder, revision)
         builder = datasets.load_dataset_builder(path, self._config, revision=revision)
         # The others (webdataset, pictures, sound) hold no text, or decode whatever they find.
         if builder.name not in FORMATS:
             raise UserError(f"{self._dataset}: holds {builder.name} files; text is read from {', '.join(FORMATS)}")
-        files: list[str] = next(iter((builder.config.data_files or {}).values()), [])
+        of_splits = builder.config.data_files or {}
+        check_found(self._dataset, self._folder, (file for named in of_splits.values() for file in named))
+        files: list[str] = next(iter(of_splits.values()), [])
         found = COMMIT.search(str(files[0])) if files else None
         self.commit = found.group(1) if found else None
         self.licence = builder.info.license or (_licence(self._dataset, self.commit) if self.commit else None)

@@ -26,6 +26,7 @@ from tasks.text.records import Format, read_records, to_messages
 from tasks.text.references import Reference
 from tasks.text.split import TRAIN, VALIDATION, split_of
 from tasks.text.turns import Rejected
+from tasks.text.within import globbed
 
 COLLECTED = pa.schema(
     [
@@ -71,7 +72,8 @@ def record_files(files: Sequence[tuple[str, Format, str]]) -> list[Records]:
     found: list[Records] = []
     for number, (pattern, format_, source) in enumerate(files):
         anchor = Path(Path(pattern).anchor)  # the working directory, unless the pattern is absolute
-        paths = sorted(path for path in anchor.glob(str(Path(pattern).relative_to(anchor))) if path.is_file())
+        matches = sorted(path for path in anchor.glob(str(Path(pattern).relative_to(anchor))) if path.is_file())
+        paths = globbed(matches, pattern)
         if not paths:
             raise UserError(f"params.yaml: instruct.files.{number}.path: no file matches {pattern}")
         found += [Records(path, format_, source, f"file-{number:03d}-{k:05d}") for k, path in enumerate(paths)]

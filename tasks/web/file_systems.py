@@ -5,10 +5,11 @@ credentials it is asked anonymously, unless fsspec's configuration says otherwis
 """
 
 import re
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from tasks.core.errors import UserError
+from tasks.web.public import is_public
 from tasks.web.sources import USER_AGENT
 
 PACKAGES = {
@@ -24,16 +25,23 @@ SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 WITH_SECRETS = re.compile(r"(\w://)(?:[^/@\s'\"]*@)?([^\s?'\"]*)(?:\?[^\s'\"]*)?")
 
 
+class PrivateAddressError(PermissionError):
+    """A name that a list or a redirect led to has an address that is not public."""
+
+
 def scheme_of(path: str) -> str:
     """The scheme of a URL, "" of a path or the letter of a drive."""
     found = SCHEME.match(path)  # `urlsplit` would refuse http://[, before there is anyone to explain it
     return found[1].lower() if found else ""
 
 
-def open_system(url: str, timeout_s: float, stream: bool = False) -> tuple[Any, str]:
+def open_system(
+    url: str, timeout_s: float, stream: bool = False, private_hosts: frozenset[str] | None = None
+) -> tuple[Any, str]:
     """The file system of a URL, and the path in it. One request of it is one request: who asks tries again.
 
     `stream`: a file is read in one go, so the time between two packets is bounded; else that of a whole request is.
+    `private_hosts`: names of the hosts that may have an address that is not public, of HTTP; None: any may.
 
     Raises:
         UserError: the scheme is not known, its package is missing, or what AWS's configuration names is not there.
@@ -44,7 +52,7 @@ def open_system(url: str, timeout_s: float, stream: bool = False) -> tuple[Any, 
 
         options: dict[str, Any] = {}
         if scheme in ("http", "https"):
-            options = _http_options(timeout_s, stream)
+            options = _http_options(timeout_s, stream, private_hosts)
         elif scheme in ("s3", "s3a"):
             options = _s3_options(timeout_s)
         system, path = fsspec.core.url_to_fs(url, **options)
@@ -61,7 +69,11 @@ def open_system(url: str, timeout_s: float, stream: bool = False) -> tuple[Any, 
 
 def told(error: Exception, system: Any) -> str:
     """What went wrong, in a line without secrets."""
-    text = without_secrets(f"{type(error).__name__}: {error}")[:300]
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, PrivateAddressError):
+        cause = cause.__cause__ or cause.__context__
+    shown = cause or error  # fsspec says of any error that there is no such file
+    text = without_secrets(f"{type(shown).__name__}: {shown}")[:300]
     if isinstance(error, PermissionError) and getattr(system, "anon", False) is True:
         text += " (asked anonymously: there are no AWS credentials)"
     return text
@@ -72,11 +84,30 @@ def without_secrets(text: str) -> str:
     return WITH_SECRETS.sub(r"\1\2", text)
 
 
-def _http_options(timeout_s: float, stream: bool) -> dict[str, Any]:
+def _http_options(timeout_s: float, stream: bool, private_hosts: frozenset[str] | None) -> dict[str, Any]:
     import aiohttp
 
     limits = {"total": None, "sock_connect": timeout_s, "sock_read": timeout_s} if stream else {"total": timeout_s}
-    return {"client_kwargs": {"timeout": aiohttp.ClientTimeout(**limits), "headers": {"User-Agent": USER_AGENT}}}
+    about = {"timeout": aiohttp.ClientTimeout(**limits), "headers": {"User-Agent": USER_AGENT}}
+    guard = {} if private_hosts is None else {"get_client": partial(_guarded, private_hosts)}
+    return {"client_kwargs": about, **guard}
+
+
+async def _guarded(private_hosts: frozenset[str], **options: Any) -> Any:
+    """A client that connects to public addresses alone, after redirects too, but for the hosts named."""
+    import aiohttp
+
+    class Connector(aiohttp.TCPConnector):  # type: ignore[misc]
+        # Where the connection's address comes from: a name cannot have another one for the check.
+        async def _resolve_host(self, host: str, *args: Any, **more: Any) -> Any:
+            found = await super()._resolve_host(host, *args, **more)
+            private = [at["host"] for at in found if not is_public(at["host"])]
+            if private and host.lower() not in private_hosts:
+                raise PrivateAddressError(f"{host}: {private[0]} is no public address")
+            return found
+
+    options.pop("loop", None)
+    return aiohttp.ClientSession(connector=Connector(), **options)
 
 
 def _s3_options(timeout_s: float) -> dict[str, Any]:

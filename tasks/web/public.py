@@ -32,10 +32,15 @@ def is_literal(host: str) -> bool:
     return True
 
 
+def host_name(url: str) -> str:
+    """The host of a URL, in lower case; "" where there is none."""
+    try:
+        return (urlsplit(url).hostname or "").rstrip(".")
+    except ValueError:
+        return ""
+
+
 def names_public_host(url: str) -> bool:
     """Whether a URL's host is a public address, or a name that is not local to judge by its form; it is not resolved."""
-    try:
-        host = (urlsplit(url).hostname or "").rstrip(".")
-    except ValueError:
-        return False
-    return is_public(host) if is_literal(host) else not LOCAL.search(host)
+    host = host_name(url)
+    return bool(host) and (is_public(host) if is_literal(host) else not LOCAL.search(host))

@@ -12,6 +12,7 @@ from typing import Any
 
 from tasks.core.errors import UserError
 from tasks.text.compressed import Damaged, Stream
+from tasks.text.within import globbed
 from tasks.web.file_systems import open_system, scheme_of, told, without_secrets
 from tasks.web.public import names_public_host
 from tasks.web.window import Bytes
@@ -28,12 +29,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Network:
-    """Bounds of what is read over the network: seconds a request, further tries, seconds before the first, bytes a file."""
+    """Bounds of what is read over the network: seconds a request, further tries, seconds before the first, bytes a file.
+
+    `own_hosts`: those that the user has named, whose addresses may be private; None: any may.
+    """
 
     timeout_s: float
     retries: int
     retry_delay_s: float
     max_file_bytes: int
+    own_hosts: frozenset[str] | None = None
 
 
 def is_url(path: str) -> bool:
@@ -89,7 +94,7 @@ def _origin(url: str) -> tuple[str, str]:
 
 def _matches(pattern: str, network: Network, where: str) -> list[str]:
     if not is_url(pattern):
-        found = sorted(str(path) for path in _glob(pattern) if path.is_file())
+        found = sorted(str(path) for path in globbed((path for path in _glob(pattern) if path.is_file()), pattern))
     elif any(sign in pattern for sign in "*[") and scheme_of(pattern) not in ("http", "https"):
         found = _listed(pattern, network, where)
     else:
@@ -211,7 +216,9 @@ class RemoteFile:
             self._file = None
 
     def _open(self) -> None:
-        self._system, path = open_system(self._full_url, self._network.timeout_s, stream=not self._block_bytes)
+        self._system, path = open_system(
+            self._full_url, self._network.timeout_s, not self._block_bytes, self._network.own_hosts
+        )
         blocks = {"block_size": self._block_bytes, "cache_type": "readahead"}
         options = {} if self.url.startswith("memory:") else blocks
         self._file = self._system.open(path, "rb", **options)

@@ -19,6 +19,7 @@ from tasks.text.row_items import Item, lost
 from tasks.web.file_systems import without_secrets
 from tasks.web.http_message import Message, Unusable, charset_of, decoded_body, parse
 from tasks.web.intake import Intake
+from tasks.web.public import host_name
 from tasks.web.remote import Network, is_url, open_bytes
 from tasks.web.sources import WarcSource
 from tasks.web.warc import resource_record, response_record
@@ -70,7 +71,8 @@ def _problem(record: Record, name: str, source: WarcSource, intake: Intake) -> U
 
 def network(source: WarcSource) -> Network:
     """The source's bounds of what is read over the network."""
-    return Network(source.timeout, source.retries, source.retry_delay, source.max_file_bytes)
+    own = frozenset(host_name(url) for url in (*source.paths, source.prefix) if is_url(url))
+    return Network(source.timeout, source.retries, source.retry_delay, source.max_file_bytes, own)
 
 
 def _take(record: Record, name: str, source: WarcSource, intake: Intake) -> None:

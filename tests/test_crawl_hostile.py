@@ -257,3 +257,39 @@ def test_headers_without_end(tmp_path: Path) -> None:
     assert found["/line"][0] == "connection_failed"
     assert found["/large"][0] == "saved"
     assert len(list(archive.read_pages(next((tmp_path / "pages").iterdir()), 10**6))) == 4
+
+
+LOOPBACK = (
+    "localhost",
+    "LOCALHOST",
+    "127.1",
+    "0x7f.1",
+    "2130706433",
+    "0",
+    "127.0.0.2",
+    "[::ffff:127.0.0.1]",
+    "[::]",
+    "[64:ff9b::7f00:1]",
+)
+
+
+def test_no_spelling_of_a_private_address_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "*")
+    found: dict[str, tuple[str, str]] = {}
+    with raw_server({"/robots.txt": page(b"")}) as url:
+        port = url.rpartition(":")[2]
+        links = b"".join(
+            b'<a href="http://%b:%b/">x</a><a href="/%d">y</a>' % (host.encode(), port.encode(), n)
+            for n, host in enumerate(LOOPBACK)
+        )
+        found = outcomes(
+            tmp_path,
+            {
+                "/links": page(links),
+                **{f"/{n}": redirect(f"http://{host}:{port}/".encode()) for n, host in enumerate(LOOPBACK)},
+            },
+            allow=["."],
+        )
+    elsewhere = {path: outcome for path, (outcome, _) in found.items() if path.startswith("http")}
+    assert len(elsewhere) >= len(LOOPBACK) - 1  # one host is written in two ways
+    assert set(elsewhere.values()) == {"private_address"}

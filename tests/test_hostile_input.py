@@ -1,5 +1,6 @@
 """What somebody who means harm puts into lists, rows, headers and names: it is told, and reaches nothing."""
 
+import asyncio
 import json
 import logging
 import os
@@ -16,7 +17,7 @@ from tasks.core.paths import work_folder
 from tasks.text.records import read_records
 from tasks.web.public import is_public
 from tasks.web.remote import Network, expand
-from tasks.web.resolver import GuardedResolver
+from tasks.web.resolver import GuardedResolver, private_behind_proxy
 
 NETWORK = Network(5, 0, 0, 1 << 20)
 PREFIX = "https://data.example.org/"
@@ -101,6 +102,14 @@ def test_names_that_no_proxy_is_asked_for_are_checked_all_the_same(monkeypatch: 
     monkeypatch.setenv("NO_PROXY", "localhost,10.0.0.1")
     monkeypatch.setenv("http_proxy", "http://user:pass@proxy.example:3128")
     assert GuardedResolver(Reactor(), ())._proxies == {"proxy.example"}
+
+
+@pytest.mark.parametrize("without", ["", "localhost", "*"])
+def test_the_name_of_a_proxy_is_no_way_past_the_check(monkeypatch: pytest.MonkeyPatch, without: str) -> None:
+    """A page can name the proxy's own host, which the resolver lets pass: the proxy is the user's, the link is not."""
+    monkeypatch.setenv("http_proxy", "http://localhost:3128")
+    monkeypatch.setenv("NO_PROXY", without)
+    assert asyncio.run(private_behind_proxy("http://localhost:8080/")) in ("127.0.0.1", "::1")
 
 
 @pytest.mark.parametrize(

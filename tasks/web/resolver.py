@@ -17,8 +17,19 @@ from zope.interface import implementer  # type: ignore[import-untyped]
 from tasks.web.public import is_public
 
 
+def proxy_hosts() -> set[str]:
+    """The hosts of the proxies that the environment names."""
+    named = {
+        urlsplit(url if "//" in url else f"//{url}").hostname
+        for kind, url in urllib.request.getproxies().items()
+        if kind != "no"  # NO_PROXY: names that no proxy is asked for
+    }
+    return {host for host in named if host}
+
+
 async def private_behind_proxy(url: str) -> str | None:
-    """An address of the URL's host that is not public, where a proxy would connect to it in our place; else None.
+    """An address of the URL's host that is not public, where GuardedResolver would not see it: a proxy would connect to it
+    in our place, or has the same name; else None.
 
     Raises:
         OSError: the name has no address here, so that nobody knows where the proxy would lead.
@@ -26,7 +37,8 @@ async def private_behind_proxy(url: str) -> str | None:
     parts = urlsplit(url)
     host = parts.hostname or ""
     proxies = urllib.request.getproxies()
-    if not proxies.keys() & {parts.scheme, "all"} or urllib.request.proxy_bypass(host):
+    direct = not proxies.keys() & {parts.scheme, "all"} or urllib.request.proxy_bypass(host)
+    if direct and host not in proxy_hosts():
         return None
     found = await asyncio.get_running_loop().getaddrinfo(host, parts.port or 0, type=socket.SOCK_STREAM)
     return next((str(address[0]) for *_, address in found if not is_public(str(address[0]))), None)
@@ -45,11 +57,7 @@ class GuardedResolver:
 
     def __init__(self, reactor: Any, private_hosts: Collection[str]) -> None:
         self._reactor, self._inner, self._private_hosts = reactor, reactor.nameResolver, private_hosts
-        self._proxies = {
-            urlsplit(url if "//" in url else f"//{url}").hostname
-            for kind, url in urllib.request.getproxies().items()
-            if kind != "no"  # NO_PROXY: names that no proxy is asked for
-        }
+        self._proxies = proxy_hosts()
 
     @classmethod
     def from_crawler(cls, crawler: Any, reactor: Any) -> "GuardedResolver":

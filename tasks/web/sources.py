@@ -176,7 +176,8 @@ class FilesSource(_Source):
     max_bytes: int = Field(
         default=100_000_000,
         ge=1,
-        description="Bytes of a file, or of a line of JSONL or CSV, at most, after decompression; larger are removed.",
+        description="Bytes of a file, or of a line or row of JSONL, CSV or Parquet, at most, after decompression; larger are "
+        "removed. One that large takes 2 to 8 times its bytes of memory, 16 times with characters beyond U+FFFF.",
     )
     text_column: str = Field(
         default="text", min_length=1, description="Key or column with the text (JSON, JSONL, Parquet, CSV, TSV)."

@@ -9,7 +9,7 @@ from typing import TypeVar
 from tasks.web import readers
 from tasks.web.document import Content, Unreadable
 from tasks.web.extract import How, extract_page
-from tasks.web.fuse import MEMORY_BYTES, Fused, Lost
+from tasks.web.worker import MEMORY_BYTES, Lost, Worker
 
 DOCUMENT_MEMORY_BYTES = 2 << 30
 """Of documents, which strangers make to swell: several workers may each have one at a time."""
@@ -21,7 +21,7 @@ class ExtractionFailed(Exception):
     """A page gave no text: reason and detail."""
 
 
-class Extractor(Fused):
+class Extractor(Worker):
     """A process that extracts one page at a time."""
 
     def extract(self, html: str, how: How, seconds: float) -> tuple[str, str]:

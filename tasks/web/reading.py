@@ -12,9 +12,9 @@ from tasks.web.before import Known
 from tasks.web.browser import Rendered
 from tasks.web.directives import Directives, directives
 from tasks.web.frontier import Link, Outcome
-from tasks.web.fuse import Fused, Lost
 from tasks.web.links import Scope, links_in, page_of
 from tasks.web.warc import conversion_record, response_record
+from tasks.web.worker import Lost, Worker
 
 SMALL_BYTES = 1 << 18
 """A page that is larger is parsed in a process of its own, for READ_S seconds of processor time at most: the parser takes
@@ -118,7 +118,7 @@ def _read(url: str, answer: Answer, scope: Scope, agent: str) -> Reading:
 
 
 @cache
-def _reader() -> Fused:
-    only = Fused()
+def _reader() -> Worker:
+    only = Worker()
     atexit.register(only.close)
     return only

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, TypeVar
 
 MEMORY_BYTES = 6 << 30
-SERVE = "import sys; sys.path[:] = sys.argv[2:]; from tasks.web.fuse import serve; serve(int(sys.argv[1]))"
+SERVE = "import sys; sys.path[:] = sys.argv[2:]; from tasks.web.worker import serve; serve(int(sys.argv[1]))"
 """The program of the process. One of multiprocessing's would import the whole stage again, which takes longer."""
 WALL_FACTOR, WALL_EXTRA_S = 20, 60  # against a process that sleeps forever: no processor time passes
 R = TypeVar("R")
@@ -40,7 +40,7 @@ class Work(NamedTuple):
     prepare: partial[Any] | None
 
 
-class Fused:
+class Worker:
     """A process that does one piece of work at a time, started when first needed and again after it was lost."""
 
     def __init__(self) -> None:
@@ -104,7 +104,7 @@ class Fused:
 
 
 def serve(descriptor: int) -> None:
-    """Do what a Fused sends through the pipe, until that ends. Does not return."""
+    """Do what a Worker sends through the pipe, until that ends. Does not return."""
     connection = Connection(descriptor)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -162,7 +162,8 @@ class FilesSource(_Source):
     kind: Literal["files"] = "files"
     paths: tuple[str, ...] = Field(
         min_length=1,
-        description="Globs (** too) and folders, relative to the root of the project; hidden files are passed over.",
+        description="Globs (** too) and folders, relative to the root of the project; hidden files are passed over, and "
+        "symbolic links that lead out of the folder.",
     )
     format: Literal["auto"] | Format = Field(
         default="auto",
@@ -202,7 +203,8 @@ class WarcSource(_Source):
     paths: tuple[str, ...] = Field(
         min_length=1,
         description="Local paths and globs, URLs that fsspec reads (http, https, s3, ...), and lists of such, one a "
-        "line: files named *.paths or *.paths.gz.",
+        "line: files named *.paths or *.paths.gz. A list names no files of this machine and no private hosts, one from the "
+        "network only its own host.",
     )
     prefix: str = Field(
         default="https://data.commoncrawl.org/", description="What stands before the relative paths in a list."

@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -20,22 +21,44 @@ from tasks.core.place import settle
 
 PREFECT_PORT, MLFLOW_PORT = 4200, 5000
 START_TIMEOUT_S = 120.0
+CLIENT = ("PREFECT_HOME", "PREFECT_API_URL", "PREFECT_API_AUTH_STRING", *TELEMETRY_OFF)
+"""What of a server's environment its clients need."""
 
 
 def prefect_environment(root: Path, port: int) -> dict[str, str]:
     """Environment of a Prefect server that keeps its history in this checkout and listens on `port` of loopback."""
     api = f"http://127.0.0.1:{port}/api"
     settle(state_folder(root))
+    key = auth_string(root)
     return {
         **os.environ,
         **TELEMETRY_OFF,
         "PREFECT_HOME": os.environ.get("PREFECT_HOME", str(state_folder(root) / "prefect")),
         "PREFECT_SERVER_UI_API_URL": api,  # else the UI asks port 4200, wherever it is served
         "PREFECT_API_URL": api,
+        "PREFECT_SERVER_API_AUTH_STRING": key,  # other users of this machine reach its loopback as well
+        "PREFECT_API_AUTH_STRING": key,
         # Its default is any: a page that a user visits could make a deployment, whose command a worker then runs.
         "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{port},http://localhost:{port}",
         "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
     }
+
+
+def auth_string(root: Path) -> str:
+    """What Prefect's server of this checkout wants to hear from its clients: made once, in a file for its owner alone."""
+    path = auth_file(root)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_suffix(f".{os.getpid()}")
+        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:  # noqa: PTH123
+            file.write(f"textmill:{secrets.token_urlsafe(24)}")
+        beside.rename(path)
+    return path.read_text(encoding="ascii").strip()
+
+
+def auth_file(root: Path) -> Path:
+    """Where `auth_string` is kept."""
+    return state_folder(root) / "prefect" / "auth"
 
 
 def free_port(wanted: int) -> int:
@@ -115,12 +138,12 @@ def prefect_api(root: Path, meanwhile: Callable[[], object] = lambda: None) -> I
     ui = running_ui(root)
     port = ui["prefect"] if ui else free_port(PREFECT_PORT)
     environment = prefect_environment(root, port)
-    os.environ.update({key: environment[key] for key in ("PREFECT_HOME", "PREFECT_API_URL", *TELEMETRY_OFF)})
+    os.environ.update({key: environment[key] for key in CLIENT})
     if ui:
         yield f"http://127.0.0.1:{port}"
         return
     log = state_folder(root) / "prefect-server.log"
-    server = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    server = [sys.executable, "-m", "flows.prefect_app", str(port)]
     with log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "flows.supervise", "--", *server],

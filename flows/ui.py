@@ -8,7 +8,15 @@ from pathlib import Path
 
 from flows import plan
 from flows.mlflow_view import save_view, view_url
-from flows.server import MLFLOW_PORT, PREFECT_PORT, free_port, prefect_environment, running_ui, wait_until_healthy
+from flows.server import (
+    MLFLOW_PORT,
+    PREFECT_PORT,
+    auth_file,
+    free_port,
+    prefect_environment,
+    running_ui,
+    wait_until_healthy,
+)
 from flows.stages import TELEMETRY_OFF
 from flows.supervise import GRACE_VARIABLE
 from flows.workspace import stop_on_signal
@@ -59,11 +67,13 @@ def serve(root: Path) -> None:
     environment = prefect_environment(root, prefect_port)
     prefect_log, mlflow_log = state / "prefect-server.log", state / "mlflow-server.log"
     bind = ["--host", "127.0.0.1", "--port"]
-    servers = [_start(["prefect", "server", "start", *bind, str(prefect_port)], root, environment, prefect_log)]
+    servers = [_start(["flows.prefect_app", str(prefect_port)], root, environment, prefect_log)]
     remote = store.uri.startswith("http")
     if not remote:
         keeps = ["--backend-store-uri", store.uri, "--artifacts-destination", str(state / "mlartifacts")]
-        command = ["mlflow", "server", *keeps, "--workers", "1", *bind, str(mlflow_port)]
+        own = [f"{host}:{mlflow_port}" for host in ("127.0.0.1", "localhost")]
+        allowed = ["--allowed-hosts", ",".join(own), "--cors-allowed-origins", f"http://{own[0]}"]
+        command = ["mlflow", "server", *keeps, "--workers", "1", *allowed, *bind, str(mlflow_port)]
         servers.append(_start(command, root, {**os.environ, **TELEMETRY_OFF, **MLFLOW_ALONE}, mlflow_log))
     holder = state / "ui.json"
     try:
@@ -75,8 +85,11 @@ def serve(root: Path) -> None:
             _make_pool(root, environment)
             print(f"Prefect  http://127.0.0.1:{prefect_port}")
             print(f"MLflow   {view_url(store.uri if remote else _mlflow(mlflow_port), store)}")
+            key = os.path.relpath(auth_file(root), root)
+            print(f"Prefect asks a browser once for what is in {key}.")
             print("For deployments and workers, in another terminal:")
             print(f"  export PREFECT_API_URL=http://127.0.0.1:{prefect_port}/api")
+            print(f"  export PREFECT_API_AUTH_STRING=$(cat {key})")
             print("Ctrl-C ends both.", flush=True)
             while not stop.wait(1.0):
                 if any(server.poll() is not None for server in servers):

@@ -69,17 +69,22 @@ def one_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A Prefect server for the whole module: environment variables that point to it."""
-    from running import wait_for
+    from running import KEY, wait_for
 
     from flows import stages, supervised
     from flows.server import free_port, healthy
 
     port, home = free_port(0), tmp_path_factory.mktemp("prefect")
-    environment = {"PREFECT_HOME": str(home), "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
+    environment = {
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_API_AUTH_STRING": ":".join(KEY),
+    }
+    of_server = {"PREFECT_SERVER_API_AUTH_STRING": ":".join(KEY), "PYTHONPATH": str(ROOT)}
     process = supervised.popen(
-        [sys.executable, "-m", "prefect", "server", "start", "--port", str(port), "--no-ui"],
+        [sys.executable, "-m", "flows.prefect_app", str(port)],
         home,
-        stages.stage_environment(environment | {"PYTHONPATH": str(ROOT)}),
+        stages.stage_environment(environment | of_server),
     )
     threading.Thread(target=lambda: [None for _ in process.stdout or []], daemon=True).start()
     wait_for(lambda: healthy(f"http://127.0.0.1:{port}/api/health"))

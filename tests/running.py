@@ -46,12 +46,16 @@ def wait_for(condition: Any, seconds: float = PATIENCE_S) -> None:
         time.sleep(0.1)
 
 
+KEY = ("textmill", "a key for tests")
+"""What the tests' Prefect server wants to hear."""
+
+
 def post(api: str, path: str, body: dict[str, Any]) -> Any:
     """What Prefect's API answers; asked again while its database is busy."""
     import httpx
 
     deadline = time.monotonic() + PATIENCE_S
-    while not (answer := httpx.post(f"{api}{path}", json=body, timeout=60)).is_success:
+    while not (answer := httpx.post(f"{api}{path}", json=body, auth=KEY, timeout=60)).is_success:
         assert time.monotonic() < deadline, answer.text
         time.sleep(1)
     return answer.json()

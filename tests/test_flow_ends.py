@@ -118,7 +118,7 @@ def test_half_written_locks_of_dvc_are_mended(toy: Path, left: str) -> None:
 def test_a_sweep_ends_the_dead_runs_of_its_own_workspace(tmp_path: Path, server: dict[str, str]) -> None:
     """One server, several checkouts: what another process runs, here or there, is left alone."""
     from prefect.client.orchestration import get_client
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
     from prefect.states import Running
 
     from flows import sweep
@@ -133,7 +133,8 @@ def test_a_sweep_ends_the_dead_runs_of_its_own_workspace(tmp_path: Path, server:
         "other host": {sweep.WORKSPACE: str(tmp_path), sweep.OWNER: f"elsewhere:{os.getpid()}:1"},
         "unsigned": {},
     }
-    with temporary_settings({PREFECT_API_URL: server["PREFECT_API_URL"]}), get_client(sync_client=True) as client:
+    given = {PREFECT_API_URL: server["PREFECT_API_URL"], PREFECT_API_AUTH_STRING: server["PREFECT_API_AUTH_STRING"]}
+    with temporary_settings(given), get_client(sync_client=True) as client:
         for name, of_run in labels.items():
             run = client.create_flow_run(pipeline, name=name, state=Running())
             client.update_flow_run_labels(run.id, of_run)

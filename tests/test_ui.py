@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -19,6 +20,25 @@ from tasks.core.errors import EXIT_USER_ERROR
 
 UI = [sys.executable, "-m", "flows.ui"]
 DVC = [sys.executable, "-m", "dvc"]
+
+
+def _only_its_own_pages(server: str, path: str, body: dict[str, Any], key: tuple[str, str]) -> None:
+    """A page of elsewhere that the user visits, or one whose name was turned to 127.0.0.1, reads and does nothing here."""
+    port = server.rpartition(":")[2]
+    own = {"Origin": server}
+    assert httpx.post(server + path, json=body, headers=own, auth=key, timeout=30).is_success
+    for foreign in (
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Origin": f"http://evil.example:{port}"},
+        {"Host": f"evil.example:{port}"},
+    ):
+        as_form = {**own, **foreign, "Content-Type": "text/plain"}  # which a browser sends without asking first
+        answer = httpx.post(server + path, content=json.dumps(body), headers=as_form, auth=key, timeout=30)
+        assert answer.status_code == 403, (server, foreign)
+        asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+        preflight = httpx.options(server + path, headers={**own, **foreign, **asked}, timeout=30)
+        assert "evil" not in preflight.headers.get("access-control-allow-origin", ""), (server, foreign)
 
 
 @pytest.mark.slow
@@ -52,15 +72,16 @@ def test_both_pages_and_their_end(toy: Path) -> None:
         )  # supervisor, command, server, worker
         for url in urls:
             assert "<html" in httpx.get(url.partition("#")[0], timeout=30, follow_redirects=True).text.lower()
-        for url in urls:  # a page of elsewhere that the user visits reads nothing here
-            server = url.partition("#")[0].partition("?")[0].rstrip("/")
-            foreign = {"Origin": "http://evil.example"}
-            path = "/api/deployments/filter" if url == urls[0] else "/api/2.0/mlflow/experiments/search"
-            asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
-            preflight = httpx.options(server + path, headers={**foreign, **asked}, timeout=30)
-            assert "access-control-allow-origin" not in preflight.headers, url
-            answer = httpx.post(server + path, json={"max_results": 1}, headers=foreign, timeout=30)
-            assert "access-control-allow-origin" not in answer.headers, url
+        key_file = toy / ".textmill/prefect/auth"
+        assert key_file.stat().st_mode & 0o777 == 0o600
+        assert key_file.read_text() not in said
+        key = tuple(key_file.read_text().split(":"))
+        for url, path, body in (
+            (urls[0], "/api/flows/", {"name": "x"}),
+            (urls[1], "/api/2.0/mlflow/experiments/search", {"max_results": 1}),
+        ):
+            _only_its_own_pages(url.partition("#")[0].partition("?")[0].rstrip("/"), path, body, (key[0], key[1]))
+        assert httpx.post(f"{urls[0]}/api/flows/", json={"name": "x"}, timeout=30).status_code == 401
         again = subprocess.run(UI, cwd=toy, capture_output=True, text=True, check=False)
         assert again.returncode == EXIT_USER_ERROR
         assert urls[0] in again.stderr

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -78,6 +79,10 @@ class DrainingServer(uvicorn.Server):
         self.force_exit = self.should_exit
         self.should_exit = True
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().set_exception_handler(_log_defects)
+        await super().startup(sockets)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._gate.close()
         await self._until_none_is_held(GRACE_S)
@@ -94,3 +99,11 @@ class DrainingServer(uvicorn.Server):
         deadline = time.monotonic() + seconds
         while self._gate.held and not self.force_exit and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
+
+
+def _log_defects(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what went wrong in a callback, but not that a client left in the moment in which llama.cpp's socket had news:
+    anyio then sets a result that nobody awaits any more.
+    """
+    if not isinstance(context.get("exception"), asyncio.InvalidStateError):
+        loop.default_exception_handler(context)

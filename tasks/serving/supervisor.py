@@ -57,20 +57,29 @@ class Supervisor(threading.Thread):
         pause = FIRST_PAUSE_S
         while not self._stopping.is_set():
             started = time.monotonic()
-            with child(self._command) as self._process:
-                self._await_socket(self._process)
-                self._tried.set()
-                code = self._process.wait()
+            how = self._run_once()
+            self._tried.set()
             self._engine.socket.unlink(missing_ok=True)
             if self._stopping.is_set():
                 return
             pause = FIRST_PAUSE_S if time.monotonic() - started > SETTLED_S else pause
-            how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
             log.warning("llama.cpp ended (%s); it is started again in %.1f s", how, pause)
             self._stopping.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE_S)
             with suppress(UserError):  # llama.cpp will say so itself
                 self._engine.load()  # the file may be another by now
+
+    def _run_once(self) -> str:
+        """Run it to its end; how it ended."""
+        try:
+            with child(self._command) as self._process:
+                self._await_socket(self._process)
+                if self._engine.listens:
+                    self._tried.set()
+                code = self._process.wait()
+        except OSError as error:  # no memory for another process
+            return str(error)
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
     def _await_socket(self, process: "subprocess.Popen[bytes]") -> None:
         while process.poll() is None and not self._engine.listens:

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -11,9 +12,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 from conftest import ROOT
+from tiny import tiny_model
 
+from tasks.model.gguf import export_gguf
+
+CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 SERVE = [sys.executable, "-m", "tasks.serving"]
+
+
+def untrained(folder: Path) -> Path:
+    """A GGUF model in `folder` that says anything."""
+    tiny_model(folder)
+    export_gguf(folder, folder / "model.gguf", "q8_0")
+    return folder / "model.gguf"
+
+
+def llama_of(process: "subprocess.Popen[bytes]") -> psutil.Process:
+    """The process of llama.cpp that a server has started."""
+    (llama,) = psutil.Process(process.pid).children()
+    return llama
 
 
 def free_port() -> int:
@@ -23,10 +42,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def served(model: Path) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+def served(model: Path, *options: str, **environment: str) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     """The port and process of a server of `model`; killed at the end if it still runs."""
     port = free_port()
-    process = subprocess.Popen([*SERVE, "--model", str(model), "--port", str(port), "--slots", "2"], cwd=ROOT)
+    command = [*SERVE, "--model", str(model), "--port", str(port), "--slots", "2", *options]
+    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment})
     try:
         deadline = time.monotonic() + 300
         while not _healthy(port):
@@ -35,8 +55,10 @@ def served(model: Path) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
             time.sleep(0.1)
         yield port, process
     finally:
-        process.kill()
-        process.wait()
+        for _ in range(2):  # the second ends it at once
+            process.terminate()
+            time.sleep(0.2)
+        process.wait(60)
 
 
 def _healthy(port: int) -> bool:
@@ -46,13 +68,21 @@ def _healthy(port: int) -> bool:
         return False
 
 
-def ask(port: int, path: str, body: Any = None, raw: bytes | None = None) -> tuple[int, Any]:
+def ask(port: int, path: str, body: Any = None, raw: bytes | None = None, **headers: str | bytes) -> tuple[int, Any]:
     """Status and JSON of an answer: POST where there is a body, else GET."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    content = raw if raw is not None else None if body is None else json.dumps(body).encode()
-    connection.request("GET" if content is None else "POST", path, content, {"Content-Type": "application/json"})
-    response = connection.getresponse()
+    response = asked(port, path, body, raw, **headers).getresponse()
     return response.status, json.loads(response.read() or b"null")
+
+
+def asked(
+    port: int, path: str, body: Any = None, raw: bytes | None = None, **headers: str | bytes
+) -> http.client.HTTPConnection:
+    """A connection on which a request was sent; `_` in names of headers stands for `-`."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
+    content = raw if raw is not None else None if body is None else json.dumps(body).encode()
+    named = {"Content-Type": "application/json"} | {name.replace("_", "-"): value for name, value in headers.items()}
+    connection.request("GET" if content is None else "POST", path, content, named)
+    return connection
 
 
 def events(port: int, path: str, body: dict[str, Any]) -> list[Any]:

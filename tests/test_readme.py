@@ -42,7 +42,8 @@ def test_its_commands_and_files_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"(?:`|^)make ([a-z-]+)", README, re.MULTILINE)) <= targets
     for module in re.findall(r"python -m ((?:flows|tasks)\.[a-z_.]+)", README):
-        assert (ROOT / f"{module.replace('.', '/')}.py").exists() or module == "tasks.shout"
+        code = ROOT / module.replace(".", "/")
+        assert code.with_suffix(".py").exists() or (code / "__main__.py").exists() or module == "tasks.shout"
     listed = re.search(r"## Files\n\n```\n(.*?)```", README, re.DOTALL)
     assert listed is not None
     for line in listed.group(1).splitlines():

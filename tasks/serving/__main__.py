@@ -1,72 +1,86 @@
-"""`make serve`: an OpenAI-compatible server of the quantized model. `python -m tasks.serving --help`."""
+"""`make serve`: an OpenAI-compatible server of the quantized model. `python -m tasks.serving --help`.
+
+It ends on SIGTERM or Ctrl-C, once the answers under way are given; at a second one at once.
+"""
 
 import argparse
-import os
+import logging
 import signal
-import socket
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 from tasks.core.errors import EXIT_USER_ERROR, UserError
-from tasks.serving.engine import Engine, find_model, read_model
+from tasks.core.logs import start_log
+from tasks.serving.keys import VARIABLE, read_keys
+from tasks.serving.model_file import find_model
 
-GRACE_S = 2
-"""How long answers under way may go on after Ctrl-C."""
-
-
-def require_free(host: str, port: int) -> None:
-    """Check that nothing listens there.
-
-    Raises:
-        UserError: something does, or this machine has no such address.
-    """
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except (OSError, OverflowError) as error:
-            raise UserError(f"cannot listen on {host}:{port} ({error}). Take another: make serve PORT=8081") from None
+EXIT_CUT = 143
+"""Exit code of a server that a second signal ended (128 + SIGTERM)."""
 
 
-def serve(model: Path, host: str, port: int, slots: int, name: str) -> None:
-    """Serve until SIGTERM or SIGINT, which end the process with exit code 0.
+def serve(options: argparse.Namespace) -> int:
+    """Serve until a signal; the exit code.
 
     Raises:
-        UserError: no such model, or the port is taken.
+        UserError: no such model, the address is taken, or it is not this machine's own and there is no key.
     """
-    import uvicorn
-
     from tasks.core.execution import load_execution
     from tasks.serving.app import make_app
+    from tasks.serving.engine import Engine
+    from tasks.serving.gate import Gate
+    from tasks.serving.guard import Access
+    from tasks.serving.server import DrainingServer, listening
+    from tasks.serving.supervisor import Supervisor
 
-    read_model(model)
-    require_free(host, port)
-    app = make_app(Engine(model, load_execution().thread_count(1), slots), name)
-    print(f"{model} at http://{host}:{port}/v1 (OpenAI chat and completions), {slots} conversations at a time.")
-    print("Ctrl-C ends it.", flush=True)
-    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises the signal again when it has ended
-        signal.signal(number, lambda *_: None)
-    uvicorn.Server(
-        uvicorn.Config(app, host, port, log_level="warning", timeout_graceful_shutdown=GRACE_S, server_header=False)
-    ).run()
-    os._exit(0)  # ended by itself, llama.cpp waits for every answer under way
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(EXIT_CUT))  # until the server has its own way of ending
+    keys = read_keys(options.api_key, options.api_key_file)
+    origins = [origin.rstrip("/") for origin in options.allow_origin]
+    access = Access(keys, [name.lower() for name in (options.host, *options.allow_host)], origins)
+    with (
+        listening(options.host, options.port, open_to_all=not keys) as listener,
+        TemporaryDirectory(prefix="textmill-", ignore_cleanup_errors=True) as folder,
+    ):
+        engine, gate = Engine(options.model or find_model(), Path(folder, "llama.sock")), Gate()
+        llama = Supervisor(engine, load_execution().thread_count(1), options.slots)
+        try:
+            llama.begin()
+            address = f"http://{options.host}:{listener.getsockname()[1]}/v1"
+            print(f"{engine.path} at {address} (OpenAI chat and completions), {options.slots} conversations at a time.")
+            print("Ctrl-C ends it.", flush=True)
+            server = DrainingServer(make_app(engine, options.name, access, gate), gate, llama)
+            server.run([listener])
+        finally:
+            llama.stop()
+    return EXIT_CUT if server.force_exit else 0
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line and serve; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tasks.serving", description=__doc__)
-    parser.add_argument("--model", type=Path, help="a GGUF file; default: the one of data/quantize")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; there is no authentication")
-    parser.add_argument("--port", type=int, default=8080)
-    parser.add_argument("--slots", type=int, default=4, help="conversations at a time")
-    parser.add_argument("--name", default="textmill", help="the model's name in the API")
-    options = parser.parse_args(arguments)
+    add = parser.add_argument
+    several: dict[str, Any] = {"action": "append", "default": []}
+    add("--model", type=Path, help="a GGUF file; default: the one of data/quantize")
+    add("--host", default="127.0.0.1", help="address to listen on; one that other machines reach needs an API key")
+    add("--port", type=int, default=8080)
+    add("--slots", type=int, default=4, help="conversations at a time")
+    add("--name", default="textmill", help="the model's name in the API")
+    add(
+        "--api-key-file",
+        type=Path,
+        help=f"API keys, one a line; or in the environment: {VARIABLE}, with spaces between",
+    )
+    add("--api-key", **several, help="an API key; may be given several times. Other users of this machine can see it")
+    add("--allow-host", **several, help="a name by which this server is asked, besides localhost and addresses")
+    add("--allow-origin", **several, help="a web page that may ask, such as https://chat.example.org; none by default")
     try:
-        serve(options.model or find_model(), options.host, options.port, options.slots, options.name)
+        start_log(logging.WARNING)
+        return serve(parser.parse_args(arguments))
     except UserError as error:
         print(error, file=sys.stderr)
         return EXIT_USER_ERROR
-    return 0
 
 
 if __name__ == "__main__":

@@ -5,12 +5,15 @@ A base model continues what it is given, each line by itself.
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 
 from tasks.core.errors import EXIT_USER_ERROR, UserError
-from tasks.serving.engine import Engine, Sampling, find_model
+from tasks.serving.engine import Engine, Sampling
+from tasks.serving.llama import running_llama
+from tasks.serving.model_file import find_model
 from tasks.text.conversation import Message
 
 HELP = "/reset forgets the conversation, Ctrl-C stops an answer, /quit or Ctrl-D ends."
@@ -109,8 +112,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--temperature", type=float, default=0.7)
     options = parser.parse_args(arguments)
     try:
-        engine = Engine(options.model or find_model(), load_execution().thread_count(1))
-        talk(Chat(engine, options.max_tokens, options.temperature), HELP if engine.model.chats else BASE_HELP)
+        with tempfile.TemporaryDirectory(prefix="textmill-") as folder:
+            engine = Engine(options.model or find_model(), Path(folder, "llama.sock"))
+            with running_llama(engine, load_execution().thread_count(1)):
+                talk(Chat(engine, options.max_tokens, options.temperature), HELP if engine.model.chats else BASE_HELP)
     except UserError as error:
         print(error, file=sys.stderr)
         return EXIT_USER_ERROR

@@ -1,11 +1,10 @@
-"""The engine: llama.cpp in this process behind a key of its own on loopback, asked with token ids and never with text.
+"""The engine: llama.cpp on a socket in the file system, asked with token ids and never with text.
 
 What a user types never becomes a control token: the tokenizer that stands beside the model encodes it with control
 tokens switched off, and the engine has no text to look for them in.
 """
 
 import json
-import secrets
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,16 +13,14 @@ from typing import Any, Literal
 import httpx
 
 from tasks.core.errors import UserError
-from tasks.core.restore import recover
-from tasks.model.tokenizer_files import has_chat_template
-from tasks.score.results import SERVED
+from tasks.serving.model_file import Model, read_model
 from tasks.text.chat import ChatEncoder
 from tasks.text.conversation import Message
 
-REQUEST_TIMEOUT_S = 600
-
-
-QUANTIZED = Path("data/quantize")
+ADDRESS = "http://llama.cpp/completion"
+"""What is asked; who is asked is the one that listens on the socket."""
+CLIENT: dict[str, Any] = {"timeout": 600, "trust_env": False}
+"""Settings of the HTTP client: seconds without a byte of an answer; nothing of the environment, such as proxies."""
 
 
 @dataclass(frozen=True)
@@ -48,85 +45,34 @@ class Piece:
     finish: Literal["stop", "length"] | None = None
 
 
-@dataclass(frozen=True)
-class Model:
-    """What is known of a GGUF file.
-
-    Attributes:
-        context: tokens that it was trained to read at once.
-        chats: whether it was tuned to answer; a base model, which has no chat template beside it, continues a text.
-    """
-
-    path: Path
-    context: int
-    chats: bool
-
-
-def find_model() -> Path:
-    """The GGUF that the stage quantize made.
-
-    Raises:
-        UserError: it made none.
-    """
-    if not QUANTIZED.exists():
-        recover(Path.cwd())
-    made = [path for name in SERVED if (path := QUANTIZED / name / "model.gguf").exists()]
-    if made:
-        return made[0]
-    if QUANTIZED.exists():
-        raise UserError(f"{QUANTIZED}: holds no GGUF model. Name one in params.yaml, quantize.formats, and make run")
-    raise UserError(f"{QUANTIZED}: no model is there yet. Make it first: make run")
-
-
-def read_model(path: Path) -> Model:
-    """Look at a GGUF file.
-
-    Raises:
-        UserError: there is no such file, or it is no GGUF.
-    """
-    from gguf import GGUFReader
-
-    if not path.is_file():
-        raise UserError(f"{path}: no such model. Make it first: make run")
-    try:
-        reader = GGUFReader(path)
-        architecture = reader.get_field("general.architecture").contents()  # type: ignore[union-attr]
-        context = reader.get_field(f"{architecture}.context_length").contents()  # type: ignore[union-attr]
-        return Model(path, int(context), has_chat_template(path.parent))
-    except (ValueError, KeyError, AttributeError, IndexError) as error:
-        raise UserError(f"{path}: no readable GGUF model ({error}). Restore it: dvc checkout --force {path}") from None
-
-
 @dataclass
 class Engine:
-    """A GGUF model, with the tokenizer in its folder, that answers `slots` prompts at a time.
+    """Asks the llama.cpp that listens on `socket`, with the tokenizer in the model's folder.
 
     Raises:
         UserError: there is no readable model, or no tokenizer beside it.
     """
 
     path: Path
-    threads: int
-    slots: int = 1
+    socket: Path
     model: Model = field(init=False)
     encoder: ChatEncoder = field(init=False)
 
     def __post_init__(self) -> None:
-        import xllamacpp
+        self.load()
 
-        from tasks.model.llama_cpp import server_parameters, threads_for
+    def load(self) -> None:
+        """Read what stands in the model's folder."""
+        self.model, self.encoder = read_model(self.path), ChatEncoder(self.path.parent)
 
-        self.model = read_model(self.path)
-        self.encoder = ChatEncoder(self.path.parent)
-        threads = threads_for(self.path, self.threads) if self.slots == 1 else self.threads
-        settings = server_parameters(self.path, self.model.context, threads, self.slots)
-        settings.hostnames, settings.port = ["127.0.0.1"], 0
-        key = secrets.token_urlsafe()  # nobody else on this machine gets past the front
-        settings.api_keys = [key]
-        self._server = xllamacpp.Server(settings)
-        self._address = f"{self._server.listening_address}/completion"
-        self._headers = {"Authorization": f"Bearer {key}"}
-        list(self.pieces([self.encoder.start], Sampling(1)))  # else, ended at once, it waits for itself forever
+    @property
+    def _way(self) -> dict[str, Any]:
+        return {"uds": str(self.socket), "verify": False}  # without TLS there is nobody to verify, and nothing to load
+
+    @property
+    def listens(self) -> bool:
+        """Whether llama.cpp is there."""
+        return self.socket.exists()
 
     def chat_prompt(self, messages: Sequence[Message]) -> list[int]:
         """The tokens after which the assistant speaks."""
@@ -145,23 +91,23 @@ class Engine:
         body = self._body(prompt, sampling)
         try:
             with (
-                httpx.Client(timeout=REQUEST_TIMEOUT_S, trust_env=False) as client,
-                client.stream("POST", self._address, json=body, headers=self._headers) as response,
+                httpx.Client(transport=httpx.HTTPTransport(**self._way), **CLIENT) as client,
+                client.stream("POST", ADDRESS, json=body) as response,
             ):
                 if response.is_error:
                     response.read()
                 _require_answer(response)
                 yield from (piece for line in response.iter_lines() if (piece := _piece(line)))
         except httpx.HTTPError as error:
-            raise UserError(f"the model gave no answer: {error!r}") from None
+            raise UserError(f"the model gave no answer ({type(error).__name__}). Ask again in a moment") from None
 
     async def stream(self, prompt: Sequence[int], sampling: Sampling) -> AsyncGenerator[Piece, None]:
         """As `pieces`, for many at a time."""
         body = self._body(prompt, sampling)
         try:
             async with (
-                httpx.AsyncClient(timeout=REQUEST_TIMEOUT_S, trust_env=False) as client,
-                client.stream("POST", self._address, json=body, headers=self._headers) as response,
+                httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(**self._way), **CLIENT) as client,
+                client.stream("POST", ADDRESS, json=body) as response,
             ):
                 if response.is_error:
                     await response.aread()
@@ -170,7 +116,7 @@ class Engine:
                     if piece := _piece(line):
                         yield piece
         except httpx.HTTPError as error:
-            raise UserError(f"the model gave no answer: {error!r}") from None
+            raise UserError(f"the model gave no answer ({type(error).__name__}). Ask again in a moment") from None
 
     def _body(self, prompt: Sequence[int], sampling: Sampling) -> dict[str, Any]:
         return {

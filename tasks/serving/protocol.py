@@ -1,7 +1,7 @@
 """OpenAI's requests as this server takes them, and its errors in OpenAI's form (platform.openai.com/docs/api-reference).
 
 A key that is not known, or known and not served, is refused by name: an answer that leaves out what was asked for
-looks right and is not.
+looks right and is not. What is served is bounded here; llama.cpp gets nothing else (no grammar, schema or tool).
 """
 
 from collections.abc import Mapping
@@ -12,9 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from tasks.serving.engine import Sampling
 from tasks.text.conversation import Message
 
-MAX_BODY_BYTES = 4 << 20
+MAX_BODY_BYTES = 1 << 20
+MAX_MESSAGES = 1024
+"""Messages of a conversation, and parts of a message."""
 Request = TypeVar("Request", bound="Generation")
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+Name = Annotated[str, StringConstraints(max_length=500)]
 
 
 class RequestError(Exception):
@@ -51,8 +54,8 @@ class ChatMessage(_Model):
     """A message; `developer` is the newer name of `system`."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
-    name: str | None = None
+    content: str | Annotated[list[TextPart], Field(max_length=MAX_MESSAGES)]
+    name: Name | None = None
 
     def plain(self) -> Message:
         """As the project's conversations have it."""
@@ -70,19 +73,19 @@ class StreamOptions(_Model):
 class Generation(_Model):
     """What both routes take. OpenAI's defaults of temperature and top_p are made for other models: these are `make chat`'s."""
 
-    model: str
+    model: Name
     stream: bool = False
     stream_options: StreamOptions | None = None
     max_tokens: int | None = Field(None, ge=1)
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
-    top_k: int | None = Field(None, ge=0)
+    top_k: int | None = Field(None, ge=0, lt=1 << 31)
     seed: int | None = Field(None, ge=0, lt=1 << 32)
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
     stop: list[Stop] | None = Field(None, max_length=16)
     n: Literal[1] | None = None
-    user: str | None = None
+    user: Name | None = None
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -111,7 +114,7 @@ class Generation(_Model):
 class ChatRequest(Generation):
     """POST /v1/chat/completions."""
 
-    messages: list[ChatMessage] = Field(min_length=1)
+    messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
     max_completion_tokens: int | None = Field(None, ge=1)
 
     @property
@@ -140,7 +143,8 @@ def parse(kind: type[Request], body: bytes) -> Request:
 
 
 def _explain(error: Mapping[str, Any]) -> tuple[str, str | None, str | None]:
-    param = ".".join(str(part) for part in error["loc"] if part not in ("str", "list[TextPart]")) or None
+    where = ".".join(str(part) for part in error["loc"] if part not in ("str", "list[TextPart]"))
+    param = where[:200] or None
     if error["type"] == "json_invalid":
         return f"the body is no JSON that can be read: {error['msg']}", None, None
     if error["type"] == "extra_forbidden":

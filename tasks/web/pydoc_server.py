@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tasks.core.children import child
 from tasks.core.errors import UserError
-from tasks.web.children import child
 from tasks.web.sources import PydocSource, WebSource
 
 SITE = "http://pydoc.localhost"

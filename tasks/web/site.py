@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tasks.core.children import child
 from tasks.core.errors import UserError
 from tasks.text.file_kinds import require_package
 from tasks.web.before import earlier, remember
 from tasks.web.browser import require_browser
-from tasks.web.children import child
 from tasks.web.crawl import EXIT_AWAY, EXIT_DAMAGED, EXIT_NO_SPACE, CrawlConfig
 from tasks.web.frontier import Frontier
 from tasks.web.public import is_literal, is_public

@@ -1,4 +1,4 @@
-"""Processes that a stage starts and that never outlive it, however it ends."""
+"""Processes that this one starts and that never outlive it, however it ends."""
 
 import os
 import signal

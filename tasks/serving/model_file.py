@@ -1,0 +1,60 @@
+"""The GGUF file that is served, and what is known of it before it is loaded."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.core.errors import UserError
+from tasks.core.restore import recover
+from tasks.model.tokenizer_files import has_chat_template
+from tasks.score.results import SERVED
+
+QUANTIZED = Path("data/quantize")
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is known of a GGUF file.
+
+    Attributes:
+        context: tokens that it was trained to read at once.
+        chats: whether it was tuned to answer; a base model, which has no chat template beside it, continues a text.
+    """
+
+    path: Path
+    context: int
+    chats: bool
+
+
+def find_model() -> Path:
+    """The GGUF that the stage quantize made.
+
+    Raises:
+        UserError: it made none.
+    """
+    if not QUANTIZED.exists():
+        recover(Path.cwd())
+    made = [path for name in SERVED if (path := QUANTIZED / name / "model.gguf").exists()]
+    if made:
+        return made[0]
+    if QUANTIZED.exists():
+        raise UserError(f"{QUANTIZED}: holds no GGUF model. Name one in params.yaml, quantize.formats, and make run")
+    raise UserError(f"{QUANTIZED}: no model is there yet. Make it first: make run")
+
+
+def read_model(path: Path) -> Model:
+    """Look at a GGUF file.
+
+    Raises:
+        UserError: there is no such file, or it is no GGUF.
+    """
+    from gguf import GGUFReader
+
+    if not path.is_file():
+        raise UserError(f"{path}: no such model. Make it first: make run")
+    try:
+        reader = GGUFReader(path)
+        architecture = reader.get_field("general.architecture").contents()  # type: ignore[union-attr]
+        context = reader.get_field(f"{architecture}.context_length").contents()  # type: ignore[union-attr]
+        return Model(path, int(context), has_chat_template(path.parent))
+    except (ValueError, KeyError, AttributeError, IndexError) as error:
+        raise UserError(f"{path}: no readable GGUF model ({error}). Restore it: dvc checkout --force {path}") from None

@@ -15,6 +15,8 @@ from ruamel.yaml.error import YAMLError
 from tasks.core.errors import UserError
 
 P = TypeVar("P", bound=BaseModel)
+OF_VALUES = (TypeError, ValueError, LookupError, RecursionError)
+"""What ruamel.yaml raises besides its own: for keys that are lists, dates and numbers that are none, endless nesting."""
 
 
 class StageParams(BaseModel):
@@ -42,7 +44,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         content = YAML(typ="safe").load(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file. Run this in the root of the project.") from None
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, UnicodeDecodeError, *OF_VALUES) as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: must be a mapping of blocks, found {type(content).__name__}")
@@ -57,7 +59,11 @@ def validate(model: type[P], values: Any, where: str) -> P:
     """
     try:
         # By way of JSON: strict about types, yet a list is fine where the model says tuple.
-        return model.model_validate_json(json.dumps(values if values is not None else {}, default=str), strict=True)
+        content = json.dumps(values if values is not None else {}, default=str).encode()
+    except (TypeError, ValueError, RecursionError) as error:  # keys that are lists, what holds itself, endless nesting
+        raise UserError(f"{where}: {error}") from None
+    try:
+        return model.model_validate_json(content, strict=True)
     except ValidationError as error:
         said: dict[str, list[str]] = {}
         for problem in error.errors():

@@ -137,7 +137,7 @@ def _pages(file: IO[bytes], at: int, end: int) -> Iterator[Page]:
         except IndexError:
             file.seek(at)
             fields, size = _read_long(file.read(HEADER_BYTES))
-        data, data_v2, dictionary = (fields.get(number, {}) for number in (5, 8, 7))
+        data, data_v2, dictionary = (_numbers(fields.get(number)) for number in (5, 8, 7))
         compressed, uncompressed = fields.get(3), fields.get(2)
         if not (isinstance(compressed, int) and isinstance(uncompressed, int) and min(compressed, uncompressed) >= 0):
             raise Refused("corrupt_file", "a page without a size")
@@ -146,6 +146,11 @@ def _pages(file: IO[bytes], at: int, end: int) -> Iterator[Page]:
         elif data or data_v2:
             yield Page(uncompressed, (data or data_v2).get(1, 0), data.get(2, 0) if data else data_v2.get(4, 0))
         at += size + compressed
+
+
+def _numbers(field: Any) -> dict[int, int]:
+    """The numbers of a struct; where there is none, or it is none, nothing."""
+    return {key: value for key, value in field.items() if isinstance(value, int)} if isinstance(field, dict) else {}
 
 
 def _read_long(head: bytes) -> tuple[dict[int, Any], int]:
@@ -205,7 +210,7 @@ class _Thrift:
                 self._value(head & 15, 0)
                 continue
             for _ in range(self._size(self._byte())):
-                yield self._struct(0).get(5, 0)
+                yield _numbers(self._struct(0)).get(5, 0)
             return
 
     def _size(self, head: int) -> int:

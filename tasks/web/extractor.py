@@ -6,10 +6,10 @@ import atexit
 from functools import cache, partial
 from typing import TypeVar
 
+from tasks.core.worker import MEMORY_BYTES, Lost, Worker
 from tasks.web import readers
 from tasks.web.document import Content, Unreadable
 from tasks.web.extract import How, extract_page
-from tasks.web.worker import MEMORY_BYTES, Lost, Worker
 
 DOCUMENT_MEMORY_BYTES = 2 << 30
 """Of documents, which strangers make to swell: several workers may each have one at a time."""

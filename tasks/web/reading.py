@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 
+from tasks.core.worker import Lost, Worker
 from tasks.web.answer import HTML_TYPES, Answer
 from tasks.web.before import Known
 from tasks.web.browser import Rendered
@@ -14,7 +15,6 @@ from tasks.web.directives import Directives, directives
 from tasks.web.frontier import Link, Outcome
 from tasks.web.links import Scope, links_in, page_of
 from tasks.web.warc import conversion_record, response_record
-from tasks.web.worker import Lost, Worker
 
 SMALL_BYTES = 1 << 18
 """A page that is larger is parsed in a process of its own, for READ_S seconds of processor time at most: the parser takes

@@ -60,7 +60,7 @@ def _holds(rate: Any) -> bool:
     return bool(now >= rate.start_time or now <= rate.end_time)
 
 
-def _parsed(body: bytes) -> Any:
+def parsed(body: bytes) -> Any:
     """UTF-8 by the standard (2.2); with marks, also amid it where files were joined, and in UTF-16 it is meant, too."""
     return Protego.parse(decode_page(body, html=False).text.replace("\ufeff", ""))
 
@@ -87,7 +87,7 @@ class Robots:
             url = target
         if outcome.name == "saved":
             try:
-                return Rules(await aside(_parsed, body))
+                return Rules(await aside(parsed, body))
             except Exception as error:  # whatever the parser makes of it: what it forbids is not known
                 return Rules(
                     outcome=Outcome("robots", f"robots.txt cannot be read ({error!r}), so nothing is asked for")

@@ -1,17 +1,20 @@
 """WARC 1.1 (ISO 28500): pages to records, records to files. Everything in them follows from what was fetched."""
 
 import io
+import re
 import uuid
 from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import IO
+from urllib.parse import quote
 
 PAGES_A_FILE = 100
 """Small files, so that the pages can be shared out among workers."""
 
 NO_DATE = "1970-01-01T00:00:00Z"
 """WARC-Date of local files. The standard demands one, and a file's own differs from checkout to checkout."""
+BEYOND_ASCII = re.compile(r"[^\x00-\x7f]+")
 
 
 def response_record(
@@ -30,10 +33,16 @@ def response_record(
     from warcio.statusandheaders import StatusAndHeaders
 
     phrase = HTTPStatus(status).phrase if status in HTTPStatus.__members__.values() else ""
-    kept = [pair for pair in headers if pair[0].lower() not in ("transfer-encoding", "content-length", "connection")]
+    dropped = ("transfer-encoding", "content-length", "connection")
+    kept = [(name, _ascii(value)) for name, value in headers if name.isascii() and name.lower() not in dropped]
     http = StatusAndHeaders(f"{status} {phrase}".strip(), [*kept, ("Content-Length", str(len(body)))], protocol)
     extra = {"WARC-IP-Address": ip_address} if ip_address else {}
     return _record("response", url, date, body, extra, http)
+
+
+def _ascii(value: str) -> str:
+    """A header's value with what is not ASCII percent-encoded; warcio would miss some of it, and refuse to write the rest."""
+    return BEYOND_ASCII.sub(lambda found: quote(found[0], safe=""), value)
 
 
 def conversion_record(url: str, date: str, content_type: str, body: bytes) -> bytes:

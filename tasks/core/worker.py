@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, TypeVar
 
 MEMORY_BYTES = 6 << 30
-SERVE = "import sys; sys.path[:] = sys.argv[2:]; from tasks.web.worker import serve; serve(int(sys.argv[1]))"
+SERVE = "import sys; sys.path[:] = sys.argv[2:]; from tasks.core.worker import serve; serve(int(sys.argv[1]))"
 """The program of the process. One of multiprocessing's would import the whole stage again, which takes longer."""
 WALL_FACTOR, WALL_EXTRA_S = 20, 60  # against a process that sleeps forever: no processor time passes
 R = TypeVar("R")

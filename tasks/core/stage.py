@@ -53,7 +53,7 @@ def run_stage(root: Path, stage: str, run: Run) -> int:
     from tasks.core.engine import kept_workers
     from tasks.core.intact import require_intact
     from tasks.core.params import load_params, values_of
-    from tasks.core.publish import publish, settle, staging_folder
+    from tasks.core.publish import publish, require_places, settle, staging_folder
     from tasks.core.restore import last_output, restore
     from tasks.core.stage_record import NOT_STARTED, NotStarted, StageRecord
 
@@ -62,6 +62,7 @@ def run_stage(root: Path, stage: str, run: Run) -> int:
     try:
         if len(sys.argv) > 1:
             raise UserError(f"tasks.{stage} takes no arguments: its parameters are the block {stage} of params.yaml")
+        require_places(root, stage)
         settle(root)
         node = graph.load_stage(root, stage)
         blocks = load_params(root, list(graph.load_graph(root)))

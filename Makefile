@@ -20,7 +20,9 @@ install: $(VENV)/installed ## make .venv and install the locked dependencies
 # Hashes are checked of all but torch, which comes last: whatever else it needs is there by then.
 PIP_INSTALL := -m pip install --progress-bar off --disable-pip-version-check
 LOCKED := $(PIP_INSTALL) --require-hashes --no-deps
-$(VENV)/installed: requirements.lock requirements-build.lock requirements-torch.lock
+# What DVC remembers of files, as pickles, lies in .textmill/dvc, not in /var/tmp where everybody may write: an absolute
+# path for every command of this environment, since DVC's setting is one as well and experiments change the folder.
+$(VENV)/installed: requirements.lock requirements-build.lock requirements-torch.lock infra/dvc_site_cache.pth
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is needed. Name yours: make PYTHON=/path/to/python3.11"; exit 2; }
 	@command -v git >/dev/null || { echo "git is needed, e.g. apt-get install git"; exit 2; }
 	@command -v g++ >/dev/null || { echo "A C++ compiler (g++) is needed, e.g. apt-get install g++"; exit 2; }
@@ -29,6 +31,7 @@ $(VENV)/installed: requirements.lock requirements-build.lock requirements-torch.
 	$(BIN)/python $(LOCKED) --no-build-isolation -r requirements.lock
 	$(BIN)/python $(PIP_INSTALL) -c <(grep -o "^[^ ]*==[^ ;]*" requirements.lock) -r requirements-torch.lock
 	$(BIN)/python -m pip --disable-pip-version-check check
+	cp infra/dvc_site_cache.pth $$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")
 	@touch $@
 
 # What these packages depend on only runs the models that they carry.

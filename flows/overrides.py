@@ -11,6 +11,7 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from tasks.core.errors import UserError
+from tasks.core.given_secrets import refuse_secrets
 from tasks.core.params import read_yaml
 
 
@@ -22,7 +23,9 @@ def parse_override(text: str) -> tuple[str, Any]:
     """
     key, equals, value = text.partition("=")
     if not equals or not key:
+        refuse_secrets(text, "--param")
         raise UserError(f"--param {text}: must be KEY=VALUE, e.g. dedup.threshold=0.7")
+    refuse_secrets({key: value}, "--param ")  # before it is shown or set
     try:
         return key, YAML(typ="safe").load(value)
     except YAMLError as error:

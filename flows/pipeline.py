@@ -29,6 +29,7 @@ from flows.supervised import Start, cold_dvc, warm_dvc
 from flows.workspace import hold, stop_on_signal
 from tasks.core import graph
 from tasks.core.errors import EXIT_USER_ERROR, UserError
+from tasks.core.given_secrets import has_secret
 from tasks.core.paths import REFRESH_VARIABLE, take_mistake
 from tasks.core.restore import recover, restore
 
@@ -87,7 +88,7 @@ def run_stage(
 def _run_name() -> str:
     """What a person looks for in a list of runs: what was asked for, and when."""
     given = flow_run.get_parameters()
-    asked = [f"{key}={value}" for key, value in (given.get("params") or {}).items()]
+    asked = [f"{key}={'***' if has_secret(value) else value}" for key, value in (given.get("params") or {}).items()]
     if given.get("from_stage"):
         asked.append(f"from {given['from_stage']}")
     asked += given.get("stages") or []

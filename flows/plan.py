@@ -11,6 +11,7 @@ from flows.workspace import mend_locks
 from tasks.core import graph
 from tasks.core.errors import UserError, missing_package
 from tasks.core.params import StageParams, check_params, read_yaml
+from tasks.core.publish import require_places
 
 
 def select(root: Path, stages: list[str] | None, from_stage: str | None) -> list[str]:
@@ -37,7 +38,7 @@ def select(root: Path, stages: list[str] | None, from_stage: str | None) -> list
 
 
 def check(root: Path, params: dict[str, Any] | None = None) -> dict[str, StageParams]:
-    """Check params.yaml (as it would be with the dotted keys of `params` set), execution.yaml and dvc.yaml.
+    """Check params.yaml (as it would be with the dotted keys of `params` set), execution.yaml, dvc.yaml and where outputs go.
 
     Returns the parameters by stage.
 
@@ -53,6 +54,8 @@ def check(root: Path, params: dict[str, Any] | None = None) -> dict[str, StagePa
     except ImportError as error:  # of a stage's module
         raise UserError(missing_package(error)) from None
     load_execution(root)
+    for stage in checked:
+        require_places(root, stage)
     given = [getattr(checked.get(stage), "start_from", None) for stage in ("pretrain", "finetune")]
     if any(given):
         from tasks.model.start_from import entry

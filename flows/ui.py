@@ -20,7 +20,7 @@ from flows.server import (
 from flows.stages import TELEMETRY_OFF
 from flows.supervise import GRACE_VARIABLE
 from flows.workspace import stop_on_signal
-from tasks.core.errors import EXIT_USER_ERROR, UserError
+from tasks.core.errors import EXIT_USER_ERROR, UserError, printable
 from tasks.core.graph import load_graph
 from tasks.core.lineage import log_unseen_state
 from tasks.core.logged_models import link_models
@@ -84,7 +84,7 @@ def serve(root: Path) -> None:
             write_json(holder, {"prefect": prefect_port, "mlflow": 0 if remote else mlflow_port})
             _make_pool(root, environment)
             print(f"Prefect  http://127.0.0.1:{prefect_port}")
-            print(f"MLflow   {view_url(store.uri if remote else _mlflow(mlflow_port), store)}")
+            print(printable(f"MLflow   {view_url(store.uri if remote else _mlflow(mlflow_port), store)}"))
             key = os.path.relpath(auth_file(root), root)
             print(f"Prefect asks a browser once for what is in {key}.")
             print("For deployments and workers, in another terminal:")

@@ -7,10 +7,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from tasks.core.errors import UserError
 from tasks.core.store import flat_metrics
+from tasks.text import parquet
 
 WORKSPACE = "workspace"
 REMOVING = ("scrape", "clean", "dedup", "decontaminate", "pack")
@@ -97,7 +97,12 @@ def read_version(root: Path, rev: str) -> Version:
 
 def _table(files: Any, path: str, columns: list[str]) -> pa.Table:
     with files.open(path, "rb") as file:
-        return pq.read_table(file, columns=columns)
+        try:
+            return parquet.read_table(file, columns)
+        except (pa.ArrowException, OSError) as error:
+            raise UserError(
+                f"{path}: cannot be read as Parquet ({error}). `dvc repro` says where it is damaged."
+            ) from None
 
 
 def _once(documents: pa.Table) -> pa.Table:

@@ -1,24 +1,61 @@
-"""Print requirements.lock: install what pyproject.toml asks for into the environment this runs in, and freeze it.
+"""Write the locks from pyproject.toml: every package at one version, with the hashes of all files that were published of it.
 
-`make lock` runs it in an environment of its own. Names and versions only: where packages come from is the machine's matter.
+`make lock` runs it in the environment of the tools. Names, versions and hashes only: where packages come from is the
+machine's matter. What a lock holds already stays where it still fits, unless `--upgrade` is given.
 """
 
+import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
+
+PYTHON = "3.11"
+HEAD = "# Made by `make lock` from pyproject.toml, installed by `make {}`.\n"
+BUILD = re.compile("setuptools==")
+"""What builds the packages that are published as source alone; installed before them."""
+TORCH = re.compile("torch==")
+OF_TORCH = re.compile(r"(nvidia-|cuda-|triton)[\w-]*==")
+"""What a build of torch for GPUs brings along; another build brings others."""
 
 
 def main() -> None:
-    """Install, then print the pins, one a line."""
-    project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
-    wanted = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
-    pip = [sys.executable, "-m", "pip"]
-    subprocess.run([*pip, "install", "--progress-bar", "off", *wanted], check=True, stdout=sys.stderr)
-    subprocess.run([*pip, "check"], check=True, stdout=sys.stderr)
-    frozen = subprocess.run([*pip, "freeze"], check=True, capture_output=True, text=True).stdout.splitlines()
-    print("# Made by `make lock` from pyproject.toml. Install with: pip install -r requirements.lock")
-    print("\n".join(sorted((line.split("+")[0] for line in frozen if "==" in line), key=str.lower)))
+    """Resolve and write."""
+    upgrade = sys.argv[1:]
+    kept = Path("requirements.lock"), Path("requirements-build.lock"), Path("requirements-torch.lock")
+    before = "".join(path.read_text(encoding="utf-8") for path in kept if path.exists())
+    found = _compile(["pyproject.toml", "--group", "dev"], before, upgrade)
+    build = [block for block in found if BUILD.match(block)]
+    torch = [block.split(" ")[0] + "\n" for block in found if TORCH.match(block)]
+    others = [block for block in found if not any(kind.match(block) for kind in (BUILD, TORCH, OF_TORCH))]
+    _write("requirements.lock", "install", others)
+    _write("requirements-build.lock", "install", build)
+    _write(
+        "requirements-torch.lock", "install", ["# Without hashes: its build differs from machine to machine.\n", *torch]
+    )
+    _write("requirements-models.lock", "models", _group("models", ["--no-deps"], upgrade))
+    _write("requirements-tools.lock", "lock` and `make audit", _group("tools", [], upgrade))
+
+
+def _group(name: str, options: list[str], upgrade: list[str]) -> list[str]:
+    path = Path(f"requirements-{name}.lock")
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    return _compile(["--group", name, *options], before, upgrade)
+
+
+def _compile(wanted: list[str], before: str, upgrade: list[str]) -> list[str]:
+    """The packages that are wanted, a block of lines each, sorted by name; versions that `before` has are kept."""
+    beside = Path("requirements.lock.new")
+    beside.write_text(before, encoding="utf-8")
+    command = ["uv", "pip", "compile", *wanted, *upgrade, "--python-version", PYTHON, "--generate-hashes"]
+    try:
+        subprocess.run([*command, "--no-header", "--no-annotate", "--quiet", "--output-file", beside], check=True)
+        return re.split(r"^(?=\w)", beside.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    finally:
+        beside.unlink()
+
+
+def _write(name: str, target: str, blocks: list[str]) -> None:
+    Path(name).write_text(HEAD.format(target) + "".join(blocks), encoding="utf-8")
 
 
 if __name__ == "__main__":

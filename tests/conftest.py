@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -23,6 +24,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 for variable in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "TEXTMILL_OUTBOX", "DVC_ROOT", "DVC_STAGE"):
     os.environ.pop(variable, None)
+# DVC's memory of files of a test is the test's: neither the checkout's nor in a folder that everybody may write in.
+_SITE_CACHE = tempfile.TemporaryDirectory(prefix="textmill-dvc-")
+os.environ["DVC_SITE_CACHE_DIR"] = _SITE_CACHE.name
 # What a test starts as a subprocess is this environment's, whether it is activated or not.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 

@@ -31,7 +31,10 @@ def test_install_says_what_is_missing(tmp_path: Path) -> None:
     for tool in ("bash", "sh", "make", "python3.11", "g++"):
         if found := shutil.which(tool):
             (tmp_path / "bin" / tool).symlink_to(found)
-    (tmp_path / "requirements.lock").touch()
+    for lock in ("requirements", "requirements-build", "requirements-torch"):
+        (tmp_path / f"{lock}.lock").touch()
+    (tmp_path / "infra").mkdir()
+    (tmp_path / "infra/dvc_site_cache.pth").touch()
     done = make(tmp_path, "install", f"PATH={tmp_path / 'bin'}", f"PYTHON={sys.executable}")
     assert done.returncode != 0
     assert "git is needed" in done.stdout

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from running import flow
 
 from tasks.core.errors import EXIT_USER_ERROR
 from tasks.core.paths import Outputs, write_json
-from tasks.core.publish import publish, settle, staging_folder
+from tasks.core.publish import publish, require_places, settle, staging_folder
 
 OLD, NEW = [{"sub/text": "old", "gone": "old"}, {"is": "old"}], [{"sub/text": "new"}, {"is": "new"}]
 
@@ -49,6 +50,50 @@ def test_what_cannot_be_put_in_place_leaves_the_old_pair(tmp_path: Path, monkeyp
     settle(tmp_path)
     assert json.loads((tmp_path / "metrics/x.json").read_text()) == {"is": "old"}
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == [".x.partial", "x"]
+
+
+@pytest.mark.parametrize("place", ["data", "data/words", "metrics", "metrics/words.json"])
+def test_a_link_in_the_place_of_an_output_is_refused_before_the_stage_runs(
+    toy: Path, tmp_path: Path, place: str
+) -> None:
+    elsewhere = tmp_path / "big disk"
+    elsewhere.mkdir()
+    (elsewhere / "kept").write_text("kept")
+    (toy / place).parent.mkdir(exist_ok=True)
+    (toy / place).symlink_to(elsewhere)
+    done = subprocess.run([sys.executable, "-m", "tasks.words"], cwd=toy, capture_output=True, text=True, check=False)
+    assert done.returncode == EXIT_USER_ERROR
+    assert f"{place}: is a symbolic link to {elsewhere}" in done.stderr
+    assert "dvc cache dir" in done.stderr
+    if place == "data":
+        done = flow(toy)
+        assert done.returncode == EXIT_USER_ERROR
+        assert "data: is a symbolic link" in done.stderr
+    assert (toy / place).is_symlink()
+    assert [path.name for path in elsewhere.iterdir()] == ["kept"]
+    (toy / place).unlink()
+    require_places(toy, "words")
+
+
+def test_a_link_into_the_cache_is_dvcs_own(toy: Path) -> None:
+    (toy / "metrics").mkdir()
+    (toy / "metrics/words.json").symlink_to("/big/disk/cache/files/md5/7f/7f7ae9c2c4199b08117af53546ecdf")
+    require_places(toy, "words")
+
+
+def test_a_link_that_is_made_while_a_stage_runs_costs_nothing(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "kept").write_text("kept")
+    for round_ in ("first", "second"):
+        outputs = Outputs(staging_folder(tmp_path, "x"), tmp_path / "work")
+        (outputs / "made").write_text(round_)
+        if round_ == "first":
+            (tmp_path / "data/x").symlink_to(elsewhere)
+        publish(tmp_path, "x", outputs, {"is": round_})
+        assert (tmp_path / "data/x/made").read_text() == round_
+        assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["x"]
+    assert (elsewhere / "kept").read_text() == "kept"
 
 
 def test_the_next_stage_completes_what_a_kill_left(toy: Path) -> None:

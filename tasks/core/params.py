@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from tasks.core.errors import UserError
+from tasks.core.given_secrets import refuse_secrets, secret_in
 
 P = TypeVar("P", bound=BaseModel)
 OF_VALUES = (TypeError, ValueError, LookupError, RecursionError)
@@ -45,7 +46,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file. Run this in the root of the project.") from None
     except (YAMLError, UnicodeDecodeError, *OF_VALUES) as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        told = " ".join(str(error).split())
+        told = "near a secret, which does not belong there" if secret_in(told)[0] else told
+        raise UserError(f"{path}: not valid YAML: {told}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: must be a mapping of blocks, found {type(content).__name__}")
     return content
@@ -147,7 +150,8 @@ def load_params(root: Path, stages: list[str]) -> dict[str, StageParams]:
 
 
 def check_params(blocks: dict[str, Any], stages: list[str]) -> dict[str, StageParams]:
-    """Check the blocks of a `params.yaml` that has been read; raises as `load_params`."""
+    """Check the blocks of a `params.yaml` that has been read; raises as `load_params`, of secrets before all else."""
+    refuse_secrets(blocks, "params.yaml: ")
     mistakes = [
         f"params.yaml: {name}: no stage of that name. Stages: {', '.join(stages)}."
         for name in blocks

@@ -6,20 +6,43 @@ published, and what a kill left undone is done by the next start of any command 
 
 import hashlib
 import json
+import re
 import shutil
 import time
 from pathlib import Path
 
 from filelock import FileLock
 
+from tasks.core.errors import UserError
 from tasks.core.paths import STATE, Metrics, Outputs, write_json
+
+OBJECT = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")
+"""Where an object lies in a cache of DVC, wherever that is."""
+
+
+def require_places(root: Path, stage: str) -> None:
+    """Check that a stage's outputs and the folders that hold them are no symbolic links: DVC and git follow none of them.
+
+    A link that DVC itself has made, into its cache, is replaced like any output.
+
+    Raises:
+        UserError: one is; says how to use another disk.
+    """
+    for place in (root / "data", root / "data" / stage, root / "metrics", root / "metrics" / f"{stage}.json"):
+        if place.is_symlink() and not OBJECT.search(str(place.readlink())):
+            raise UserError(
+                f"{place.relative_to(root)}: is a symbolic link to {place.readlink()}, and neither DVC nor git looks for "
+                f"outputs behind one. Remove the link (what it leads to stays): rm {place.relative_to(root)}. To use another "
+                "disk, move DVC's cache there (`dvc cache dir --local PATH`, and `dvc config --local cache.type symlink` so "
+                "that outputs are links into it), or the whole checkout."
+            )
 
 
 def staging_folder(root: Path, stage: str) -> Path:
     """The empty folder beside `data/<stage>` that a stage fills. What an earlier, killed run left there goes."""
     folder = _staged(root, stage)
     for left in (folder, _old(root, stage)):
-        shutil.rmtree(left, ignore_errors=True)
+        _remove(left)
     folder.mkdir(parents=True)
     return folder
 
@@ -74,11 +97,19 @@ def _complete(root: Path, stage: str) -> None:
     staged, final, old = _staged(root, stage), root / "data" / stage, _old(root, stage)
     if staged.exists():
         if final.exists():
-            shutil.rmtree(old, ignore_errors=True)
+            _remove(old)
             final.rename(old)
         staged.rename(final)
     _ready(root, stage).replace(root / "metrics" / f"{stage}.json")
-    shutil.rmtree(old, ignore_errors=True)
+    _remove(old)
+
+
+def _remove(path: Path) -> None:
+    """A folder, or a link to one: a link that was made while the stage ran goes, what it leads to stays."""
+    if path.is_symlink():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _take_back(root: Path, stage: str) -> None:

@@ -51,8 +51,9 @@ def run_stage(root: Path, stage: str, run: Run) -> int:
     """Run `stage` of the project in `root`; returns the exit code."""
     from tasks.core import graph, paths
     from tasks.core.engine import kept_workers
+    from tasks.core.intact import require_intact
     from tasks.core.params import load_params, values_of
-    from tasks.core.publish import publish, settle, staging_folder
+    from tasks.core.publish import publish, require_places, settle, staging_folder
     from tasks.core.restore import last_output, restore
     from tasks.core.stage_record import NOT_STARTED, NotStarted, StageRecord
 
@@ -61,6 +62,7 @@ def run_stage(root: Path, stage: str, run: Run) -> int:
     try:
         if len(sys.argv) > 1:
             raise UserError(f"tasks.{stage} takes no arguments: its parameters are the block {stage} of params.yaml")
+        require_places(root, stage)
         settle(root)
         node = graph.load_stage(root, stage)
         blocks = load_params(root, list(graph.load_graph(root)))
@@ -73,8 +75,9 @@ def run_stage(root: Path, stage: str, run: Run) -> int:
             staging = staging_folder(root, stage)
             outputs = Outputs(staging, work, last_output(root, stage, work / "before") if last else None)
             running.follow(staging / "curves.csv")
-            started = time.monotonic()
             with interruption.interruptible(), kept_workers():
+                require_intact(root, node)
+                started = time.monotonic()
                 metrics = run(params, Inputs(node.inputs, stage, values_of(blocks, node.settings)), outputs)
             outputs.timings["seconds"] = time.monotonic() - started
             publish(root, stage, outputs, metrics)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tasks.core.errors import printable
 from tasks.core.store import Store
 
 log = logging.getLogger("textmill.tracking")
@@ -41,7 +42,7 @@ class TrackedRun(ABC):
             action()
         except Exception as error:  # MLflow raises whatever its store does: sqlite, HTTP, its own
             said = next(iter(str(error).splitlines()), "")[:500]
-            self.kept["missed"].setdefault(what, f"{type(error).__name__}: {said}")
+            self.kept["missed"].setdefault(what, printable(f"{type(error).__name__}: {said}"))
             log.warning("MLflow did not take %s", what, exc_info=error)
 
     def look(self) -> bool:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tasks.core.errors import UserError
+from tasks.text import parquet
 
 SCORES = ("language_score", "profanity", "quality", "perplexity")
 """What clean measures of a document, each a column; null where it was not asked for or could not be told."""
@@ -77,10 +77,10 @@ def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         UserError: the file is no readable Parquet, or lacks a column.
     """
     try:
-        return pq.read_table(path, columns=list(columns) if columns else None)
+        return parquet.read_table(path, columns)
     except (pa.ArrowException, OSError, KeyError) as error:
         raise UserError(
-            f"{path}: cannot be read as Parquet ({error}). Restore it: dvc checkout --force {path}"
+            f"{path}: cannot be read as Parquet ({error}). Remove it and start again: it is brought back, or made anew."
         ) from None
 
 
@@ -103,14 +103,16 @@ def read_documents(folder: Path, columns: Sequence[str] | None = None) -> pa.Tab
 
 def count_rows(folder: Path) -> int:
     """Rows in the shards of `folder`, as their footers say."""
-    return sum(pq.read_metadata(path).num_rows for path in shard_paths(folder))
+    return sum(parquet.count_rows(path) for path in shard_paths(folder))
 
 
 def write_shard(table: pa.Table, path: Path) -> None:
     """Write one shard; the same table gives the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     few = [name for name in FEW_VALUES if name in table.column_names]
-    pq.write_table(table, path, compression="zstd", compression_level=1, use_dictionary=few)  # 3: 1.7 times as long
+    parquet.write_table(
+        table, path, compression="zstd", compression_level=1, use_dictionary=few
+    )  # 3: 1.7 times as long
 
 
 class DocumentWriter:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.errors import UserError
+from tasks.text import parquet
 from tasks.text.arrow_rows import Row, Unreadable, plain_rows
 from tasks.text.files import file_url
 from tasks.text.hub_files import check_card, check_found, check_saved
@@ -137,8 +138,9 @@ class Rows:
         self.commit = found.group(1) if found else None
         self.licence = builder.info.license or (_licence(self._dataset, self.commit) if self.commit else None)
         # To pin what was found: without it the data set could move on between the two calls.
+        options = parquet.datasets_options() if builder.name == "parquet" else {}
         rows = datasets.load_dataset(
-            path, self._config, split=self._split, revision=self.commit or revision, streaming=True
+            path, self._config, split=self._split, revision=self.commit or revision, streaming=True, **options
         )
         return _without_media(rows, rows.features)
 

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tasks.core.engine import map_shards
-from tasks.text import lsh
+from tasks.text import lsh, parquet
 from tasks.text.comparable import comparable, digest
 from tasks.text.conversation import messages_of
 from tasks.text.corpus import Corpus, as_uint64, catalogue_column, numbered
@@ -132,7 +131,7 @@ def _repeated(files: list[Path], first: Int64, work: Path) -> tuple[Int64, Int64
     Half of each digest finds those that may, the whole ones decide. Beside the repeated ones a paragraph costs 8 bytes and
     the place in the order; of a corpus of more than IN_MEMORY paragraphs the halves lie in a file of `work`.
     """
-    lengths = [pq.read_metadata(path).num_rows for path in files]
+    lengths = [parquet.count_rows(path) for path in files]
     ends = np.cumsum(lengths, dtype=np.int64)
     halves = catalogue_column(work, "paragraphs", "u8", int(ends[-1]))
     for path, end, length in zip(files, ends, lengths, strict=True):

@@ -12,9 +12,9 @@ from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from tasks.core.worker import Lost, Worker
+from tasks.text import parquet
 from tasks.text.arrow_rows import Row, Unreadable, plain_rows
 from tasks.text.compressed import FREE_BYTES, MAX_RATIO, Damaged
 from tasks.text.parquet_pages import BATCH_BYTES, Refused, check_schema, plan
@@ -25,7 +25,7 @@ PROBE_S = 60.0
 
 def probe(path: Path) -> None:
     """Read all that a footer says. Where it contradicts itself, pyarrow 25 may end the process, which no exception tells."""
-    file = pq.ParquetFile(path)
+    file = parquet.open_file(path)
     for group in range(file.num_row_groups):
         about = file.metadata.row_group(group)
         for number in range(about.num_columns):
@@ -52,11 +52,11 @@ class Table:
         try:
             check_schema(self._raw)
             _probed().call(probe, path, seconds=PROBE_S)
-            self._file = pq.ParquetFile(path)
+            self._file = parquet.open_file(path)
             self.schema: pa.Schema = self._file.schema_arrow
             parts = [self._file.schema.column(number) for number in range(len(self._file.schema))]
             strings = [part.path for part in parts if part.physical_type == "BYTE_ARRAY"]
-            self._indexed = pq.ParquetFile(path, read_dictionary=strings)
+            self._indexed = parquet.open_file(path, read_dictionary=strings)
         except (pa.ArrowException, OSError, ValueError, RecursionError, Refused, Lost) as error:
             self._raw.close()
             raise Damaged("corrupt_file", f"{path}: cannot be read as Parquet ({error}). Replace the file.") from None

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from tasks.text import parquet
 from tasks.text.documents import read_shard
 from tasks.text.shingles import Int64
 
@@ -56,7 +56,7 @@ def write_priorities(
     shard: Path, folder: Path, keep: str, source_order: Sequence[str], quality: str
 ) -> tuple[Path, int]:
     """Write the `priorities` of a shard's documents; returns the file, and how many had what it takes."""
-    columns = [name for name in pq.read_schema(shard).names if name != "text"]
+    columns = [name for name in parquet.read_schema(shard).names if name != "text"]
     numbers, scored = priorities(read_shard(shard, columns), keep, source_order, quality)
     target = folder / f"{shard.stem}.npy"
     np.save(target, numbers)

@@ -4,6 +4,8 @@ S3 takes credentials, region and endpoint (AWS_ENDPOINT_URL) from where AWS's ow
 credentials it is asked anonymously, unless fsspec's configuration says otherwise (FSSPEC_S3_ANON=true or false).
 """
 
+import netrc
+import os
 import re
 from functools import cache, partial
 from typing import Any
@@ -88,9 +90,26 @@ def _http_options(timeout_s: float, stream: bool, private_hosts: frozenset[str] 
     import aiohttp
 
     limits = {"total": None, "sock_connect": timeout_s, "sock_read": timeout_s} if stream else {"total": timeout_s}
-    about = {"timeout": aiohttp.ClientTimeout(**limits), "headers": {"User-Agent": USER_AGENT}}
+    about: dict[str, Any] = {"timeout": aiohttp.ClientTimeout(**limits), "headers": {"User-Agent": USER_AGENT}}
+    about["middlewares"] = (_log_in,)
     guard = {} if private_hosts is None else {"get_client": partial(_guarded, private_hosts)}
     return {"client_kwargs": about, **guard}
+
+
+async def _log_in(request: Any, handler: Any) -> Any:
+    """Ask with the login that the file named by NETRC has for the very host, after redirects too."""
+    import aiohttp
+
+    if (file := os.environ.get("NETRC")) and request.url.host:
+        try:
+            found = netrc.netrc(file).hosts.get(request.url.host)
+        except (OSError, netrc.NetrcParseError) as error:
+            raise PermissionError(
+                f"NETRC={file}: {getattr(error, 'strerror', None) or 'cannot be read as netrc'}"
+            ) from None
+        if found:
+            request.headers[aiohttp.hdrs.AUTHORIZATION] = aiohttp.BasicAuth(found[0], found[2] or "").encode()
+    return await handler(request)
 
 
 async def _guarded(private_hosts: frozenset[str], **options: Any) -> Any:

@@ -10,7 +10,7 @@ export MLFLOW_DISABLE_TELEMETRY = true
 export DVC_NO_ANALYTICS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install models run preset test check ui chat serve report bench bench-curation bench-patterns bench-memory clean distclean lock audit format
+.PHONY: help install models run preset test check ui chat serve report bench bench-curation bench-patterns bench-memory clean distclean lock audit fuzz format
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -79,6 +79,13 @@ bench-patterns: install ## how the time of every regular expression grows on the
 
 bench-memory: install ## peak memory of the data stages at one and ten times the input
 	@python -m benchmarks.memory
+
+fuzz: $(VENV)/fuzz/installed ## ten minutes of invented answers, archives, rows, texts and parameters (SECONDS_IN_ALL=600)
+	PYTHONPATH=$(VENV)/fuzz python -m tests.fuzz
+
+$(VENV)/fuzz/installed: requirements-fuzz.lock $(VENV)/installed
+	$(BIN)/python $(LOCKED) --target $(VENV)/fuzz --upgrade -r requirements-fuzz.lock
+	@touch $@
 
 format: install ## format the code
 	ruff check --fix .

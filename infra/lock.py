@@ -33,6 +33,7 @@ def main() -> None:
         "requirements-torch.lock", "install", ["# Without hashes: its build differs from machine to machine.\n", *torch]
     )
     _write("requirements-models.lock", "models", _group("models", ["--no-deps"], upgrade))
+    _write("requirements-fuzz.lock", "fuzz", _group("fuzz", ["--no-deps"], upgrade))
     _write("requirements-tools.lock", "lock` and `make audit", _group("tools", [], upgrade))
 
 

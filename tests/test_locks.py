@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 
 from infra import audit
 
-HASHED = ("requirements", "requirements-build", "requirements-models", "requirements-tools")
+HASHED = ("requirements", "requirements-build", "requirements-models", "requirements-fuzz", "requirements-tools")
 PIN = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*)==(?P<version>\S+)( \\\n    --hash=sha256:[0-9a-f]{64})+")
 
 
@@ -44,7 +44,11 @@ def test_what_pyproject_asks_for_is_locked() -> None:
     for line in [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]:
         wanted = Requirement(line)
         assert wanted.specifier.contains(locked[canonicalize_name(wanted.name)]), line
-    for group, lock in (("models", "requirements-models"), ("tools", "requirements-tools")):
+    for group, lock in (
+        ("models", "requirements-models"),
+        ("fuzz", "requirements-fuzz"),
+        ("tools", "requirements-tools"),
+    ):
         assert {canonicalize_name(Requirement(line).name) for line in project["dependency-groups"][group]} <= set(
             pins(lock)
         )

@@ -15,9 +15,11 @@ from tasks.core.errors import UserError, printable
 from tasks.core.logs import Printable
 from tasks.core.paths import work_folder
 from tasks.text.records import read_records
+from tasks.web.links import Scope
 from tasks.web.public import is_public
 from tasks.web.remote import Network, expand
 from tasks.web.resolver import GuardedResolver, private_behind_proxy
+from tasks.web.sources import WebSource
 
 NETWORK = Network(5, 0, 0, 1 << 20)
 PREFIX = "https://data.example.org/"
@@ -133,3 +135,19 @@ def test_nothing_that_was_read_steers_a_terminal() -> None:
         "exc_info": None,
     }
     assert Printable("%(message)s").format(logging.LogRecord(**said, args=(steering,))) == shown
+
+
+@pytest.mark.parametrize(
+    ("named", "asked"),
+    [
+        ("http://alice:hunter2@h.example/x?a=1#b", "http://h.example/x?a=1"),
+        ("http://alice@h.example:8080/", "http://h.example:8080/"),
+        ("http://a:b@c@h.example/@x", "http://h.example/@x"),
+        ("http://h.example/a@b", "http://h.example/a@b"),
+    ],
+)
+def test_a_login_in_a_link_is_not_kept(named: str, asked: str) -> None:
+    link = Scope(WebSource(name="s", start=("http://h.example/",))).link(named)
+    assert link.url == asked
+    assert "hunter2" not in link.key
+    assert "@h" not in link.key

@@ -31,8 +31,13 @@ class Scope:
         self._binary = BINARY - {".pdf"} if source.pdf else BINARY
 
     def link(self, url: str) -> Link:
-        """The link to `url`; its key is the canonical URL (w3lib): fragment dropped, query sorted, escapes normalised."""
+        """The link to `url`; its key is the canonical URL (w3lib): fragment dropped, query sorted, escapes normalised.
+
+        A login in it is dropped: it is somebody's, and would be kept with the page.
+        """
         url = safe_url_string(url).partition("#")[0]
+        if "@" in (login := urlsplit(url).netloc):
+            url = url.replace(f"//{login}", f"//{login.rpartition('@')[2]}", 1)
         key, excluded = canonicalize_url(url), self._excluded(url)
         caught = None if excluded else trap(url)
         return Link(key, url, excluded or caught, "trap" if caught else "excluded", family(key))

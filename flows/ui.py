@@ -70,11 +70,14 @@ def serve(root: Path) -> None:
     servers = [_start(["flows.prefect_app", str(prefect_port)], root, environment, prefect_log)]
     remote = store.uri.startswith("http")
     if not remote:
-        keeps = ["--backend-store-uri", store.uri, "--artifacts-destination", str(state / "mlartifacts")]
+        keeps = {  # not on the command line, which other users see
+            "MLFLOW_BACKEND_STORE_URI": store.uri,
+            "MLFLOW_ARTIFACTS_DESTINATION": str(state / "mlartifacts"),
+        }
         own = [f"{host}:{mlflow_port}" for host in ("127.0.0.1", "localhost")]
         allowed = ["--allowed-hosts", ",".join(own), "--cors-allowed-origins", f"http://{own[0]}"]
-        command = ["mlflow", "server", *keeps, "--workers", "1", *allowed, *bind, str(mlflow_port)]
-        servers.append(_start(command, root, {**os.environ, **TELEMETRY_OFF, **MLFLOW_ALONE}, mlflow_log))
+        command = ["mlflow", "server", "--workers", "1", *allowed, *bind, str(mlflow_port)]
+        servers.append(_start(command, root, {**os.environ, **TELEMETRY_OFF, **MLFLOW_ALONE, **keeps}, mlflow_log))
     holder = state / "ui.json"
     try:
         with stop_on_signal(stop):

@@ -134,4 +134,4 @@ def test_the_password_of_mlflows_server_is_not_shown(toy: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "not tracked in MLflow" in done.stderr
     assert "hunter2" not in done.stdout + done.stderr
-    assert str(UserError(f"MLFLOW_TRACKING_URI={place}")) == "MLFLOW_TRACKING_URI=http://alice:***@127.0.0.1:1"
+    assert str(UserError(f"MLFLOW_TRACKING_URI={place}")) == "MLFLOW_TRACKING_URI=http://***@127.0.0.1:1"

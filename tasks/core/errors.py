@@ -11,16 +11,14 @@ EXIT_INTERRUPTED = 75
 
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 """Controls of terminals, and those that turn the direction of text; not tab and line feed."""
-
-
-PASSWORD = re.compile(r"(\w://[^\s/@:]*+):[^\s/@]*+@")
+LOGIN = re.compile(r"(\w://)[^\s/?#]*@")
 
 
 def printable(text: str) -> str:
     """`text` with its control characters written out, which in names and headers of others would steer the terminal, and
-    without the passwords of addresses in it, such as that of MLFLOW_TRACKING_URI.
+    without the logins of addresses in it, such as that of MLFLOW_TRACKING_URI.
     """
-    text = PASSWORD.sub(r"\1:***@", text)
+    text = LOGIN.sub(r"\1***@", text)
     return CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode("ascii"), text)
 
 

@@ -42,6 +42,15 @@ def test_every_flipped_bit_is_an_error_or_of_no_consequence(shard: Path) -> None
     assert errors > len(whole) / 2
 
 
+@pytest.mark.parametrize("said", [parquet.CHECKSUM, parquet.ENTRY, parquet.ENTRY + b"00000000"])
+def test_a_text_may_say_what_marks_the_checksum(tmp_path: Path, said: bytes) -> None:
+    table = pa.table({"text": [said.decode()] * 3})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    assert parquet.read_table(tmp_path / "a.parquet").equals(table)
+    pq.write_table(pa.table({"text": ["textmill.footer_crc32", "textmill"]}), tmp_path / "b.parquet")
+    assert len(parquet.read_table(tmp_path / "b.parquet")) == 2
+
+
 @pytest.mark.parametrize("left", [0, 3, 8, 100, -1])
 def test_what_is_cut_is_an_error_that_names_the_file(shard: Path, left: int) -> None:
     shard.write_bytes(shard.read_bytes()[:left])

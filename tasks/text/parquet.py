@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 CHECKSUM = b"textmill.footer_crc32"
 """Key of the checksum of the footer, taken with zeros in its place."""
 DIGITS = 8
-BETWEEN = 2
-"""Bytes between the key and its value: a type and a length."""
+ENTRY = b"\x18%c%b\x18%c" % (len(CHECKSUM), CHECKSUM, DIGITS)
+"""What stands before its value: type, length and bytes of the key, type and length of the value (Thrift's compact protocol)."""
 TAIL_BYTES = 8
 """Length of the footer and `PAR1`, at the end of a file."""
 
@@ -30,7 +30,7 @@ def write_table(table: pa.Table, path: Path, **options: Any) -> None:
             writer.write_table(table)
             writer.add_key_value_metadata({CHECKSUM: b"0" * DIGITS})
         footer = _footer(file)
-        at = footer.index(CHECKSUM) + len(CHECKSUM) + BETWEEN
+        at = footer.rindex(ENTRY) + len(ENTRY)  # the last: a text among the statistics may say it as well
         file.seek(at - len(footer) - TAIL_BYTES, 2)
         file.write(b"%08x" % zlib.crc32(footer))
 
@@ -92,9 +92,9 @@ def _footer(file: IO[bytes]) -> bytes:
 
 def _check_footer(file: IO[bytes]) -> None:
     footer = _footer(file)
-    before, key, behind = footer.partition(CHECKSUM)
-    if not key:
+    before, entry, behind = footer.rpartition(ENTRY)
+    if not entry:
         return
-    between, said, rest = behind[:BETWEEN], behind[BETWEEN:][:DIGITS], behind[BETWEEN + DIGITS :]
-    if said != b"%08x" % zlib.crc32(before + key + between + b"0" * DIGITS + rest):
+    said, rest = behind[:DIGITS], behind[DIGITS:]
+    if said != b"%08x" % zlib.crc32(before + entry + b"0" * DIGITS + rest):
         raise pa.ArrowInvalid("the checksum of its footer is another: it is damaged")

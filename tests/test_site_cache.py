@@ -1,6 +1,5 @@
 """What DVC remembers of files (in pickles: whoever may write there runs code here) lies in the checkout, for its owner alone to write."""
 
-import os
 import stat
 import subprocess
 import sys
@@ -10,21 +9,20 @@ import pytest
 from conftest import ROOT
 
 START = """
-import site, sys
+import os, site, sys
+os.environ.pop("DVC_SITE_CACHE_DIR", None)  # which the environment that the tests run in has put there
+os.environ.update({given!r})
 sys.prefix = {venv!r}
 site.addsitedir({folder!r})
-import os
 """
 """As an interpreter of the checkout's environment starts, with what `make install` has put there."""
 
 
 def start(checkout: Path, then: str, folder: Path | None = None, **variables: str) -> str:
-    environment = {key: value for key, value in os.environ.items() if key != "DVC_SITE_CACHE_DIR"} | variables
-    code = START.format(venv=str(checkout / ".venv"), folder=str(ROOT / "infra")) + then
+    code = START.format(given=variables, venv=str(checkout / ".venv"), folder=str(ROOT / "infra")) + then
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=folder or checkout,
-        env=environment,
         capture_output=True,
         text=True,
         check=False,

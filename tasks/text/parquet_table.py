@@ -51,7 +51,7 @@ class Table:
         self._raw: IO[bytes] = path.open("rb")
         try:
             check_schema(self._raw)
-            _probed().call(probe, path, seconds=PROBE_S)
+            _probed().call(probe, path.absolute(), seconds=PROBE_S)  # it may stand in another folder
             self._file = parquet.open_file(path)
             self.schema: pa.Schema = self._file.schema_arrow
             parts = [self._file.schema.column(number) for number in range(len(self._file.schema))]

@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("tasks", "flows")
 REPEATS = (sre.MAX_REPEAT, sre.MIN_REPEAT, sre.POSSESSIVE_REPEAT)
 FROM_THE_START = {"match", "fullmatch"}
+METHODS = ("match", "fullmatch", "search", "sub", "subn", "split", "findall", "finditer")
 TRIED = "".join(map(chr, (*b"az09AZ -./:;,\"'<>()[]{}=&@#%\\_+\t\n\r!", 1, *range(0xA0, 0x180), 0x301, 0x200B, 0x4E00)))
 KINDS = {sre.CATEGORY_DIGIT: str.isdecimal, sre.CATEGORY_SPACE: str.isspace, sre.CATEGORY_WORD: str.isidentifier}
 INVERSE = {
@@ -121,14 +122,16 @@ def patterns() -> dict[str, tuple[re.Pattern[Any], frozenset[str]]]:
     found: dict[str, tuple[re.Pattern[Any], frozenset[str]]] = {}
     known: set[str | bytes] = set()
     sources = {path: path.read_text("utf-8") for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))}
-    uses = defaultdict(set)
-    for name, method in re.findall(r"\b(\w+)\.([a-z]+)\(", "\n".join(sources.values())):
-        uses[name].add(method)
+    uses = defaultdict(set)  # in a module, and, under "", in all
+    for path, source in sources.items():
+        for name, method in re.findall(rf"\b(\w+)\.({'|'.join(METHODS)})\(", source):
+            uses[".".join(path.relative_to(ROOT).with_suffix("").parts), name].add(method)
+            uses["", name].add(method)
     for package in PACKAGES:
         for module in pkgutil.walk_packages([str(ROOT / package)], f"{package}."):
             if not module.name.endswith("__main__"):
                 for name, value in vars(importlib.import_module(module.name)).items():
-                    used = frozenset(uses[name] or {"finditer"})
+                    used = frozenset(uses[module.name, name] or uses["", name] or {"finditer"})
                     for place, pattern in _held(value, name):
                         known.add(pattern.pattern)
                         found.setdefault(f"{module.name}: {place}", (pattern, used))

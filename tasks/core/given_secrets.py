@@ -18,7 +18,7 @@ NAMES = re.compile(
 )
 TOKENS = re.compile(
     r"(?<![A-Za-z0-9_])(?:(hf_[A-Za-z0-9]{20,})|gh[opusr]_[A-Za-z0-9]{30,}|github_pat_\w{30,}|glpat-[\w-]{20,}|xox[abprs]-[\w-]{10,}"
-    r"|(?:AKIA|ASIA)[A-Z2-7]{16}(?![A-Za-z0-9])|AIza[\w-]{35}|sk-(?:ant-|proj-)?(?=[\w-]*\d)[\w-]{20,})"
+    r"|(?:AKIA|ASIA)[A-Z2-7]{16}(?![A-Za-z0-9])|AIza[\w-]{35}|sk-(?:ant-|proj-)?(?=[\w-]{0,200}\d)[\w-]{20,})"
 )
 S3 = "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN (or AWS_PROFILE), with which s3:// is read"
 HUB = "HF_TOKEN"

@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from flows.stages import TELEMETRY_OFF
@@ -52,7 +52,9 @@ def auth_string(root: Path) -> str:
         beside = path.with_suffix(f".{os.getpid()}")
         with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:  # noqa: PTH123
             file.write(f"textmill:{secrets.token_urlsafe(24)}")
-        beside.rename(path)
+        with suppress(FileExistsError):  # another process was first, and its server may have read it
+            os.link(beside, path)
+        beside.unlink()
     return path.read_text(encoding="ascii").strip()
 
 

@@ -14,7 +14,7 @@ from tasks.core.errors import UserError
 
 SECONDS = 60.0
 SECONDS_A_CHARACTER = 60e-6
-"""Ordinary text takes less than a hundredth of it, the worst that is known a tenth."""
+"""A million characters get 120 s; cleaned, ordinary text takes 0.4 s of them, the worst of tests/test_growth.py 4.6 s."""
 
 
 class ItemFailed(UserError):

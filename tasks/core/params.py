@@ -17,7 +17,7 @@ from tasks.core.given_secrets import refuse_secrets, secret_in
 
 P = TypeVar("P", bound=BaseModel)
 OF_VALUES = (TypeError, ValueError, LookupError, RecursionError)
-"""What ruamel.yaml raises besides its own: for keys that are lists, dates and numbers that are none, endless nesting."""
+"""What ruamel.yaml raises besides its own: for keys that are lists, bytes, dates and numbers that are none, endless nesting."""
 
 
 class StageParams(BaseModel):
@@ -45,7 +45,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         content = YAML(typ="safe").load(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file. Run this in the root of the project.") from None
-    except (YAMLError, UnicodeDecodeError, *OF_VALUES) as error:
+    except (YAMLError, *OF_VALUES) as error:
         told = " ".join(str(error).split())
         told = "near a secret, which does not belong there" if secret_in(told)[0] else told
         raise UserError(f"{path}: not valid YAML: {told}") from None

@@ -4,6 +4,7 @@ The limit is processor time, counted by the kernel (ITIMER_PROF ends the process
 busy machine loses the same pieces as an idle one.
 """
 
+import atexit
 import os
 import resource
 import signal
@@ -41,9 +42,12 @@ class Work(NamedTuple):
 
 
 class Worker:
-    """A process that does one piece of work at a time, started when first needed and again after it was lost."""
+    """A process that does one piece of work at a time, started when first needed and again after it was lost; it ends with
+    this one.
+    """
 
     def __init__(self) -> None:
+        atexit.register(self.close)
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
 

@@ -1,6 +1,5 @@
 """Who is answered: asked for by a name of this server, by no web page of elsewhere, with a key where there are keys."""
 
-import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from tasks.serving.answers import refusal
 from tasks.serving.gate import Gate
 from tasks.serving.keys import is_known
 from tasks.serving.protocol import RequestError
+from tasks.web.public import is_literal
 
 HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\s:/?#@\[\]]+))(?::[0-9]{1,5})?", re.IGNORECASE)
 
@@ -49,7 +49,7 @@ class Access:
             return True
         found = HOST.fullmatch(host)
         name = (found[1] or found[2]).lower() if found else ""
-        return name in ("localhost", *self.hosts) or _is_address(name)
+        return name in ("localhost", *self.hosts) or is_literal(name)
 
 
 class Guard:
@@ -71,11 +71,3 @@ class Guard:
 def _bearer(headers: Headers) -> bytes:
     scheme, _, key = headers.get("authorization", "").encode("latin-1").partition(b" ")
     return key.strip() if scheme.lower() == b"bearer" else b""
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True

@@ -4,9 +4,7 @@ Strings that a file holds once and names a million times are read as that (`read
 written out.
 """
 
-import atexit
 from collections.abc import Collection, Iterator
-from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,6 +19,7 @@ from tasks.text.parquet_pages import BATCH_BYTES, Refused, check_schema, plan
 
 PROBE_S = 60.0
 """Processor time to read the footer of a file."""
+_PROBING = Worker()
 
 
 def probe(path: Path) -> None:
@@ -30,13 +29,6 @@ def probe(path: Path) -> None:
         about = file.metadata.row_group(group)
         for number in range(about.num_columns):
             about.column(number)
-
-
-@cache
-def _probed() -> Worker:
-    only = Worker()
-    atexit.register(only.close)
-    return only
 
 
 class Table:
@@ -51,7 +43,7 @@ class Table:
         self._raw: IO[bytes] = path.open("rb")
         try:
             check_schema(self._raw)
-            _probed().call(probe, path.absolute(), seconds=PROBE_S)  # it may stand in another folder
+            _PROBING.call(probe, path.absolute(), seconds=PROBE_S)  # it may stand in another folder
             self._file = parquet.open_file(path)
             self.schema: pa.Schema = self._file.schema_arrow
             parts = [self._file.schema.column(number) for number in range(len(self._file.schema))]

@@ -2,7 +2,6 @@
 all that is lost.
 """
 
-import atexit
 from functools import cache, partial
 from typing import TypeVar
 
@@ -73,6 +72,4 @@ def _load(parser: str) -> None:
 @cache
 def extractor() -> Extractor:
     """The extractor of the running process."""
-    only = Extractor()
-    atexit.register(only.close)
-    return only
+    return Extractor()

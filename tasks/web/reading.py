@@ -1,11 +1,9 @@
 """What the crawler reads in a page: its links, and what it says about itself; and what becomes of the page by that."""
 
-import atexit
 import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cache
 
 from tasks.core.worker import Lost, Worker
 from tasks.web.answer import HTML_TYPES, Answer
@@ -20,6 +18,7 @@ SMALL_BYTES = 1 << 18
 """A page that is larger is parsed in a process of its own, for READ_S seconds of processor time at most: the parser takes
 some 2 s for the worst page of that size, but 100,000 attributes of one tag take it the square of that."""
 READ_S, MEMORY_BYTES = 60.0, 2 << 30
+_READER = Worker()
 
 
 @dataclass(frozen=True)
@@ -111,14 +110,7 @@ def _read(url: str, answer: Answer, scope: Scope, agent: str) -> Reading:
         return read_page(url, answer, scope, agent)
     try:
         bare = replace(answer, raw=b"")
-        return _reader().call(read_page, url, bare, scope, agent, seconds=READ_S, memory_bytes=MEMORY_BYTES)
+        return _READER.call(read_page, url, bare, scope, agent, seconds=READ_S, memory_bytes=MEMORY_BYTES)
     except Lost as lost:
         said = read_page(url, replace(answer, body=b""), scope, agent)  # what its headers say
         return replace(said, problem=f"links cannot be read: {lost.detail}")
-
-
-@cache
-def _reader() -> Worker:
-    only = Worker()
-    atexit.register(only.close)
-    return only

@@ -45,7 +45,7 @@ def prefect_environment(root: Path, port: int) -> dict[str, str]:
 
 
 def auth_string(root: Path) -> str:
-    """What Prefect's server of this checkout wants to hear from its clients: made once, in a file for its owner alone."""
+    """What the servers of this checkout want to hear from their clients: made once, in a file for its owner alone."""
     path = auth_file(root)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ def auth_string(root: Path) -> str:
 
 def auth_file(root: Path) -> Path:
     """Where `auth_string` is kept."""
-    return state_folder(root) / "prefect" / "auth"
+    return state_folder(root) / "auth"
 
 
 def free_port(wanted: int) -> int:
@@ -145,7 +145,7 @@ def prefect_api(root: Path, meanwhile: Callable[[], object] = lambda: None) -> I
         yield f"http://127.0.0.1:{port}"
         return
     log = state_folder(root) / "prefect-server.log"
-    server = [sys.executable, "-m", "flows.prefect_app", str(port)]
+    server = [sys.executable, "-m", "flows.guarded", "prefect", str(port)]
     with log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "flows.supervise", "--", *server],

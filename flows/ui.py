@@ -66,17 +66,14 @@ def serve(root: Path) -> None:
     prefect_port, mlflow_port = free_port(PREFECT_PORT), free_port(MLFLOW_PORT)
     environment = prefect_environment(root, prefect_port)
     prefect_log, mlflow_log = state / "prefect-server.log", state / "mlflow-server.log"
-    bind = ["--host", "127.0.0.1", "--port"]
-    servers = [_start(["flows.prefect_app", str(prefect_port)], root, environment, prefect_log)]
+    servers = [_start(["flows.guarded", "prefect", str(prefect_port)], root, environment, prefect_log)]
     remote = store.uri.startswith("http")
     if not remote:
-        keeps = {  # not on the command line, which other users see
+        keeps = {
             "MLFLOW_BACKEND_STORE_URI": store.uri,
             "MLFLOW_ARTIFACTS_DESTINATION": str(state / "mlartifacts"),
         }
-        own = [f"{host}:{mlflow_port}" for host in ("127.0.0.1", "localhost")]
-        allowed = ["--allowed-hosts", ",".join(own), "--cors-allowed-origins", f"http://{own[0]}"]
-        command = ["mlflow", "server", "--workers", "1", *allowed, *bind, str(mlflow_port)]
+        command = ["flows.guarded", "mlflow", str(mlflow_port)]
         servers.append(_start(command, root, {**os.environ, **TELEMETRY_OFF, **MLFLOW_ALONE, **keeps}, mlflow_log))
     holder = state / "ui.json"
     try:
@@ -89,8 +86,10 @@ def serve(root: Path) -> None:
             print(f"Prefect  http://127.0.0.1:{prefect_port}")
             print(printable(f"MLflow   {view_url(store.uri if remote else _mlflow(mlflow_port), store)}"))
             key = os.path.relpath(auth_file(root), root)
-            print(f"Prefect asks a browser once for what is in {key}.")
-            print("For deployments and workers, in another terminal:")
+            print(
+                f"A browser is asked once for what is in {key}: by Prefect for the whole line, by MLflow for the user textmill"
+            )
+            print("and what follows the colon. For deployments and workers, in another terminal:")
             print(f"  export PREFECT_API_URL=http://127.0.0.1:{prefect_port}/api")
             print(f"  export PREFECT_API_AUTH_STRING=$(cat {key})")
             print("Ctrl-C ends both.", flush=True)

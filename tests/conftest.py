@@ -86,7 +86,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
     }
     of_server = {"PREFECT_SERVER_API_AUTH_STRING": ":".join(KEY), "PYTHONPATH": str(ROOT)}
     process = supervised.popen(
-        [sys.executable, "-m", "flows.prefect_app", str(port)],
+        [sys.executable, "-m", "flows.guarded", "prefect", str(port)],
         home,
         stages.stage_environment(environment | of_server),
     )

@@ -32,6 +32,7 @@ def _only_its_own_pages(server: str, path: str, body: dict[str, Any], key: tuple
         {"Origin": "null"},
         {"Origin": f"http://evil.example:{port}"},
         {"Host": f"evil.example:{port}"},
+        {"Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Site": "cross-site"},
     ):
         as_form = {**own, **foreign, "Content-Type": "text/plain"}  # which a browser sends without asking first
         answer = httpx.post(server + path, content=json.dumps(body), headers=as_form, auth=key, timeout=30)
@@ -64,23 +65,28 @@ def test_both_pages_and_their_end(toy: Path) -> None:
         assert query == "workflowType=machine_learning&viewStateShareKey=textmill"
         server, _, experiment = page.partition("/#/experiments/")
         asked = {"experiment_id": experiment.removesuffix("/runs")}
-        found = httpx.get(f"{server}/api/2.0/mlflow/experiments/get", params=asked, timeout=30).json()["experiment"]
-        (view,) = (json.loads(t["value"]) for t in found["tags"] if t["key"] == "mlflow.sharedViewState.textmill")
-        assert "metrics.`validation_bits_per_byte`" in json.loads(view["state"])["selectedColumns"]
-        assert (
-            sum("mlflow" in " ".join(p.cmdline()) for p in processes_of(toy)) <= 4
-        )  # supervisor, command, server, worker
-        for url in urls:
-            assert "<html" in httpx.get(url.partition("#")[0], timeout=30, follow_redirects=True).text.lower()
-        key_file = toy / ".textmill/prefect/auth"
+        key_file = toy / ".textmill/auth"
         assert key_file.stat().st_mode & 0o777 == 0o600
         assert key_file.read_text() not in said
-        key = tuple(key_file.read_text().split(":"))
+        user, _, secret = key_file.read_text().partition(":")
+        assert secret not in str([p.cmdline() for p in processes_of(toy)])
+        key = (user, secret)
+        of_mlflow = f"{server}/api/2.0/mlflow/experiments/get"
+        for wrong in (None, (user, "x"), ("x", secret), (user, secret + "x"), ("", "")):
+            answer = httpx.get(of_mlflow, params=asked, auth=wrong, timeout=30)
+            assert answer.status_code == 401
+            assert answer.headers["www-authenticate"].startswith("Basic ")
+        found = httpx.get(of_mlflow, params=asked, auth=key, timeout=30).json()["experiment"]
+        (view,) = (json.loads(t["value"]) for t in found["tags"] if t["key"] == "mlflow.sharedViewState.textmill")
+        assert "metrics.`validation_bits_per_byte`" in json.loads(view["state"])["selectedColumns"]
+        assert sum("mlflow" in " ".join(p.cmdline()) for p in processes_of(toy)) <= 2  # supervisor, server
+        for url in urls:
+            assert "<html" in httpx.get(url.partition("#")[0], auth=key, timeout=30, follow_redirects=True).text.lower()
         for url, path, body in (
             (urls[0], "/api/flows/", {"name": "x"}),
             (urls[1], "/api/2.0/mlflow/experiments/search", {"max_results": 1}),
         ):
-            _only_its_own_pages(url.partition("#")[0].partition("?")[0].rstrip("/"), path, body, (key[0], key[1]))
+            _only_its_own_pages(url.partition("#")[0].partition("?")[0].rstrip("/"), path, body, key)
         assert httpx.post(f"{urls[0]}/api/flows/", json={"name": "x"}, timeout=30).status_code == 401
         again = subprocess.run(UI, cwd=toy, capture_output=True, text=True, check=False)
         assert again.returncode == EXIT_USER_ERROR

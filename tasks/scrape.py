@@ -126,9 +126,9 @@ def _read(source: LocalSource, outputs: Outputs) -> tuple[str | None, list[Count
         from tasks.text.hub import Rows
 
         columns = Columns(source.text_column, source.messages_column)
-        rows = Rows(source.dataset, source.config, source.split, source.revision, columns)
+        rows = Rows(source.dataset, source.config, source.split, source.revision, columns, source.max_bytes)
         licence = source.licence or rows.licence
-        items, limit = rows.items(), source.max_documents
+        items, limit = rows.items(outputs.work / "hub"), source.max_documents
         more = {"commit": rows.commit} if rows.commit else {}
     else:
         licence = source.licence or packages.licence(source.package)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +20,10 @@ FILES = {
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
+    @property
+    def _files(self) -> dict[str, bytes]:
+        return self.server.files  # type: ignore[attr-defined, no-any-return]
+
     def do_HEAD(self) -> None:
         self.do_GET()
 
@@ -27,11 +32,15 @@ class Handler(BaseHTTPRequestHandler):
         model: dict[str, bytes] = self.server.model  # type: ignore[attr-defined]
         if re.fullmatch(r"/api/datasets/o/n(/revision/[^/]+)?", path):
             about = {"id": "o/n", "sha": COMMIT, "private": False, "gated": False, "cardData": {"license": "cc-by-4.0"}}
-            self._send(json.dumps({**about, "tags": [], "siblings": [{"rfilename": name} for name in FILES]}).encode())
+            self._send(
+                json.dumps({**about, "tags": [], "siblings": [{"rfilename": name} for name in self._files]}).encode()
+            )
         elif tree := re.fullmatch(r"/api/datasets/o/n/tree/[^/]+/?(.*)", path):
             self._send(json.dumps(self._tree(tree[1])).encode())
-        elif (file := re.fullmatch(r"/datasets/o/n/resolve/(main|" + COMMIT + r")/(.*)", path)) and file[2] in FILES:
-            self._file(FILES[file[2]])
+        elif (file := re.fullmatch(r"/datasets/o/n/resolve/(main|" + COMMIT + r")/(.*)", path)) and file[
+            2
+        ] in self._files:
+            self._file(self._files[file[2]])
         elif model and self.server.token and self.headers.get("Authorization") != f"Bearer {self.server.token}":  # type: ignore[attr-defined]
             self._send(b"{}", 401, {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access to o/m is restricted."})
         elif re.fullmatch(r"/api/models/o/m(/revision/[^/]+)?", path):
@@ -49,10 +58,10 @@ class Handler(BaseHTTPRequestHandler):
     def _tree(self, folder: str) -> list[dict[str, object]]:
         if not folder:
             return [{"type": "directory", "path": "data", "oid": "0"}, self._entry("README.md")]
-        return [self._entry(name) for name in FILES if name.startswith(folder + "/")]
+        return [self._entry(name) for name in self._files if name.startswith(folder + "/")]
 
     def _entry(self, name: str) -> dict[str, object]:
-        return {"type": "file", "path": name, "size": len(FILES[name]), "oid": "0"}
+        return {"type": "file", "path": name, "size": len(self._files[name]), "oid": "0"}
 
     def _file(self, content: bytes) -> None:
         wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range") or "")
@@ -70,6 +79,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
+            self.server.sent[self.path.rpartition("/")[2]] += len(content)  # type: ignore[attr-defined]
             self.wfile.write(content)
 
     def log_message(self, *_: object) -> None:
@@ -77,10 +87,18 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serve(model: dict[str, bytes] | None = None, token: str = "") -> Iterator[str]:
-    """The hub's address. `model`: the files of `o/m`, for which one asks with `token`."""
+def serve(
+    model: dict[str, bytes] | None = None,
+    token: str = "",
+    files: dict[str, bytes] = FILES,
+    asked: Counter[str] | None = None,
+) -> Iterator[str]:
+    """The hub's address. `model`: the files of `o/m`, for which one asks with `token`; `files`: those of `o/n`; `asked` counts
+    the bytes that were sent of each.
+    """
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.model, server.token = model or {}, token  # type: ignore[attr-defined]
+    server.model, server.token, server.files = model or {}, token, files  # type: ignore[attr-defined]
+    server.sent = Counter() if asked is None else asked  # type: ignore[attr-defined]
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"

@@ -6,16 +6,12 @@ import gzip
 import json
 import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import hub_server
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scraping import files, pages, rows, scrape
@@ -23,7 +19,6 @@ from scraping import files, pages, rows, scrape
 from tasks.core.errors import UserError
 from tasks.text import documents
 from tasks.text.compressed import Damaged, Stream, lines
-from tasks.text.conversation import messages_of
 from tasks.text.documents import SCHEMA
 from tasks.text.files import find
 
@@ -299,107 +294,3 @@ def test_any_bytes_are_read_or_counted(tmp_path: Path, corpus: Path, content: by
     else:
         assert outcomes(metrics)["saved"] >= 1
     (corpus / f"x.{name}").unlink()
-
-
-def hub(folder: Path | str, **options: Any) -> dict[str, Any]:
-    return {"name": "mine", "kind": "huggingface", "dataset": str(folder), **options}
-
-
-def test_folders_of_data_sets(corpus: Path, tmp_path: Path) -> None:
-    turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
-    (corpus / "train.jsonl").write_bytes(b"\n".join(LINES[:10]))
-    (corpus / "test.jsonl").write_text(json.dumps({"text": "held out"}))
-    chats = corpus.parent / "chats"
-    chats.mkdir()
-    pq.write_table(pa.table({"messages": [turns, None], "n": [1, 2]}), chats / "train.parquet")
-    metrics, outputs = scrape(tmp_path / "a", hub("corpus", licence="CC0", max_documents=7))
-    found = rows(outputs)
-    assert [row["text"] for row in found] == [json.loads(line)["text"] for line in LINES[:7]]
-    assert (found[0]["url"], found[0]["licence"], found[0]["fetched_at"]) == ("file:corpus/train#R1", "CC0", None)
-    assert metrics["documents"] == 7
-    assert [r["text"] for r in rows(scrape(tmp_path / "b", hub("corpus", split="test"))[1])] == ["held out"]
-    metrics, outputs = scrape(tmp_path / "c", hub("chats"))
-    assert [messages_of(row["meta"]) for row in rows(outputs)] == [turns]
-    assert outcomes(metrics) == {"saved": 1, "no_text": 1}
-
-
-def test_data_sets_saved_to_disk(corpus: Path, tmp_path: Path) -> None:
-    import datasets
-
-    texts = [f"text {n}" for n in range(20)]
-    one = datasets.Dataset.from_dict({"text": texts, "n": range(20)})
-    one.save_to_disk(str(corpus / "one"))
-    datasets.DatasetDict({"train": one}).save_to_disk(str(corpus / "split"))
-    for name in ("one", "split"):
-        _, outputs = scrape(tmp_path / name, hub(corpus / name))
-        assert [row["text"] for row in rows(outputs)] == texts
-        assert json.loads(rows(outputs)[3]["meta"]) == {"n": 3}
-
-
-def test_a_damaged_data_set_gives_what_comes_before(corpus: Path, tmp_path: Path) -> None:
-    (corpus / "train-0.jsonl").write_bytes(b"\n".join(LINES[:10]))
-    (corpus / "train-1.jsonl").write_bytes(b'{"text": ')
-    metrics, outputs = scrape(tmp_path, hub("corpus"))
-    assert len(rows(outputs)) == 10
-    assert outcomes(metrics) == {"saved": 10, "corrupt_file": 1}
-    assert "row 11 and all after it" in rows(outputs, "removed")[0]["detail"]
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"dataset": "nobody/nothing"}, "the Hugging Face hub is out of reach.* local folder"),
-        ({"dataset": "./nowhere"}, "there is no such folder"),
-        ({"split": "validation"}, "validation"),
-        ({"config": "de"}, "'de' not found"),
-        ({"text_column": "body"}, "has no column 'body' or 'messages', only text"),
-        ({"dataset": "empty"}, "cannot be read as a data set"),
-        ({"dataset": "pictures"}, "imagefolder"),
-    ],
-)
-def test_data_sets_that_are_not_there(corpus: Path, tmp_path: Path, options: dict[str, str], message: str) -> None:
-    (corpus / "train.jsonl").write_bytes(LINES[0])
-    (corpus.parent / "empty").mkdir()
-    (corpus.parent / "pictures").mkdir()
-    (corpus.parent / "pictures" / "a.png").write_bytes(b"\x89PNG")
-    with pytest.raises(UserError, match=message):
-        scrape(tmp_path, {**hub("corpus"), **options})
-
-
-def test_code_of_a_data_set_is_not_run(corpus: Path, tmp_path: Path) -> None:
-    (corpus / "corpus.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
-    (corpus / "train.jsonl").write_bytes(LINES[0])
-    with pytest.raises(UserError, match="scripts are no longer supported"):
-        scrape(tmp_path, hub("corpus"))
-    assert not (tmp_path / "ran").exists()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("dataset", "message"), [("o/n", ""), ("o/none", "Check the name and the revision")])
-def test_a_data_set_of_a_hub(tmp_path: Path, dataset: str, message: str) -> None:
-    """In a process of its own: the address of the hub is read when its client is imported."""
-    with hub_server.serve() as address:
-        source = {**hub(dataset), "max_documents": 20}
-        script = (
-            "import sys, json; from pathlib import Path; sys.path[:0] = ['.', 'tests']; from scraping import scrape, rows;"
-            "from tasks.core.errors import UserError\n"
-            "try: metrics, outputs = scrape(Path(sys.argv[1]), json.loads(sys.argv[2]))\n"
-            "except UserError as error: print(json.dumps(str(error)))\n"
-            "else: print(json.dumps([metrics, rows(outputs)], default=str))"
-        )
-        hubs = {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "HF_DATASETS_OFFLINE": "0"}
-        environment = {**os.environ, **hubs, "HF_HOME": str(tmp_path / "home")}
-        command = [sys.executable, "-c", script, str(tmp_path / "run"), json.dumps(source)]
-        done = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=True
-        )
-    said = json.loads(done.stdout.splitlines()[-1])
-    if message:
-        assert message in said
-        return
-    metrics, found = said
-    assert metrics["sources"]["mine"]["commit"] == hub_server.COMMIT
-    assert [row["text"] for row in found] == [f"text {n}" for n in range(20)]
-    assert found[2]["url"] == f"hf://datasets/o/n@{hub_server.COMMIT}/default/train#R3"
-    assert found[2]["licence"] == "cc-by-4.0"
-    assert found[2]["fetched_at"]

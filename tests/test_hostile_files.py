@@ -46,7 +46,7 @@ def test_a_data_set_names_only_its_own_files(tmp_path: Path, named: Any, card: s
     configs = json.dumps({"configs": [{"config_name": "default", "data_files": named}]})
     (tmp_path / "set" / card).write_text(f"---\n{configs}\n---\n" if card == "README.md" else configs)
     with pytest.raises(UserError, match="lies outside of the data set"):
-        Rows(str(tmp_path / "set"), None, "train", None, COLUMNS)
+        Rows(str(tmp_path / "set"), None, "train", None, COLUMNS, 1 << 20)
 
 
 def test_a_data_set_follows_no_link_out_of_its_folder(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_a_data_set_follows_no_link_out_of_its_folder(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "train.txt").symlink_to(tmp_path / "private.txt")
     with pytest.raises(UserError, match="lies outside of the data set"):
-        Rows(str(tmp_path / "set"), None, "train", None, COLUMNS)
+        Rows(str(tmp_path / "set"), None, "train", None, COLUMNS, 1 << 20)
 
 
 def test_a_saved_data_set_names_only_its_own_files(tmp_path: Path) -> None:
@@ -62,13 +62,16 @@ def test_a_saved_data_set_names_only_its_own_files(tmp_path: Path) -> None:
 
     for name in ("private", "set"):
         datasets.Dataset.from_dict({"text": [name]}).save_to_disk(str(tmp_path / name))
-    assert [item.text for item in Rows(str(tmp_path / "set"), None, "train", None, COLUMNS).items()] == ["set"]
+    assert [
+        item.text
+        for item in Rows(str(tmp_path / "set"), None, "train", None, COLUMNS, 1 << 20).items(tmp_path / "work")
+    ] == ["set"]
     state = json.loads((tmp_path / "set" / "state.json").read_text())
     [file] = state["_data_files"]
     file["filename"] = f"../private/{file['filename']}"
     (tmp_path / "set" / "state.json").write_text(json.dumps(state))
     with pytest.raises(UserError, match="lies outside of the data set"):
-        Rows(str(tmp_path / "set"), None, "train", None, COLUMNS)
+        Rows(str(tmp_path / "set"), None, "train", None, COLUMNS, 1 << 20)
 
 
 def test_links_are_followed_within_the_folder_only(

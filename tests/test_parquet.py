@@ -88,8 +88,11 @@ def test_checksums_of_others_are_checked_where_there_are_any(tmp_path: Path) -> 
             == 50
         )
         path.write_bytes(path.read_bytes().replace(b"hello 7 there", b"hallo 7 there"))
-        rows = Rows(str(tmp_path), None, "train", None, Columns("text", "messages"))
-        for items in (list(read_parquet(path, "u", Columns("text", "messages"), 1 << 20)), list(rows.items())):
+        rows = Rows(str(tmp_path), None, "train", None, Columns("text", "messages"), 1 << 20)
+        for items in (
+            list(read_parquet(path, "u", Columns("text", "messages"), 1 << 20)),
+            list(rows.items(tmp_path / "work")),
+        ):
             assert [item.reason for item in items if item.reason] == (["corrupt_file"] if checksums else [])
     with pytest.raises(UserError, match="CRC"):
         list(read_records(path))
@@ -101,5 +104,4 @@ def test_nobody_reads_or_writes_it_past_the_checksums() -> None:
     )
     code = [path for room in ("tasks", "flows") for path in (ROOT / room).rglob("*.py")]
     assert [path for path in code if path.name != "parquet.py" and past.search(path.read_text())] == []
-    named = [path for path in code if "load_dataset(" in path.read_text()]
-    assert [path for path in named if "parquet.datasets_options()" not in path.read_text()] == []
+    assert [path for path in code if "load_dataset(" in path.read_text()] == []

@@ -1,28 +1,44 @@
-"""Data sets of the Hugging Face hub, or folders of one, row by row. Code that a data set brings is never run."""
+"""Data sets of the Hugging Face hub, or folders of one, row by row. Code that a data set brings is never run.
 
+`datasets` finds the files of a split; they are read as those of any source are, within the same bounds.
+"""
+
+import dataclasses
 import json
 import re
+import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, get_args
 
 from tasks.core.errors import UserError
-from tasks.text import parquet
-from tasks.text.arrow_rows import Row, Unreadable, plain_rows
+from tasks.text.arrow_files import read_arrow
+from tasks.text.compressed import plain_suffix
+from tasks.text.csv_files import DELIMITERS, read_csv
 from tasks.text.files import file_url
+from tasks.text.hub_copy import HubCopy
 from tasks.text.hub_files import check_card, check_found, check_saved
-from tasks.text.json_rows import well_formed
-from tasks.text.parquet_files import plain_item
-from tasks.text.parquet_pages import BATCH_ROWS
-from tasks.text.row_items import Columns, Item, lost, plain, row_item
+from tasks.text.json_files import read_json
+from tasks.text.parquet_files import read_parquet
+from tasks.text.parquet_table import Fetch
+from tasks.text.row_files import read_jsonl, read_lines
+from tasks.text.row_items import Columns, Item, WrongColumns, lost
 
+Builder = Literal["arrow", "csv", "json", "parquet", "text"]
+"""What `datasets` calls the kinds of files that hold text; the others (webdataset, pictures, sound) decode whatever they find."""
 SAVED = ("dataset_dict.json", "state.json")  # what `save_to_disk` leaves
-FORMATS = ("arrow", "csv", "json", "parquet", "text")
+UNREAD = (".7z", ".rar", ".xz", ".zip")
 NOT_THERE = ("DatasetNotFoundError", "RepositoryNotFoundError", "RevisionNotFoundError", "GatedRepoError")
 COMMIT = re.compile(r"@([0-9a-f]{40})/")
-MEDIA = ("Audio", "Image", "Mesh", "Nifti", "Pdf", "Video")
+KNOWN_OPTIONS = {"name", "version", "data_dir", "data_files", "description", "features", "encoding"}
+OPTIONS: dict[str, dict[str, tuple[object, ...]]] = {
+    "csv": {"sep": DELIMITERS, "delimiter": DELIMITERS},
+    "text": {"keep_linebreaks": (True, False)},
+}
+"""What a card may say of how files are read, beside the encoding, and which values are done."""
+FIRST_ROWS = 1000
+"""If none of them has the columns, the names of the columns are wrong."""
 
 
 def require_name(dataset: str, root: Path) -> None:
@@ -43,106 +59,155 @@ class Rows:
         licence: what the data set's card says, or None.
     """
 
-    def __init__(self, dataset: str, config: str | None, split: str, revision: str | None, columns: Columns) -> None:
-        """Find the data set; its rows are not read yet.
+    def __init__(
+        self, dataset: str, config: str | None, split: str, revision: str | None, columns: Columns, max_bytes: int
+    ) -> None:
+        """Find the data set's files; they are not read yet.
 
         Raises:
-            UserError: it, its configuration, split or columns are not there, it holds no text, or the hub is out of reach.
+            UserError: it, its configuration or split are not there, it holds no text, its card asks for what is not done
+                here, or the hub is out of reach.
         """
-        self._dataset, self._config, self._split, self._columns = dataset, config, split, columns
+        self._dataset, self._split, self._columns, self._max_bytes = dataset, split, columns, max_bytes
         self._folder = Path(dataset) if Path(dataset).is_dir() else None
         self.commit: str | None = None
         self.licence: str | None = None
+        self._encoding: str | None = None
+        self._tabs = False
         require_name(dataset, Path.cwd())
         try:
             saved = self._folder is not None and any((self._folder / name).is_file() for name in SAVED)
-            self._rows = self._load_saved() if saved else self._load(revision)
-            names = self._rows.column_names or []
+            self._kind, self._files = self._saved() if saved else self._found(config, revision)
         except UserError:
             raise
         except Exception as error:  # whatever datasets, fsspec or the hub's client raise
             raise UserError(_explain(dataset, error)) from None
-        if names and not columns.among(names):
-            raise UserError(
-                f"{dataset}: has no column {columns.text!r} or {columns.messages!r}, only {', '.join(sorted(names))}. "
-                "Set text_column or messages_column."
-            )
 
-    def items(self) -> Iterator[Item]:
-        """The rows as documents, in the data set's order. From a damaged file on the rest is counted once.
+    def items(self, work: Path) -> Iterator[Item]:
+        """The rows as documents, in the data set's order. `work`: a folder for what is fetched, emptied in the end.
 
         Raises:
+            WrongColumns: the data set has not the columns.
             UserError: the hub goes out of reach.
         """
         fetched_at = None if self._folder else datetime.now(UTC).replace(microsecond=0)
-        number = 0
-        rows, decoded_here = iter(self._rows), False
-        while True:
-            url = f"{self._url()}#R{number + 1}"
-            where = f"{self._dataset}, {self._split}, row {number + 1}"
-            try:
-                row = next(rows, None)
-            except Exception as error:  # whatever datasets, pyarrow, fsspec or the hub's client raise
-                if isinstance(error, UnicodeDecodeError) and not decoded_here:
-                    rows, decoded_here = self._undecoded(number), True
-                    continue
-                if _is_network(error):
-                    raise UserError(_explain(where, error)) from None
-                yield lost(where, url, "corrupt_file", f"{where} and all after it cannot be read: {_short(error)}")
-                return
-            if row is None:
-                return
-            number += 1
-            if decoded_here:
-                yield replace(plain_item(row, where, url, self._columns), fetched_at=fetched_at)
-                continue
-            raw = well_formed(json.dumps(row, ensure_ascii=False, sort_keys=True, default=plain)).encode()
-            yield row_item(json.loads(raw), where, url, raw, self._columns, fetched_at=fetched_at)
+        lacking = 0
+        try:
+            for number, address in enumerate(self._files):
+                try:
+                    for item in self._read(address, work):
+                        lacking = lacking + 1 if lacking >= 0 and self._lacks_columns(item) else -1
+                        if lacking == FIRST_ROWS:
+                            raise WrongColumns(f"{item.detail}. Set text_column or messages_column.")
+                        yield dataclasses.replace(item, fetched_at=fetched_at)
+                except WrongColumns as error:
+                    if number == 0 or lacking == FIRST_ROWS:
+                        raise
+                    yield lost(address, self._url(address), "no_text_column", str(error))
+        except UserError:
+            raise
+        except Exception as error:
+            if not _is_network(error):
+                raise
+            raise UserError(_explain(self._dataset, error)) from None
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
 
-    def _undecoded(self, start: int) -> Iterator[Row | Unreadable]:
-        """The rows from `start` on, for a file whose strings are not all UTF-8: `datasets` gives up at the first."""
-        for table in self._rows.with_format("arrow").skip(start).iter(batch_size=BATCH_ROWS):
-            for batch in table.to_batches():
-                yield from plain_rows(batch, (self._columns.text, self._columns.messages))
-
-    def _url(self) -> str:
+    def _read(self, address: str, work: Path) -> Iterator[Item]:
+        url = self._url(address)
         if self._folder:
-            return f"{file_url(self._folder, Path.cwd())}/{self._split}"
-        return f"hf://datasets/{self._dataset}@{self.commit or 'main'}/{self._config or 'default'}/{self._split}"
+            yield from self._rows(Path(address), url)
+            return
+        with HubCopy(address, work / PurePosixPath(address).name) as copy:
+            if self._kind == "parquet":
+                copy.fetch_footer()
+                items = self._rows(copy.path, url, copy.fetch)
+            else:
+                copy.fetch_all()
+                items = self._rows(copy.path, url)
+            for item in items:
+                detail = item.detail and item.detail.replace(str(copy.path), url)
+                yield dataclasses.replace(item, where=item.where.replace(str(copy.path), url), detail=detail)
 
-    def _load_saved(self) -> Any:
-        import datasets
+    def _rows(self, path: Path, url: str, fetch: Fetch | None = None) -> Iterator[Item]:
+        columns, encoding, most = self._columns, self._encoding, self._max_bytes
+        if path.suffix.lower() in UNREAD:
+            return iter([lost(str(path), url, "unknown_kind", f"{path}: unpack it, or name its files as a source.")])
+        if self._kind == "parquet":
+            return read_parquet(path, url, columns, most, fetch)
+        if self._kind == "arrow":
+            return read_arrow(path, url, columns, most)
+        if self._kind == "csv":
+            return read_csv(path, url, columns, encoding, most, self._tabs or plain_suffix(path) in (".tsv", ".tab"))
+        if self._kind == "text":
+            return read_lines(path, url, columns, encoding, most)
+        as_lines = plain_suffix(path) in (".jsonl", ".ndjson")
+        return (read_jsonl if as_lines else read_json)(path, url, columns, encoding, most)
 
+    def _lacks_columns(self, item: Item) -> bool:
+        if item.reason != "no_text":
+            return False
+        try:
+            return not self._columns.among(json.loads(item.content))
+        except ValueError:  # CSV, whose header is checked
+            return False
+
+    def _url(self, address: str) -> str:
+        return file_url(Path(address), Path.cwd()) if self._folder else address
+
+    def _saved(self) -> tuple[Builder, list[str]]:
         assert self._folder is not None  # noqa: S101  what is saved lies in one
         check_saved(self._folder)
-        found = datasets.load_from_disk(str(self._folder))
-        if isinstance(found, datasets.DatasetDict):
-            if self._split not in found:
-                raise UserError(f"{self._dataset}: has no split {self._split!r}, only {', '.join(sorted(found))}")
-            found = found[self._split]
-        return _without_media(found.to_iterable_dataset(), found.features)
+        folder = self._folder
+        if (folder / SAVED[0]).is_file():
+            splits = json.loads((folder / SAVED[0]).read_bytes())["splits"]
+            self._require_split(splits)
+            folder /= self._split
+        state = json.loads((folder / SAVED[1]).read_bytes())
+        if state.get("_indices_data_files"):
+            raise UserError(f"{folder}: rows are chosen by an index. Save it anew: flatten_indices(), save_to_disk().")
+        files = [folder / file["filename"] for file in state["_data_files"]]
+        check_found(self._dataset, self._folder, files)
+        return "arrow", list(map(str, files))
 
-    def _load(self, revision: str | None) -> Any:
+    def _found(self, config: str | None, revision: str | None) -> tuple[Builder, list[str]]:
         import datasets
 
         path = str(self._folder.resolve()) if self._folder else self._dataset
         check_card(self._dataset, self._folder, revision)
-        builder = datasets.load_dataset_builder(path, self._config, revision=revision)
-        # The others (webdataset, pictures, sound) hold no text, or decode whatever they find.
-        if builder.name not in FORMATS:
-            raise UserError(f"{self._dataset}: holds {builder.name} files; text is read from {', '.join(FORMATS)}")
-        of_splits = builder.config.data_files or {}
-        check_found(self._dataset, self._folder, (file for named in of_splits.values() for file in named))
-        files: list[str] = next(iter(of_splits.values()), [])
-        found = COMMIT.search(str(files[0])) if files else None
+        builder = datasets.load_dataset_builder(path, config, revision=revision)
+        kinds = get_args(Builder)
+        if builder.name not in kinds:
+            raise UserError(f"{self._dataset}: holds {builder.name} files; text is read from {', '.join(kinds)}")
+        splits = {str(name): list(map(str, files)) for name, files in (builder.config.data_files or {}).items()}
+        check_found(self._dataset, self._folder, (file for files in splits.values() for file in files))
+        self._require_split(splits)
+        self._take_options(builder)
+        files = splits[self._split]
+        found = COMMIT.search(files[0])
         self.commit = found.group(1) if found else None
         self.licence = builder.info.license or (_licence(self._dataset, self.commit) if self.commit else None)
-        # To pin what was found: without it the data set could move on between the two calls.
-        options = parquet.datasets_options() if builder.name == "parquet" else {}
-        rows = datasets.load_dataset(
-            path, self._config, split=self._split, revision=self.commit or revision, streaming=True, **options
-        )
-        return _without_media(rows, rows.features)
+        if self._folder:
+            files = [str(self._folder / Path(file).relative_to(path)) for file in files]
+        return builder.name, files
+
+    def _require_split(self, splits: Any) -> None:
+        if self._split not in splits:
+            raise UserError(f"{self._dataset}: has no split {self._split!r}, only {', '.join(sorted(splits))}")
+
+    def _take_options(self, builder: Any) -> None:
+        """What the data set's card says of how its files are to be read."""
+        given, usual = vars(builder.config), vars(type(builder.config)())
+        known = OPTIONS.get(builder.name, {})
+        for key in sorted(set(usual) - KNOWN_OPTIONS):
+            if given[key] != usual[key] and given[key] not in known.get(key, ()):
+                raise UserError(
+                    f"{self._dataset}: its card asks for {builder.name} files to be read with {key}: {given[key]!r}, which "
+                    "is not done here. Convert them (to JSON Lines, say), and name those."
+                )
+        encoding = given.get("encoding")
+        self._encoding = None if encoding == usual.get("encoding") else encoding
+        self._tabs = "\t" in (given.get("sep"), given.get("delimiter"))
 
 
 def _licence(dataset: str, commit: str) -> str | None:
@@ -152,12 +217,6 @@ def _licence(dataset: str, commit: str) -> str | None:
     card = HfApi().dataset_info(dataset, revision=commit).card_data
     declared = card.get("license") if card else None
     return ", ".join(map(str, declared)) if isinstance(declared, list) else declared
-
-
-def _without_media(rows: Any, features: Any) -> Any:
-    """The rows without columns of pictures and sound, which would be decoded."""
-    media = [name for name, feature in (features or {}).items() if type(feature).__name__ in MEDIA]
-    return rows.remove_columns(media) if media else rows
 
 
 def _is_network(error: BaseException) -> bool:

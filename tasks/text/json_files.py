@@ -7,7 +7,7 @@ from pathlib import Path
 from tasks.text.compressed import Damaged, Stream
 from tasks.text.encoding import Decoded, decode_file
 from tasks.text.json_rows import read_values
-from tasks.text.row_files import read_jsonl
+from tasks.text.row_files import Line, read_jsonl, text_lines
 from tasks.text.row_items import Columns, Item, lost, row_item
 
 
@@ -18,6 +18,9 @@ def read_json(path: Path, url: str, columns: Columns, declared: str | None, max_
     Raises:
         UserError: the file cannot be opened, or changes meanwhile.
     """
+    if _first_line_is_a_row(path, declared, max_bytes):
+        yield from read_jsonl(path, url, columns, declared, max_bytes)
+        return
     try:
         with Stream(path) as stream:
             content = stream.read_whole(max_bytes)
@@ -28,14 +31,8 @@ def read_json(path: Path, url: str, columns: Columns, declared: str | None, max_
     try:
         values = read_values(by.text)
     except (ValueError, RecursionError) as error:
-        if _begins_as_lines(by.text):
-            yield from read_jsonl(path, url, columns, declared, max_bytes)
-        else:
-            detail = f"{path}: {error}"[:500]
-            yield Item(str(path), url, content, by.text[:2000], reason="broken_json", detail=detail)
-        return
-    if len(values) > 1 and _begins_as_lines(by.text):
-        yield from read_jsonl(path, url, columns, declared, max_bytes)
+        detail = f"{path}: {error}"[:500]
+        yield Item(str(path), url, content, by.text[:2000], reason="broken_json", detail=detail)
         return
     rows = values[0] if len(values) == 1 and isinstance(values[0], list) else values
     for number, row in enumerate(rows, 1):
@@ -48,9 +45,13 @@ def read_json(path: Path, url: str, columns: Columns, declared: str | None, max_
             yield Item(where, row_url, raw, raw.decode(), reason="broken_json", detail=detail)
 
 
-def _begins_as_lines(text: str) -> bool:
-    first, line_end, _ = text.lstrip().partition("\n")
+def _first_line_is_a_row(path: Path, declared: str | None, max_bytes: int) -> bool:
+    """Whether it is a JSON value of its own, and more follows: then the lines are rows, of which there may be many."""
+    found = text_lines(path, "", declared, max_bytes)
+    first, more = next(found, None), next(found, None)
+    if not isinstance(first, Line) or more is None:
+        return False
     try:
-        return bool(line_end and read_values(first))
+        return bool(read_values(first.decoder.decode(first.raw).text))
     except (ValueError, RecursionError):
         return False

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 CHECKSUM = b"textmill.footer_crc32"
@@ -58,11 +57,6 @@ def open_file(path: Path, **options: Any) -> Any:
     with path.open("rb") as file:
         _check_footer(file)
     return pq.ParquetFile(path, page_checksum_verification=True, **options)
-
-
-def datasets_options() -> dict[str, Any]:
-    """What `datasets.load_dataset` is told for Parquet."""
-    return {"fragment_scan_options": ds.ParquetFragmentScanOptions(page_checksum_verification=True)}
 
 
 def read_schema(path: Path) -> pa.Schema:

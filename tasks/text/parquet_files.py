@@ -10,13 +10,13 @@ import pyarrow as pa
 from tasks.text.arrow_rows import LACKING, Row, Unreadable, is_bytes, is_text
 from tasks.text.compressed import Damaged, Stream, codec_of
 from tasks.text.json_rows import RowDecoder
-from tasks.text.parquet_table import Table
+from tasks.text.parquet_table import Fetch, Table
 from tasks.text.row_items import Columns, Item, WrongColumns, lost, plain, row_item
 
 
-def read_parquet(path: Path, url: str, columns: Columns, max_bytes: int) -> Iterator[Item]:
+def read_parquet(path: Path, url: str, columns: Columns, max_bytes: int, fetch: Fetch | None = None) -> Iterator[Item]:
     """The rows of a Parquet file, of at most `max_bytes` each. Of a damaged row group the rows before the damage are kept,
-    the rest is counted once; a file without a readable footer is counted as a whole.
+    the rest is counted once; a file without a readable footer is counted as a whole. `fetch`: see `Table`.
 
     Raises:
         WrongColumns: the columns are missing or of another type.
@@ -29,22 +29,28 @@ def read_parquet(path: Path, url: str, columns: Columns, max_bytes: int) -> Iter
         return
     with Stream(path, compressed=False) as unchanged:
         try:
-            table = Table(path, max_bytes)
+            table = Table(path, max_bytes, fetch)
         except Damaged as damage:
             yield lost(str(path), url, damage.reason, damage.detail)
             return
         with table:
-            _check_columns(path, table.schema, columns)
+            check_columns(path, table.schema, columns)
             for number, row in table.rows((columns.text, columns.messages)):
                 where, row_url = f"{path}, row {number}", f"{url}#R{number}"
                 if isinstance(row, Damaged):
                     yield lost(where, row_url, row.reason, row.detail)
                 else:
                     yield plain_item(row, where, row_url, columns)
-        unchanged.check_unchanged()
+        if fetch is None:  # else it is filled meanwhile
+            unchanged.check_unchanged()
 
 
-def _check_columns(path: Path, schema: pa.Schema, columns: Columns) -> None:
+def check_columns(path: Path, schema: pa.Schema, columns: Columns) -> None:
+    """Check that a file has one of the columns, and text in it.
+
+    Raises:
+        WrongColumns: it has not.
+    """
     if not columns.among(schema.names):
         raise WrongColumns(
             f"{path}: has no column {columns.text!r} or {columns.messages!r}, only {', '.join(sorted(schema.names))}. "

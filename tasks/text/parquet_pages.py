@@ -103,12 +103,11 @@ def plan(file: IO[bytes], metadata: Any, group: int, max_bytes: int) -> Plan:
 
 
 def _column(file: IO[bytes], about: Any, schema: Any, max_bytes: int) -> Column:
-    starts = [about.data_page_offset, about.dictionary_page_offset if about.has_dictionary_page else None]
-    start = min((start for start in starts if start), default=0)
+    start, end = _span(about)
     column = Column(about.total_compressed_size, schema.max_repetition_level > 0)
     fixed = schema.length if schema.physical_type == "FIXED_LEN_BYTE_ARRAY" else LEAST_VALUE_BYTES
     left = about.num_values
-    for page in _pages(file, start, start + about.total_compressed_size):
+    for page in _pages(file, start, end):
         if page.size > max(max_bytes, FREE_BYTES):
             raise Refused("too_large", f"{about.path_in_schema}: a page of {page.size} bytes, more than {max_bytes}")
         column.size += page.size
@@ -126,6 +125,18 @@ def _column(file: IO[bytes], about: Any, schema: Any, max_bytes: int) -> Column:
         if left <= 0:
             break
     return column
+
+
+def spans(group: Any) -> list[tuple[int, int]]:
+    """What `plan` and pyarrow read of a row group's columns: the first byte, and the one behind the last."""
+    found = [_span(group.column(number)) for number in range(group.num_columns)]
+    return [(start, end + PADDING_BYTES + HEADER_BYTES) for start, end in found]
+
+
+def _span(about: Any) -> tuple[int, int]:
+    starts = [about.data_page_offset, about.dictionary_page_offset if about.has_dictionary_page else None]
+    start = min((start for start in starts if start), default=0)
+    return start, start + about.total_compressed_size
 
 
 def _pages(file: IO[bytes], at: int, end: int) -> Iterator[Page]:

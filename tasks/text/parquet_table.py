@@ -4,7 +4,8 @@ Strings that a file holds once and names a million times are read as that (`read
 written out.
 """
 
-from collections.abc import Collection, Iterator
+import json
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,11 +16,15 @@ from tasks.core.worker import Lost, Worker
 from tasks.text import parquet
 from tasks.text.arrow_rows import Row, Unreadable, plain_rows
 from tasks.text.compressed import FREE_BYTES, MAX_RATIO, Damaged
-from tasks.text.parquet_pages import BATCH_BYTES, Refused, check_schema, plan
+from tasks.text.parquet_pages import BATCH_BYTES, Refused, check_schema, plan, spans
 
 PROBE_S = 60.0
 """Processor time to read the footer of a file."""
 _PROBING = Worker()
+MEDIA = ("Audio", "Image", "Mesh", "Nifti", "Pdf", "Video")
+"""Features of `datasets` that hold no text."""
+Fetch = Callable[[int, int], None]
+"""Sees to it that the bytes of a file from a place to another are there."""
 
 
 def probe(path: Path) -> None:
@@ -32,20 +37,25 @@ def probe(path: Path) -> None:
 
 
 class Table:
-    """A Parquet file, open. `schema`: of its columns as they are written.
+    """A Parquet file, open. `schema`: of its columns as they are written, without those of pictures and sound.
+
+    `fetch` is asked for the bytes of a row group before they are read; those of the footer are there.
 
     Raises:
         Damaged: it cannot be read as Parquet.
     """
 
-    def __init__(self, path: Path, max_bytes: int) -> None:
-        self.path, self._max_bytes = path, max_bytes
+    def __init__(self, path: Path, max_bytes: int, fetch: Fetch | None = None) -> None:
+        self.path, self._max_bytes, self._fetch = path, max_bytes, fetch
         self._raw: IO[bytes] = path.open("rb")
         try:
             check_schema(self._raw)
             _PROBING.call(probe, path.absolute(), seconds=PROBE_S)  # it may stand in another folder
             self._file = parquet.open_file(path)
-            self.schema: pa.Schema = self._file.schema_arrow
+            schema: pa.Schema = self._file.schema_arrow
+            media = media_columns(schema)
+            self.schema = pa.schema([field for field in schema if field.name not in media]) if media else schema
+            self._columns = self.schema.names if media else None
             parts = [self._file.schema.column(number) for number in range(len(self._file.schema))]
             strings = [part.path for part in parts if part.physical_type == "BYTE_ARRAY"]
             self._indexed = parquet.open_file(path, read_dictionary=strings)
@@ -86,9 +96,12 @@ class Table:
             number = end
 
     def _batches(self, group: int) -> Iterator[pa.RecordBatch]:
+        if self._fetch:
+            for start, end in spans(self._file.metadata.row_group(group)):
+                self._fetch(start, end)
         rows, dictionaries = plan(self._raw, self._file.metadata, group, self._max_bytes)
         file = self._indexed if dictionaries else self._file
-        yield from file.iter_batches(rows, row_groups=[group])
+        yield from file.iter_batches(rows, row_groups=[group], columns=self._columns)
 
     def _plain(self, batch: pa.RecordBatch, needed: Collection[str], size: int) -> Iterator[Row | Unreadable | None]:
         """Rows as Python values; None for one of more than the bytes allowed."""
@@ -104,6 +117,15 @@ class Table:
 
     def _too_large(self, number: int) -> Damaged:
         return Damaged("too_large", f"{self.path}, row {number}: more than {self._max_bytes} bytes")
+
+
+def media_columns(schema: pa.Schema) -> set[str]:
+    """Columns of pictures, sound and the like, by what `datasets` writes into a schema's metadata."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return {name for name, feature in features.items() if feature.get("_type") in MEDIA}
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
+        return set()
 
 
 def decoded_bytes(batch: pa.RecordBatch) -> int:

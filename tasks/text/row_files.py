@@ -1,14 +1,15 @@
-"""JSON Lines: files of rows. Every line comes out, as a document or with the reason why it is none."""
+"""JSON Lines, and lines of text: files of rows. Every line comes out, as a document or with the reason why it is none."""
 
 import codecs
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.text.compressed import Damaged, Readable, Stream, lines
 from tasks.text.encoding import Decoded, mark
 from tasks.text.json_rows import RowDecoder, read_values
-from tasks.text.row_items import Columns, Item, lost, row_item
+from tasks.text.row_items import Columns, Item, WrongColumns, lost, row_item
 from tasks.text.undeclared_encoding import wide
 
 
@@ -46,6 +47,47 @@ def read_jsonl(path: Path, url: str, columns: Columns, declared: str | None, max
     Raises:
         UserError: the file cannot be opened, or changes meanwhile.
     """
+    for line in text_lines(path, url, declared, max_bytes):
+        if isinstance(line, Item):
+            yield line
+        else:
+            yield from _row(line, columns)
+
+
+def read_lines(path: Path, url: str, columns: Columns, declared: str | None, max_bytes: int) -> Iterator[Item]:
+    """The lines of a text file, each a row with the one column `text`; raises as `read_jsonl`.
+
+    Raises:
+        WrongColumns: it is not the column that is wanted.
+    """
+    if columns.text != "text":
+        raise WrongColumns(f"{path}: has no column {columns.text!r}, only text. Set text_column.")
+    for line in text_lines(path, url, declared, max_bytes):
+        if isinstance(line, Item):
+            yield line
+        else:
+            decoded = line.decoder.decode(line.raw)
+            row = {"text": decoded.text.lstrip("\ufeff")}
+            yield row_item(row, line.where, line.url, line.raw, columns, line.told(decoded))
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line, and how its bytes are encoded."""
+
+    raw: bytes
+    where: str
+    url: str
+    decoder: RowDecoder
+    by: Decoded
+
+    def told(self, decoded: Decoded) -> Decoded:
+        """How it was decoded, as the document says."""
+        return decoded if decoded.encoding != "utf-8" or decoded.strays else self.by
+
+
+def text_lines(path: Path, url: str, declared: str | None, max_bytes: int) -> Iterator[Line | Item]:
+    """The lines that are not blank, or why one cannot be read; see `read_jsonl`."""
     with Stream(path) as stream:
         try:
             first = stream.read()
@@ -58,8 +100,8 @@ def read_jsonl(path: Path, url: str, columns: Columns, declared: str | None, max
             where, row_url = f"{path}, line {number}", f"{url}#L{number}"
             if isinstance(raw, Damaged):
                 yield lost(where, row_url, raw.reason, raw.detail)
-                continue
-            yield from _line(raw, where, row_url, columns, decoder, by)
+            else:
+                yield Line(raw, where, row_url, decoder, by)
 
 
 def _encoding(stream: Stream, first: bytes, declared: str | None) -> tuple[Decoded, Readable]:
@@ -78,21 +120,21 @@ def _encoding(stream: Stream, first: bytes, declared: str | None) -> tuple[Decod
     return by, Pushed(stream, first)
 
 
-def _line(raw: bytes, where: str, url: str, columns: Columns, decoder: RowDecoder, by: Decoded) -> Iterator[Item]:
+def _row(line: Line, columns: Columns) -> Iterator[Item]:
     """The rows of a line: one, where files were joined without a line end more."""
-    decoded = decoder.decode(raw)
+    raw, where, url = line.raw, line.where, line.url
+    decoded = line.decoder.decode(raw)
     try:
         rows = read_values(decoded.text)
     except (ValueError, RecursionError) as error:
         shown = raw.decode("utf-8", "backslashreplace")
         yield Item(where, url, raw, shown, reason="broken_json", detail=f"{where}: {error}"[:500])
         return
-    told = decoded if decoded.encoding != "utf-8" or decoded.strays else by
     for place, row in enumerate(rows):
         content = raw if len(rows) == 1 else json.dumps(row, ensure_ascii=False).encode()
         row_url = f"{url}.{place + 1}" if place else url
         if isinstance(row, dict):
-            yield row_item(row, where, row_url, content, columns, told)
+            yield row_item(row, where, row_url, content, columns, line.told(decoded))
         else:
             detail = f"{where}: {type(row).__name__}, expected an object"
             yield Item(where, row_url, content, json.dumps(row), reason="broken_json", detail=detail)

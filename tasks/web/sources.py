@@ -230,7 +230,7 @@ class WarcSource(_Source):
 
 
 class HuggingFaceSource(_Source):
-    """A data set of the Hugging Face hub or a local folder of one, streamed. Code in it is never run."""
+    """A data set of the Hugging Face hub or a local folder of one, fetched as far as it is read. Code in it is never run."""
 
     kind: Literal["huggingface"] = "huggingface"
     dataset: str = Field(min_length=1, description="Name on the hub (owner/name), or a local folder.")
@@ -240,6 +240,9 @@ class HuggingFaceSource(_Source):
     text_column: str = Field(default="text", min_length=1, description="Column with the text.")
     messages_column: str = Field(default="messages", min_length=1, description="Column with role and content pairs.")
     max_documents: int | None = Field(default=None, ge=1, description="Rows to read at most; null: all.")
+    max_bytes: int = Field(
+        default=100_000_000, ge=1, description="Bytes of a row, or of a JSON file with one list, at most; see files."
+    )
 
 
 class PackageSource(_Source):

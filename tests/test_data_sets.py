@@ -184,6 +184,20 @@ def test_pictures_beside_the_text_are_left_out(corpus: Path, tmp_path: Path) -> 
     assert (item.text, item.meta) == ("a cat", {"n": 1})
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet", "arrow"])
+def test_two_columns_of_the_name_are_told(corpus: Path, tmp_path: Path, kind: str) -> None:
+    table = pa.Table.from_arrays([pa.array(["one"]), pa.array(["another"])], names=["text", "text"])
+    if kind == "parquet":
+        pq.write_table(table, corpus / "train.parquet")
+    elif kind == "csv":
+        (corpus / "train.csv").write_text("text,text\none,another\n")
+    else:
+        with pa.OSFile(str(corpus / "train.arrow"), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
+            writer.write_table(table)
+    with pytest.raises(UserError, match=f"train.{kind}: has 2 columns 'text'"):
+        scrape(tmp_path, hub("corpus"))
+
+
 def test_what_a_card_says_of_its_files(corpus: Path, tmp_path: Path) -> None:
     (corpus / "a.csv").write_bytes("text\tn\ncaf\xe9, au lait\t1\n".encode("latin-1"))
     card = "---\nconfigs:\n- config_name: default\n  data_files: a.csv\n"

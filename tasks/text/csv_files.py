@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tasks.text.compressed import Damaged, Stream
 from tasks.text.encoding import Decoded, decode_file, mark
-from tasks.text.row_items import Columns, Item, WrongColumns, lost, row_item
+from tasks.text.row_items import Columns, Item, lost, row_item
 
 DELIMITERS = (",", ";", "\t", "|")
 SAMPLE_BYTES = 1 << 15
@@ -178,13 +178,11 @@ def _header(path: Path, lines: _Lines, columns: Columns, delimiters: tuple[str, 
             break
         names = [name.strip() for name in record.fields]
         if columns.among(names):
+            columns.require(names, path)
             return names, dialect
         lines.put_back(record.lines)
         best = max(best, (len(names), names, dialect), key=lambda found: found[0])
-    raise WrongColumns(
-        f"{path}: has no column {columns.text!r} or {columns.messages!r}, only {', '.join(best[1]) or 'none'}. "
-        "Set text_column or messages_column."
-    )
+    raise columns.missing(best[1], path)
 
 
 def _even(lines: list[str]) -> bool:

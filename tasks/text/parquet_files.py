@@ -51,11 +51,7 @@ def check_columns(path: Path, schema: pa.Schema, columns: Columns) -> None:
     Raises:
         WrongColumns: it has not.
     """
-    if not columns.among(schema.names):
-        raise WrongColumns(
-            f"{path}: has no column {columns.text!r} or {columns.messages!r}, only {', '.join(sorted(schema.names))}. "
-            "Set text_column or messages_column."
-        )
+    columns.require(schema.names, path)
     if columns.text in schema.names and columns.messages not in schema.names:
         kind = schema.field(columns.text).type
         kind = kind.value_type if pa.types.is_dictionary(kind) else kind

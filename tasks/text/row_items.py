@@ -1,9 +1,10 @@
 """Rows of files and data sets to documents: text or messages, and where a row came from."""
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from pathlib import Path
 from typing import Any
 
 from tasks.core.errors import UserError
@@ -47,6 +48,25 @@ class Columns:
     def among(self, names: Collection[str]) -> bool:
         """Whether rows of these keys can say something: in one of the two, or as ShareGPT or Alpaca."""
         return bool({self.text, self.messages, *TURNS} & set(names)) or set(names) >= ALPACA
+
+    def missing(self, names: Sequence[str], path: Path) -> WrongColumns:
+        """The error for a file with other columns."""
+        return WrongColumns(
+            f"{path}: has no column {self.text!r} or {self.messages!r}, only {', '.join(sorted(names)) or 'none'}. "
+            "Set text_column or messages_column."
+        )
+
+    def require(self, names: Sequence[str], path: Path) -> None:
+        """Check that the columns of a file have them.
+
+        Raises:
+            WrongColumns: they have not, or one more than once.
+        """
+        if not self.among(names):
+            raise self.missing(names, path)
+        for name in (self.text, self.messages):
+            if names.count(name) > 1:
+                raise WrongColumns(f"{path}: has {names.count(name)} columns {name!r}. Give them names of their own.")
 
 
 TURNS, ALPACA = KNOWN["sharegpt"], frozenset(("instruction", "output"))

@@ -56,7 +56,10 @@ def _take(part: Part, intake: Intake, source: FilesSource, asked: Collection[str
     """Documents of files; what is no plain text or rows of it becomes pages, for extraction is a later stage's work."""
     root = Path.cwd()
     how = files.Reading(Columns(source.text_column, source.messages_column), source.encoding, source.max_bytes)
-    for path in map(Path, part.paths):
+    for name in part.paths:
+        path = Path(name)
+        if path.is_relative_to(root):  # what is told of it is the same in every checkout
+            path = path.relative_to(root)
         kind = format_of(path, source.format)
         if kind is None:
             intake.add(files.unread(path, root))
@@ -67,7 +70,7 @@ def _take(part: Part, intake: Intake, source: FilesSource, asked: Collection[str
                 for item in files.read(path, kind, root, how):
                     intake.add(item)
             except WrongColumns as error:
-                if str(path) in asked:
+                if name in asked:
                     raise
                 intake.add(lost(str(path), files.file_url(path, root), "no_text_column", str(error)))
 

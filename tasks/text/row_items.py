@@ -52,7 +52,7 @@ class Columns:
     def missing(self, names: Sequence[str], path: Path) -> WrongColumns:
         """The error for a file with other columns."""
         return WrongColumns(
-            f"{path}: has no column {self.text!r} or {self.messages!r}, only {', '.join(sorted(names)) or 'none'}. "
+            f"{path}: has no column {self.text!r} or {self.messages!r}, only {', '.join(names) or 'none'}. "
             "Set text_column or messages_column."
         )
 

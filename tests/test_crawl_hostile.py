@@ -242,6 +242,35 @@ def test_links_that_swell_are_cut_and_counted(tmp_path: Path) -> None:
     assert sum(path.stat().st_size for path in tmp_path.glob("s.sqlite*")) < 60 * sum(map(len, pages.values()))
 
 
+HEADERS = (
+    b"X-Powered By: x",
+    "\u2018access-control-allow-origin\u2019: *".encode(),
+    b"<script>: x",
+    b": no name",
+    b"no colon",
+    b"\xff\xfe: \x00",
+)
+
+
+@pytest.mark.parametrize("header", HEADERS)
+@pytest.mark.parametrize("first", [True, False])
+def test_a_header_that_is_none_costs_itself(tmp_path: Path, header: bytes, first: bool) -> None:
+    """Twisted loses the page (scrapy/scrapy#7292, #4774); browsers pass over the line."""
+    body = b"<p>A page that any browser shows.</p>"
+    same = b"Content-Length: %d" % len(body)
+    lines = [header, b" goes on", same, b"Content-Type: text/html", same]
+    lines = lines if first else [*lines[2:], *lines[:2]]
+    found = outcomes(tmp_path, {"/page": b"HTTP/1.1 200 OK\r\n" + b"\r\n".join(lines) + b"\r\n\r\n" + body})
+    assert found["/page"][0] == "saved", found["/page"]
+
+
+def test_a_header_that_is_oddly_written(tmp_path: Path) -> None:
+    before = page(b"<p>x").replace(b"OK\r\n", b"OK\r\n \t goes on: x\r\n")
+    space = page(b"<p>y").replace(b"Content-Type:", b"Content-Type :")
+    found = outcomes(tmp_path, {"/before": before, "/space": space})
+    assert (found["/before"][0], found["/space"][0]) == ("saved", "saved")
+
+
 def test_headers_without_end(tmp_path: Path) -> None:
     many = b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20_000
     found = outcomes(

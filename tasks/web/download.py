@@ -1,5 +1,6 @@
 """Scrapy's downloader with a bound on what stands before a body: its own bounds count the body alone."""
 
+import re
 from typing import Any
 
 from scrapy.core.downloader.handlers.http11 import (
@@ -8,8 +9,12 @@ from scrapy.core.downloader.handlers.http11 import (
     _LenientHTTP11ClientProtocol,
     _LenientHTTPClientParser,
 )
+from twisted.web._newclient import HEADER
 
 from tasks.web.http_message import HEAD_BYTES
+
+TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+"""The name of a header (RFC 9110, 5.6.2)."""
 
 
 class HeadTooLarge(Exception):
@@ -25,13 +30,23 @@ class Handler(HTTP11DownloadHandler):  # type: ignore[misc]
 
 
 class _Parser(_LenientHTTPClientParser):  # type: ignore[misc]
+    """Passes over header lines that are none, as browsers do, where Twisted loses the page (scrapy/scrapy#210, #4774)."""
+
     head_bytes = 0
 
     def lineReceived(self, line: bytes) -> None:  # noqa: N802  Twisted's name
         self.head_bytes += len(line) + 1
         if self.head_bytes > HEAD_BYTES:
             raise HeadTooLarge
+        if self.state == HEADER and self._partialHeader is None and line[:1] in (b" ", b"\t"):
+            return  # goes on with a header, where there was none
         super().lineReceived(line)
+
+    def headerReceived(self, name: bytes, value: bytes) -> None:  # noqa: N802
+        name = name.rstrip()
+        again = name.lower() == b"content-length" and value in self.connHeaders.getRawHeaders(name, ())
+        if TOKEN.fullmatch(name) and not again:
+            super().headerReceived(name, value)
 
 
 class _Protocol(_LenientHTTP11ClientProtocol):  # type: ignore[misc]

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 from running import wait_for
-from serving import CHAT, TEXT, ask, asked, llama_of, served, untrained
+from serving import CHAT, TEXT, ask, asked, events, llama_of, served, untrained
 
 from tasks.core.errors import UserError
 from tasks.core.processes import identity, is_gone
@@ -112,6 +112,15 @@ def test_what_costs_llama_cpp_its_life_never_reaches_it(server: Server, change: 
 )
 def test_numbers_that_are_none(server: Server, raw: bytes) -> None:
     assert ask(server[0], TEXT, raw=raw + json.dumps(PLAIN).encode()[1:])[0] == 400
+
+
+def test_what_some_take_for_the_end_of_a_line_is_text(server: Server) -> None:
+    """llama.cpp says the prompt again in its last event, and JSON lets these stand as they are."""
+    body = {**PLAIN, "prompt": "the cat \u2028 sat \u2029 on \x85 a \x0b\x0c\x1c mat", "temperature": 0}
+    status, answer = ask(server[0], "/v1/completions", body)
+    assert status == 200
+    streamed = "".join(event["choices"][0]["text"] for event in events(server[0], "/v1/completions", body))
+    assert streamed == answer["choices"][0]["text"]
 
 
 def test_a_huge_number_of_tokens_is_what_fits(server: Server) -> None:

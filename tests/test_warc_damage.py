@@ -33,7 +33,7 @@ from tasks.web.http_message import Unusable, parse
 from tasks.web.intake import Intake
 from tasks.web.sources import WarcSource
 from tasks.web.warc_files import MAGIC, read_records
-from tasks.web.warc_records import Lost, Record
+from tasks.web.warc_records import Lost, Record, _headers
 from tasks.web.warc_source import read_file
 
 pytestmark = pytest.mark.usefixtures("one_worker")
@@ -55,6 +55,17 @@ def test_a_wrong_length_costs_nothing(tmp_path: Path, form: str, lie: int) -> No
     metrics, outputs = read(tmp_path, archive)
     assert {name: body for name, (_, body) in pages(outputs, "a").items()} == {url(n): page(n) for n in (1, 2, 3)}
     assert metrics["sources"]["a"]["repaired"] == {"wrong_length": 1}
+
+
+@pytest.mark.parametrize("letter", ["\u00c5", "\u2028", "\u0085", "\x0b", "\x1c"])
+def test_a_header_ends_where_its_line_ends(letter: str) -> None:
+    """The UTF-8 of some letters has bytes, and some characters are, what Python takes for the end of a line."""
+    value = f"/caf{letter}x"
+    block = f"HTTP/1.1 200 OK\r\nLocation: {value}\r\nX: y\r\n\r\nbody".encode()
+    message = parse(block)
+    assert message.header("location").encode("latin-1").decode() == value
+    assert (message.header("x"), message.body) == ("y", b"body")
+    assert _headers(f"WARC/1.0\r\nWARC-Target-URI: {value}\r\nX: y".encode()) == {"warc-target-uri": value, "x": "y"}
 
 
 def test_a_page_that_holds_an_archive_is_one_page(tmp_path: Path) -> None:

@@ -97,7 +97,9 @@ class Engine:
                 if response.is_error:
                     response.read()
                 _require_answer(response)
-                yield from (piece for line in response.iter_lines() if (piece := _piece(line)))
+                lines = _Lines()
+                for block in response.iter_bytes():
+                    yield from (piece for line in lines.of(block) if (piece := _piece(line)))
         except httpx.HTTPError as error:
             raise UserError(f"the model gave no answer ({type(error).__name__}). Ask again in a moment") from None
 
@@ -112,9 +114,11 @@ class Engine:
                 if response.is_error:
                     await response.aread()
                 _require_answer(response)
-                async for line in response.aiter_lines():
-                    if piece := _piece(line):
-                        yield piece
+                lines = _Lines()
+                async for block in response.aiter_bytes():
+                    for line in lines.of(block):
+                        if piece := _piece(line):
+                            yield piece
         except httpx.HTTPError as error:
             raise UserError(f"the model gave no answer ({type(error).__name__}). Ask again in a moment") from None
 
@@ -136,6 +140,18 @@ class Engine:
 def _require_answer(response: httpx.Response) -> None:
     if response.is_error:
         raise UserError(f"the model gave no answer ({response.status_code}): {response.text[:300]}")
+
+
+class _Lines:
+    """Lines of a stream of events, each ended by a line feed alone: httpx ends them at U+2028 too, which stands in JSON."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def of(self, block: bytes) -> list[str]:
+        """Those that the next bytes complete."""
+        *whole, self._rest = (self._rest + block).split(b"\n")
+        return [line.decode("utf-8", "replace").rstrip("\r") for line in whole]
 
 
 def _piece(line: str) -> Piece | None:

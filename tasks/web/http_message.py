@@ -19,6 +19,8 @@ from tasks.web.content import MAX_CODINGS, Member
 
 STATUS = re.compile(rb"HTTP/(\d(?:\.\d)?) +(\d{3})(?: |\r|\n|$)")
 HEAD_END = re.compile(rb"\r?\n\r?\n")
+HEAD_LINE_END = re.compile(r"\r\n?|\n")
+"""Not as `str.splitlines`, which ends a line at 0x85 too: a byte of the UTF-8 of letters."""
 CHUNK_SIZE = re.compile(rb"[ \t]*([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?\r?\n")
 GZIP = b"\x1f\x8b"
 LINE_END = re.compile(rb"\r?\n")
@@ -75,7 +77,7 @@ def parse(block: bytes) -> Message:
     if len(head) > HEAD_BYTES:
         raise Unusable("broken_http", f"a head of more than {HEAD_BYTES} bytes")
     headers: list[tuple[str, list[str]]] = []
-    for line in head.decode("latin-1").splitlines()[1:]:
+    for line in HEAD_LINE_END.split(head.decode("latin-1"))[1:]:
         name, colon, value = line.partition(":")
         if line[:1] in " \t" and headers:  # folded (obsolete since RFC 7230)
             headers[-1][1].append(line.strip())

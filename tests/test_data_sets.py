@@ -209,6 +209,14 @@ def test_what_a_card_says_of_its_files(corpus: Path, tmp_path: Path) -> None:
         scrape(tmp_path / "b", hub("corpus"))
 
 
+def test_a_packed_file_is_named(corpus: Path, tmp_path: Path) -> None:
+    (corpus / "train-a.jsonl").write_bytes(LINES[0])
+    (corpus / "train-b.jsonl.xz").write_bytes(b"packed")
+    metrics, outputs = scrape(tmp_path, hub("corpus"))
+    assert outcomes(metrics) == {"saved": 1, "unknown_kind": 1}
+    assert "train-b.jsonl.xz: unpack it" in rows(outputs, "removed")[0]["detail"]
+
+
 def test_a_wrong_column_is_told_before_all_is_read(corpus: Path, tmp_path: Path) -> None:
     (corpus / "train.jsonl").write_bytes(b"\n".join(LINES))
     with pytest.raises(UserError, match=r"line 1000: 'body' is missing; there are: text. Set text_column"):

@@ -115,6 +115,9 @@ class Rows:
 
     def _read(self, address: str, work: Path) -> Iterator[Item]:
         url = self._url(address)
+        if PurePosixPath(address).suffix.lower() in UNREAD:
+            yield lost(url, url, "unknown_kind", f"{url}: unpack it, or name its files as a source.")
+            return
         if self._folder:
             yield from self._rows(Path(address), url)
             return
@@ -131,8 +134,6 @@ class Rows:
 
     def _rows(self, path: Path, url: str, fetch: Fetch | None = None) -> Iterator[Item]:
         columns, encoding, most = self._columns, self._encoding, self._max_bytes
-        if path.suffix.lower() in UNREAD:
-            return iter([lost(str(path), url, "unknown_kind", f"{path}: unpack it, or name its files as a source.")])
         if self._kind == "parquet":
             return read_parquet(path, url, columns, most, fetch)
         if self._kind == "arrow":

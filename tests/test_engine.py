@@ -246,6 +246,11 @@ def large_result(n: int, folder: Path) -> bytes:
 
         with (folder / str(n)).open("a") as file:
             file.write(ray.get_runtime_context().get_node_id() + "\n")
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:  # else a node that is slow to begin finds nothing left
+            if len({node for path in folder.iterdir() for node in path.read_text().split()}) > 1:
+                break
+            time.sleep(0.05)
         time.sleep(0.5)
     return random.Random(n).randbytes(200_000)
 

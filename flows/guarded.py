@@ -9,6 +9,7 @@ key. The settings are those of the environment.
 
 import base64
 import hmac
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -90,8 +91,6 @@ def mlflow_app() -> Any:
     """MLflow's own behind the key of this checkout. Its store is what `mlflow server` takes from MLFLOW_BACKEND_STORE_URI and
     MLFLOW_ARTIFACTS_DESTINATION: not on the command line, which other users see.
     """
-    import os
-
     from mlflow.server import constants
 
     os.environ[constants.BACKEND_STORE_URI_ENV_VAR] = os.environ["MLFLOW_BACKEND_STORE_URI"]

@@ -64,6 +64,15 @@ def toy(tmp_path: Path, toy_template: Path) -> Path:
 
 
 @pytest.fixture
+def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder for files, in a project of its own where the test runs."""
+    folder = tmp_path / "project" / "corpus"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder.parent)
+    return folder
+
+
+@pytest.fixture
 def one_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs a test in a folder of its own, where execution.yaml asks for one worker."""
     monkeypatch.chdir(tmp_path)

@@ -58,6 +58,11 @@ def outcomes(site: Site, outputs: Any) -> dict[str, str]:
     return {url.removeprefix(site.url): entry["outcome"] for url, entry in crawl_log(outputs).items()}
 
 
+def counted(metrics: Any) -> dict[str, int]:
+    """What became of the items of the source `mine`, and of how many."""
+    return dict(metrics["sources"]["mine"]["outcomes"])
+
+
 DATE = "2025-03-04T05:06:07Z"
 
 PROSE = "The quick brown fox jumps over the lazy dog while seven wizards watch from a distant hill and say nothing."

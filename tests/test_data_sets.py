@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT
-from scraping import rows, scrape
+from scraping import counted, rows, scrape
 
 from tasks.core.errors import UserError
 from tasks.text.arrow_files import read_arrow
@@ -25,16 +25,7 @@ LINES = [json.dumps({"text": f"text {n}"}).encode() for n in range(2000)]
 COLUMNS = Columns("text", "messages")
 
 
-@pytest.fixture(autouse=True)
-def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "project" / "corpus"
-    folder.mkdir(parents=True)
-    monkeypatch.chdir(folder.parent)
-    return folder
-
-
-def outcomes(metrics: Any) -> dict[str, int]:
-    return dict(metrics["sources"]["mine"]["outcomes"])
+pytestmark = pytest.mark.usefixtures("corpus")
 
 
 def hub(folder: Path | str, **options: Any) -> dict[str, Any]:
@@ -56,7 +47,7 @@ def test_folders_of_data_sets(corpus: Path, tmp_path: Path) -> None:
     assert [r["text"] for r in rows(scrape(tmp_path / "b", hub("corpus", split="test"))[1])] == ["held out"]
     metrics, outputs = scrape(tmp_path / "c", hub("chats"))
     assert [messages_of(row["meta"]) for row in rows(outputs)] == [turns]
-    assert outcomes(metrics) == {"saved": 1, "no_text": 1}
+    assert counted(metrics) == {"saved": 1, "no_text": 1}
 
 
 def test_data_sets_saved_to_disk(corpus: Path, tmp_path: Path) -> None:
@@ -77,7 +68,7 @@ def test_a_damaged_data_set_gives_what_comes_before(corpus: Path, tmp_path: Path
     (corpus / "train-1.jsonl").write_bytes(b'{"text": \n' + LINES[10])
     metrics, outputs = scrape(tmp_path, hub("corpus"))
     assert len(rows(outputs)) == 11
-    assert outcomes(metrics) == {"saved": 11, "broken_json": 1}
+    assert counted(metrics) == {"saved": 11, "broken_json": 1}
     assert "train-1.jsonl, line 1" in rows(outputs, "removed")[0]["detail"]
 
 
@@ -124,7 +115,7 @@ def test_a_row_larger_than_allowed_costs_itself(corpus: Path, tmp_path: Path, ki
         written = {"csv": "\n".join(["text", *texts]), "txt": "\n".join(texts)}.get(kind, as_lines).encode()
         (corpus / f"train.{kind}").write_bytes(gzip.compress(written) if kind.endswith("gz") else written)
     metrics, outputs = scrape(tmp_path, hub("corpus", max_bytes=4000))
-    assert outcomes(metrics) == {"saved": 2, "too_large": 1}
+    assert counted(metrics) == {"saved": 2, "too_large": 1}
     assert [row["text"] for row in rows(outputs)] == ["one", "three"]
 
 
@@ -213,7 +204,7 @@ def test_a_packed_file_is_named(corpus: Path, tmp_path: Path) -> None:
     (corpus / "train-a.jsonl").write_bytes(LINES[0])
     (corpus / "train-b.jsonl.xz").write_bytes(b"packed")
     metrics, outputs = scrape(tmp_path, hub("corpus"))
-    assert outcomes(metrics) == {"saved": 1, "unknown_kind": 1}
+    assert counted(metrics) == {"saved": 1, "unknown_kind": 1}
     assert "train-b.jsonl.xz: unpack it" in rows(outputs, "removed")[0]["detail"]
 
 

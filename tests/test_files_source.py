@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scraping import files, pages, rows, scrape
+from scraping import counted, files, pages, rows, scrape
 
 from tasks.core.errors import UserError
 from tasks.text import documents
@@ -22,13 +22,7 @@ from tasks.text.compressed import Damaged, Stream, lines
 from tasks.text.documents import SCHEMA
 from tasks.text.files import find
 
-
-@pytest.fixture(autouse=True)
-def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "project" / "corpus"
-    folder.mkdir(parents=True)
-    monkeypatch.chdir(folder.parent)
-    return folder
+pytestmark = pytest.mark.usefixtures("corpus")
 
 
 def arrow(codec: str) -> Any:
@@ -44,10 +38,6 @@ def arrow(codec: str) -> Any:
 CODECS = {".gz": gzip.compress, ".zst": arrow("zstd"), ".bz2": bz2.compress, ".lz4": arrow("lz4")}
 LINES = [json.dumps({"text": f"text {n} {random.Random(n).randbytes(30).hex()}"}).encode() for n in range(5000)]
 JSONL = b"\n".join(LINES) + b"\n"
-
-
-def outcomes(metrics: Any) -> dict[str, int]:
-    return dict(metrics["sources"]["mine"]["outcomes"])
 
 
 @pytest.mark.parametrize("suffix", CODECS)
@@ -74,8 +64,8 @@ def test_truncated_files_give_what_is_whole(corpus: Path, tmp_path: Path, suffix
     kept = rows(outputs)
     assert [row["text"] for row in kept] == [json.loads(line)["text"] for line in (LINES * 6)[: len(kept)]]
     assert len(kept) > 9000
-    assert outcomes(metrics)["truncated_file"] == 1
-    assert outcomes(metrics).get("broken_json", 0) <= 1  # the line that the end of the file cuts
+    assert counted(metrics)["truncated_file"] == 1
+    assert counted(metrics).get("broken_json", 0) <= 1  # the line that the end of the file cuts
     assert rows(outputs, "removed")[-1]["detail"].startswith(f"corpus/a.jsonl{suffix}: after ")
 
 
@@ -86,7 +76,7 @@ def test_bombs_end_within_bounds(corpus: Path, tmp_path: Path, suffix: str, monk
     (corpus / f"b.txt{suffix}").write_bytes(CODECS[suffix](b"a" * 5_000_000))
     (corpus / f"c.jsonl{suffix}").write_bytes(CODECS[suffix](b'{"text": "' + b"x" * 210_000 + b'"}\n{"text": "last"}'))
     metrics, outputs = scrape(tmp_path, files("corpus/*", max_bytes=200_000))
-    assert outcomes(metrics) == {"saved": 2, "decompression_bomb": 1, "too_large": 2}
+    assert counted(metrics) == {"saved": 2, "decompression_bomb": 1, "too_large": 2}
     assert [row["text"] for row in rows(outputs)] == ["first", "last"]
 
 
@@ -146,7 +136,7 @@ def test_folders_of_a_website(corpus: Path, tmp_path: Path) -> None:
     (corpus / "deep" / "loop").symlink_to(corpus)
     metrics, outputs = scrape(tmp_path, files("corpus"))
     assert set(pages(outputs, "mine")) == {"file:corpus/index.html", "file:corpus/deep/er/a.htm"}
-    assert outcomes(metrics) == {"saved": 2, "unknown_kind": 1}
+    assert counted(metrics) == {"saved": 2, "unknown_kind": 1}
     twice, once = (find(patterns, Path.cwd(), "auto", "x") for patterns in (["corpus", "corpus/*.html"], ["corpus"]))
     assert [file.path for file in twice] == [file.path for file in once]
 
@@ -160,7 +150,7 @@ def test_markdown_keeps_its_marks_and_not_its_front_matter(corpus: Path, tmp_pat
         ("# A\n\n| a | b |\n|---|---|\n\n---\n\nend\n", {"front_matter": "title: A\nlicence: MIT"}),
         ("no front matter\n---\nhere\n---\n", {}),
     ]
-    assert outcomes(metrics) == {"saved": 2, "empty": 1}
+    assert counted(metrics) == {"saved": 2, "empty": 1}
 
 
 def test_nul_bytes_and_lone_surrogates(corpus: Path, tmp_path: Path) -> None:
@@ -175,7 +165,7 @@ def test_nul_bytes_and_lone_surrogates(corpus: Path, tmp_path: Path) -> None:
     metrics, outputs = scrape(tmp_path, files("corpus/*"))
     texts = [row["text"][:6] for row in rows(outputs)]
     assert texts == ["a\0b", "a\0b", "\ufffd", "\ufffd", "😀", "x", "text\0o"]
-    assert outcomes(metrics) == {"saved": 7, "broken_json": 1, "unknown_encoding": 1}
+    assert counted(metrics) == {"saved": 7, "broken_json": 1, "unknown_encoding": 1}
 
 
 @pytest.mark.parametrize(
@@ -192,7 +182,7 @@ def test_parquet_columns_of_text(corpus: Path, tmp_path: Path, kind: pa.DataType
     pq.write_table(pa.table({"text": column}), corpus / "a.parquet")
     metrics, outputs = scrape(tmp_path, files("corpus/*"))
     assert sorted({row["text"] for row in rows(outputs)}) == sorted(kept)
-    assert sum(outcomes(metrics).values()) == len(values)
+    assert sum(counted(metrics).values()) == len(values)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +200,7 @@ def test_parquet_strings_that_are_no_utf8(corpus: Path, tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": broken}), corpus / "a.parquet")
     metrics, outputs = scrape(tmp_path, files("corpus/*"))
     assert [row["text"] for row in rows(outputs)] == ["a", "\ufffd\ufffd\ufffd", "b"]
-    assert outcomes(metrics) == {"saved": 3}
+    assert counted(metrics) == {"saved": 3}
 
 
 def test_a_damaged_row_group_costs_its_rows(corpus: Path, tmp_path: Path) -> None:
@@ -223,7 +213,7 @@ def test_a_damaged_row_group_costs_its_rows(corpus: Path, tmp_path: Path) -> Non
     (corpus / "a.parquet").write_bytes(content)
     metrics, outputs = scrape(tmp_path, files("corpus/*"))
     assert [row["text"] for row in rows(outputs)] == texts[:100] + texts[200:]
-    assert outcomes(metrics) == {"saved": 200, "corrupt_file": 1}
+    assert counted(metrics) == {"saved": 200, "corrupt_file": 1}
     assert "rows 101 to 200 (100 rows)" in rows(outputs, "removed")[0]["detail"]
 
 
@@ -261,7 +251,7 @@ def test_a_file_that_may_not_be_read(corpus: Path, tmp_path: Path) -> None:
 def test_many_removed_rows_need_no_memory(corpus: Path, tmp_path: Path) -> None:
     (corpus / "a.jsonl").write_bytes(b'{"text": "good"}\n' + (b'{"body": "%s"}\n' % (b"x" * 1000)) * 6000)
     metrics, outputs = scrape(tmp_path, files("corpus/*"))
-    assert outcomes(metrics) == {"saved": 1, "no_text": 6000}
+    assert counted(metrics) == {"saved": 1, "no_text": 6000}
     assert len(list((outputs / "removed").iterdir())) > 1
     assert {field.name for field in SCHEMA} <= set(rows(outputs, "removed")[0])
 
@@ -270,7 +260,7 @@ def test_short_rows_and_large_metadata_become_bounded_shards(corpus: Path, tmp_p
     empty, large = b'{"text": ""}\n', json.dumps({"text": "a", "about": "x" * 1000}).encode() + b"\n"
     (corpus / "a.jsonl").write_bytes(empty * (2 * documents.SHARD_ROWS + 1) + large * 10_000)
     metrics, outputs = scrape(tmp_path, files("corpus/*"))
-    assert outcomes(metrics) == {"empty": 2 * documents.SHARD_ROWS + 1, "saved": 10_000}
+    assert counted(metrics) == {"empty": 2 * documents.SHARD_ROWS + 1, "saved": 10_000}
     assert len(list((outputs / "removed").iterdir())) == 3
     assert len(list((outputs / "documents").iterdir())) == 2
 
@@ -292,5 +282,5 @@ def test_any_bytes_are_read_or_counted(tmp_path: Path, corpus: Path, content: by
     except UserError as error:
         assert "x.parquet: " in str(error)  # noqa: PT017
     else:
-        assert outcomes(metrics)["saved"] >= 1
+        assert counted(metrics)["saved"] >= 1
     (corpus / f"x.{name}").unlink()

@@ -24,12 +24,7 @@ from tasks.text.row_items import Columns, WrongColumns
 NOTE = "A note about the mill by the river, with enough words in it to be kept by the cleaner."
 
 
-@pytest.fixture(autouse=True)
-def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "project" / "corpus"
-    folder.mkdir(parents=True)
-    monkeypatch.chdir(folder.parent)
-    return folder
+pytestmark = pytest.mark.usefixtures("corpus")
 
 
 def reasons(outputs: Any) -> dict[str, str]:

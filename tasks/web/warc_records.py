@@ -8,11 +8,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tasks.web.http_message import HEAD_LINE_END
 from tasks.web.window import Window
 
 START = b"WARC/"
 BREAK = b"\nWARC/1."
-LINE_END = re.compile(r"\r\n?|\n")
 HEADER_END = re.compile(rb"\n(?:\r?\n|WARC/1\.)")
 LONGEST_END = len(BREAK)
 HEADER_BYTES = 1 << 16
@@ -101,7 +101,7 @@ def _header(text: Window, searched: int) -> tuple[tuple[int, int] | None, int]:
 
 def _headers(head: bytes) -> dict[str, str]:
     headers: dict[str, str] = {}
-    for line in LINE_END.split(head.decode("utf-8", "replace"))[1:]:
+    for line in HEAD_LINE_END.split(head.decode("utf-8", "replace"))[1:]:
         name, colon, value = line.partition(":")
         if colon:
             headers.setdefault(name.strip().lower(), value.strip())

@@ -10,7 +10,7 @@ export MLFLOW_DISABLE_TELEMETRY = true
 export DVC_NO_ANALYTICS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install models run preset test check ui chat serve report bench bench-curation bench-patterns bench-memory clean distclean lock audit fuzz format
+.PHONY: help install models run preset upgrade test check ui chat serve report bench bench-curation bench-patterns bench-memory clean distclean lock audit fuzz format
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ run: install ## bring the whole pipeline up to date: crawl to evaluated, quantiz
 preset: install $(if $(filter adapt,$(NAME)),models) ## write params.yaml as presets/NAME.yaml wants it, and show what changes (NAME=; none: list them)
 	@python -m flows.preset $(NAME) $(if $(FORCE),--force)
 
+upgrade: install ## after new code that changes no result: keep what is there, the crawl too (ONLY="scrape clean", SURE=yes)
+	@python -m flows.upgrade $(ONLY) $(if $(filter yes,$(SURE)),--sure)
+
 test: install models ## every test, the whole pipeline on small data included
 	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -54,6 +57,7 @@ check: install ## lint, types and the fast tests
 	ruff check .
 	ruff format --check .
 	mypy
+	lint-imports --no-cache
 	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 ui: install ## Prefect and MLflow in the browser
@@ -66,7 +70,7 @@ serve: install ## OpenAI-compatible server of the quantized model (PORT=8080)
 	@python -m tasks.serving --port $(PORT)
 
 report: install ## say where the report is, with timings, provenance and what changed since the last run
-	@python -m flows.this_run
+	@python -m flows.local_report
 
 bench: install ## overhead of the flow and of tracking against bare stages
 	python -m benchmarks.overhead
@@ -104,9 +108,9 @@ lock: $(TOOLS)/installed ## write the locks from pyproject.toml, versions that s
 audit: install $(TOOLS)/installed ## known weaknesses of the locked packages, and their licences
 	@$(TOOLS)/bin/python -m infra.audit $(BIN)/python
 
-# Stage x is tasks/x.py and writes data/x; what else is in data/ is the user's. Where `dvc add` has ever tracked
+# Stage x is the folder tasks/x and writes data/x; what else is in data/ is the user's. Where `dvc add` has ever tracked
 # something, DVC's cache may hold the only copy of it, so it stays.
-STAGES = $(filter-out __init__,$(basename $(notdir $(wildcard tasks/*.py))))
+STAGES = $(patsubst tasks/%/stage.py,%,$(wildcard tasks/*/stage.py))
 # History in .textmill: MLflow's database and artifacts, Prefect's, where both lay, how long each stage took.
 HISTORY = mlflow.db mlflow.db-wal mlflow.db-shm mlartifacts mlruns prefect place course
 clean: ## remove stage outputs and caches; the history of runs, your files, the environment and the remote stay

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tasks.text.documents import read_shard, write_documents, write_shard
+from tasks.documents.shards import read_shard, write_documents, write_shard
 
 PAIRS = 2000
 """Planted pairs: some above and some below the threshold."""
@@ -53,7 +53,7 @@ def make(folder: Path, megabytes: int) -> Path:
 
 def make_tokenizer(folder: Path) -> None:
     """Write tokenizer/tokenizer.json: byte-level BPE with 8,192 tokens, trained on the first 8 MB of documents.jsonl."""
-    from tasks.text.trainers import train
+    from tasks.tokenizer.trainers import train
 
     target = folder / "tokenizer/tokenizer.json"
     if target.exists():
@@ -67,7 +67,7 @@ def make_tokenizer(folder: Path) -> None:
 
 def make_pages(folder: Path, megabytes: int) -> None:
     """Write pages/web/docs/*.warc.gz and pages.jsonl: the texts as web pages with navigation, headings, lists, code, footer."""
-    from tasks.web.warc import response_record
+    from tasks.scrape.warc.warc_writer import response_record
 
     done = folder / "pages.json"
     if done.exists() and json.loads(done.read_text()) == {"megabytes": megabytes}:

@@ -27,7 +27,7 @@ def seconds(work: Callable[[], Any]) -> float:
 
 
 def read_texts(folder: Path, most_bytes: int) -> list[str]:
-    from tasks.text.documents import read_shard, shard_paths
+    from tasks.documents.shards import read_shard, shard_paths
 
     texts: list[str] = []
     size = 0
@@ -51,7 +51,7 @@ def main() -> None:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
     from tasks.core.provenance import processor
-    from tasks.text.encode import encode_documents, engine_name, load_tokenizer
+    from tasks.tokens.encode import encode_documents, engine_name, load_tokenizer
 
     texts = read_texts(given.documents, int(given.megabytes * 1e6))
     size = sum(len(text.encode()) for text in texts) / 1e6

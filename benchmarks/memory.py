@@ -27,8 +27,8 @@ from tasks.core import graph
 from tasks.core.params import read_yaml
 from tasks.core.paths import write_json
 from tasks.core.provenance import processor
-from tasks.text import kernels
-from tasks.web.warc import response_record
+from tasks.scrape.warc.warc_writer import response_record
+from tasks.similarity import kernels
 
 ROOT = Path(__file__).parents[1]
 STAGES = ("scrape", "clean", "dedup", "instruct", "decontaminate", "tokenizer", "pack")

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from flows.stages import stage_environment
+from flows.dvc_stage import stage_environment
 from tasks.core.provenance import processor
 from tests.toy import EDGES, make
 

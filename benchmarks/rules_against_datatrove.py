@@ -134,7 +134,7 @@ def random_documents(count: int, seed: int) -> Iterator[tuple[str, str]]:
 
 def real_documents(folder: Path) -> Iterator[tuple[str, str]]:
     """The texts of a folder of Parquet shards."""
-    from tasks.text.documents import read_documents
+    from tasks.documents.shards import read_documents
 
     for row in read_documents(folder, ["text", "source"]).to_pylist():
         yield f"real/{row['source']}", row["text"]
@@ -169,9 +169,9 @@ def ours(text: str, words: list[str] | None) -> dict[str, tuple[str, str]]:
     """Our reason ("" to keep) and text by rule."""
     import numpy as np
 
-    from tasks.text.rules import c4
-    from tasks.text.rules.apply import JUDGES
-    from tasks.text.rules.words import Page
+    from tasks.clean.rules import c4
+    from tasks.clean.rules.rule_sets import JUDGES
+    from tasks.clean.rules.words import Page
 
     spans, at = [], 0
     for word in words or []:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from flows.versions import WORKSPACE, Difference, by_reason, compare, read_version
+from flows.corpus_versions import WORKSPACE, Difference, by_reason, compare, read_version
 from tasks.core.errors import EXIT_USER_ERROR, UserError
 from tasks.core.restore import recover
 

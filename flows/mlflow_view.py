@@ -3,7 +3,7 @@
 import json
 import time
 
-from tasks.core.store import Store
+from tasks.core.tracking.store import Store
 
 KEY = "textmill"
 COLUMNS = (

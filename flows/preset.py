@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from flows import overrides
+from flows import param_overrides
 from tasks.core import graph
 from tasks.core.errors import EXIT_USER_ERROR, UserError, missing_package
 from tasks.core.params import check_params, read_yaml
@@ -52,7 +52,7 @@ def apply(root: Path, name: str, force: bool) -> str:
     now, wanted = _current(root), preset_values(root, name)
     written = read_yaml(root / FOLDER / f"{name}.yaml")
     before = path.read_text(encoding="utf-8")
-    after = overrides.edited(
+    after = param_overrides.edited(
         path, {key: _as_written(written, key, value) for key, value in wanted.items() if now[key] != value}
     )
     difference = "".join(
@@ -70,7 +70,7 @@ def apply(root: Path, name: str, force: bool) -> str:
             f"back those of them that are shown. Commit it first, or: make preset NAME={name} FORCE=1"
         )
     if difference:
-        overrides.replace(path, after)
+        param_overrides.replace(path, after)
     return difference
 
 

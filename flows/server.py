@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from flows.stages import TELEMETRY_OFF
+from flows.dvc_stage import TELEMETRY_OFF
 from flows.supervise import GRACE_VARIABLE
 from tasks.core.errors import UserError
 from tasks.core.paths import state_folder
-from tasks.core.place import settle
+from tasks.core.tracking.moved_checkout import settle
 
 PREFECT_PORT, MLFLOW_PORT = 4200, 5000
 START_TIMEOUT_S = 120.0
@@ -145,7 +145,7 @@ def prefect_api(root: Path, meanwhile: Callable[[], object] = lambda: None) -> I
         yield f"http://127.0.0.1:{port}"
         return
     log = state_folder(root) / "prefect-server.log"
-    server = [sys.executable, "-m", "flows.guarded", "prefect", str(port)]
+    server = [sys.executable, "-m", "flows.guarded_server", "prefect", str(port)]
     with log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "flows.supervise", "--", *server],

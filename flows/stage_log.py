@@ -5,7 +5,7 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
-from flows.course import Course
+from flows.time_left import Course
 from tasks.core.progress import SECONDS_BETWEEN_LINES, State, duration
 
 NEWS = logging.getLogger("textmill.news")

@@ -10,15 +10,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows import plan
+from flows import run_plan
 from tasks.core.errors import EXIT_USER_ERROR, UserError
 from tasks.core.graph import load_graph
 from tasks.core.paths import STATE
 from tasks.core.publish import made_at
 from tasks.core.restore import recover
-from tasks.score.page import size
-from tasks.score.results import bits_per_byte, is_tuned, served_format
-from tasks.score.verdict import tuning
+from tasks.model.served_format import served_format
+from tasks.report.page import size
+from tasks.report.results import bits_per_byte, is_tuned
+from tasks.report.verdict import tuning
 
 CURATING = ("scrape", "clean", "dedup", "decontaminate", "pack")
 """Stages through which documents go on their way into training."""
@@ -50,7 +51,7 @@ def show(root: Path, outdated: set[str] | None = None) -> None:
     """
     stages, console = list(load_graph(root)), Console(highlight=False)
     try:
-        outdated = plan.outdated(root, stages) if outdated is None else outdated
+        outdated = run_plan.outdated(root, stages) if outdated is None else outdated
     except UserError as error:  # a summary that cannot be given takes nothing from the run
         console.print(str(error))
         return
@@ -144,7 +145,7 @@ def _show_bits(evaluated: dict[str, Any], console: Console) -> None:
 def _show_models(quantized: dict[str, Any], speeds: dict[str, float], console: Console) -> None:
     """The formats, the one that `make chat` takes first named: size, what it costs on the same text, speed."""
     kind = "tuned model" if is_tuned(quantized) else "base model"
-    reference, served = quantized["reference"]["bits_per_byte"], served_format(quantized)
+    reference, served = quantized["reference"]["bits_per_byte"], served_format(quantized["formats"])
     if served:
         lead = "The model you chat with" if is_tuned(quantized) else "The model that continues your text"
         console.print(f"[bold]{lead}[/]  the {kind} as {served}: data/quantize/{served}/model.gguf")
@@ -161,7 +162,7 @@ def _show_models(quantized: dict[str, Any], speeds: dict[str, float], console: C
 
 def _show_samples(path: Path, console: Console, asks: str = LEADS[0], replies_with: str = LEADS[1]) -> None:
     """The first sampled reply to each of the first prompts, each led by who says it."""
-    from tasks.report import read_lines
+    from tasks.report.stage import read_lines
 
     replies: dict[str, str] = {}
     for row in read_lines(path):

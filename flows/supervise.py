@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 import psutil
 
-from tasks.core.processes import setter
+from tasks.core.parallel.processes import setter
 
 GRACE_VARIABLE = "TEXTMILL_STOP_GRACE_S"
 """Seconds between SIGTERM and SIGKILL: enough to save what is under way. `grace_s` of a stage's meta sets it."""

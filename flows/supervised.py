@@ -72,7 +72,7 @@ class _Cold:
 
 
 class _Forked:
-    """A `dvc` forked by flows.warm_dvc, which is asked over `ask`.
+    """A `dvc` forked by flows.dvc_fork_server, which is asked over `ask`.
 
     Raises:
         OSError: that process has ended.
@@ -121,7 +121,7 @@ def warm_dvc(root: Path, environment: Mapping[str, str]) -> Iterator[Start]:
     with ask:
         with asked:
             process = subprocess.Popen(
-                [sys.executable, "-m", "flows.warm_dvc", str(asked.fileno()), "dvc"],
+                [sys.executable, "-m", "flows.dvc_fork_server", str(asked.fileno()), "dvc"],
                 cwd=root,
                 env=environment,
                 stdin=subprocess.DEVNULL,

@@ -6,8 +6,10 @@ import sys
 import threading
 from pathlib import Path
 
-from flows import plan
+from flows import run_plan
+from flows.dvc_stage import TELEMETRY_OFF
 from flows.mlflow_view import save_view, view_url
+from flows.run_lock import stop_on_signal
 from flows.server import (
     MLFLOW_PORT,
     PREFECT_PORT,
@@ -17,16 +19,14 @@ from flows.server import (
     running_ui,
     wait_until_healthy,
 )
-from flows.stages import TELEMETRY_OFF
 from flows.supervise import GRACE_VARIABLE
-from flows.workspace import stop_on_signal
 from tasks.core.errors import EXIT_USER_ERROR, UserError, printable
 from tasks.core.graph import load_graph
-from tasks.core.lineage import log_unseen_state
-from tasks.core.logged_models import link_models
 from tasks.core.paths import state_folder, write_json
 from tasks.core.restore import recover
-from tasks.core.store import Store, open_store
+from tasks.core.tracking.lineage import log_unseen_state
+from tasks.core.tracking.logged_models import link_models
+from tasks.core.tracking.store import Store, open_store
 
 POOL = "textmill"
 MLFLOW_ALONE = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
@@ -66,14 +66,14 @@ def serve(root: Path) -> None:
     prefect_port, mlflow_port = free_port(PREFECT_PORT), free_port(MLFLOW_PORT)
     environment = prefect_environment(root, prefect_port)
     prefect_log, mlflow_log = state / "prefect-server.log", state / "mlflow-server.log"
-    servers = [_start(["flows.guarded", "prefect", str(prefect_port)], root, environment, prefect_log)]
+    servers = [_start(["flows.guarded_server", "prefect", str(prefect_port)], root, environment, prefect_log)]
     remote = store.uri.startswith("http")
     if not remote:
         keeps = {
             "MLFLOW_BACKEND_STORE_URI": store.uri,
             "MLFLOW_ARTIFACTS_DESTINATION": str(state / "mlartifacts"),
         }
-        command = ["flows.guarded", "mlflow", str(mlflow_port)]
+        command = ["flows.guarded_server", "mlflow", str(mlflow_port)]
         servers.append(_start(command, root, {**os.environ, **TELEMETRY_OFF, **MLFLOW_ALONE, **keeps}, mlflow_log))
     holder = state / "ui.json"
     try:
@@ -108,7 +108,7 @@ def serve(root: Path) -> None:
 def _catch_up(root: Path, store: Store) -> None:
     """Tell MLflow of a pipeline that DVC restored from its run cache without starting a stage."""
     try:
-        if not plan.outdated(root, list(load_graph(root))):
+        if not run_plan.outdated(root, list(load_graph(root))):
             log_unseen_state(store)
     except UserError as error:  # the pages are there for looking at what is wrong, too
         print(f"Not known whether the pipeline is up to date: {error}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The stages: stage `x` is `tasks/x.py`, a pure function over paths; beside them one folder a domain for what they share."""
+"""The stages: stage `x` is the folder `tasks/x/`, a pure function over paths; beside them a room a theme for what they share."""
 
 import os
 

@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tasks.text.questions import LONGEST_ANSWER, LONGEST_HEADING
+from tasks.instruct.pydoc_questions import LONGEST_ANSWER, LONGEST_HEADING
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("tasks", "flows")
@@ -33,8 +33,8 @@ INVERSE = {
     sre.CATEGORY_NOT_WORD: sre.CATEGORY_WORD,
 }
 AT_MOST = {
-    "tasks.text.questions: _MEMBERS": LONGEST_HEADING,
-    "tasks.text.questions: _SENTENCE": LONGEST_ANSWER + 2,
+    "tasks.instruct.pydoc_questions: _MEMBERS": LONGEST_HEADING,
+    "tasks.instruct.pydoc_questions: _SENTENCE": LONGEST_ANSWER + 2,
 }
 """Characters of the longest text that these are ever given; all others meet texts of any length."""
 Tree = Iterable[tuple[Any, Any]]

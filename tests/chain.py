@@ -4,10 +4,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tasks import clean, decontaminate, dedup, instruct, scrape
+from tasks.clean import stage as clean
 from tasks.core.params import params_model, validate
 from tasks.core.paths import Inputs, Outputs
-from tasks.text.documents import read_documents
+from tasks.decontaminate import stage as decontaminate
+from tasks.dedup import stage as dedup
+from tasks.documents.shards import read_documents
+from tasks.instruct import stage as instruct
+from tasks.scrape import stage as scrape
 
 
 def training_text(folder: Path, sources: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -84,7 +84,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
     """A Prefect server for the whole module: environment variables that point to it."""
     from running import KEY, wait_for
 
-    from flows import stages, supervised
+    from flows import dvc_stage, supervised
     from flows.server import free_port, healthy
 
     port, home = free_port(0), tmp_path_factory.mktemp("prefect")
@@ -95,9 +95,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
     }
     of_server = {"PREFECT_SERVER_API_AUTH_STRING": ":".join(KEY), "PYTHONPATH": str(ROOT)}
     process = supervised.popen(
-        [sys.executable, "-m", "flows.guarded", "prefect", str(port)],
+        [sys.executable, "-m", "flows.guarded_server", "prefect", str(port)],
         home,
-        stages.stage_environment(environment | of_server),
+        dvc_stage.stage_environment(environment | of_server),
     )
     threading.Thread(target=lambda: [None for _ in process.stdout or []], daemon=True).start()
     wait_for(lambda: healthy(f"http://127.0.0.1:{port}/api/health"))

@@ -8,8 +8,8 @@ import pyarrow as pa
 from test_dedup import words
 
 from tasks.core.paths import Inputs, Outputs
-from tasks.dedup import DedupParams, run
-from tasks.text.documents import SCHEMA, read_documents, write_shard
+from tasks.dedup.stage import DedupParams, run
+from tasks.documents.shards import SCHEMA, read_documents, write_shard
 
 Rows = list[dict[str, Any]]
 

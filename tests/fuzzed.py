@@ -10,31 +10,31 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tasks.clean import CleanParams
+from tasks.clean.clean_text import clean_row
+from tasks.clean.dropped_lines import Dropped
+from tasks.clean.html.extract import MAX_COMPLEXITY, complexity, is_simple
+from tasks.clean.pii_mask import RULES
+from tasks.clean.quality_filters import Removal, judge
+from tasks.clean.stage import CleanParams
+from tasks.clean.warc_reader import read_pages as read_archive
+from tasks.conversations.conversation import messages_of
+from tasks.conversations.instruction_formats import read_records, to_messages
+from tasks.conversations.turns import Rejected
 from tasks.core.errors import UserError
 from tasks.core.graph import load_graph
 from tasks.core.params import check_params, read_yaml
-from tasks.text.cleaning import clean_row
-from tasks.text.comparable import comparable
-from tasks.text.conversation import messages_of
-from tasks.text.dropped import Dropped
-from tasks.text.files import Reading, read, read_pages
-from tasks.text.judge import Removal, judge
-from tasks.text.mask import RULES
-from tasks.text.messages import check
-from tasks.text.questions import questions_of
-from tasks.text.records import read_records, to_messages
-from tasks.text.row_items import Columns
-from tasks.text.turns import Rejected
-from tasks.web import content
-from tasks.web.answer import TEXT_TYPES, answer_of
-from tasks.web.archive import read_pages as read_archive
-from tasks.web.extract import MAX_COMPLEXITY, complexity, is_simple
-from tasks.web.links import Scope
-from tasks.web.reading import settle
-from tasks.web.robots import Rules, parsed
-from tasks.web.sitemaps import read_sitemap
-from tasks.web.sources import WebSource
+from tasks.http import content_encoding
+from tasks.instruct.dialogue_rules import check
+from tasks.instruct.pydoc_questions import questions_of
+from tasks.scrape.crawler.fetch_result import TEXT_TYPES, answer_of
+from tasks.scrape.crawler.links import Scope
+from tasks.scrape.crawler.page_reader import settle
+from tasks.scrape.crawler.robots_txt import Rules, parsed
+from tasks.scrape.crawler.sitemaps import read_sitemap
+from tasks.scrape.files.file_reader import Reading, read, read_pages
+from tasks.scrape.files.row_documents import Columns
+from tasks.scrape.sources import WebSource
+from tasks.similarity.canonical_text import comparable
 
 ROOT = Path(__file__).parents[1]
 SEEDS = Path(__file__).parent / "seeds"
@@ -63,7 +63,7 @@ def visit(data: bytes) -> None:
             SCOPE.link(answer.target)
     if answer.outcome.name == "saved":
         assert settle(URL, answer, None, None, "2026-01-02T03:04:05Z", SCOPE, "agent", ()).outcome.name
-    with suppress(ValueError, content.TooLarge, content.Undecodable):
+    with suppress(ValueError, content_encoding.TooLarge, content_encoding.Undecodable):
         read_sitemap(body, 1000)
     Rules(parsed(body)).refusal(URL, "agent", 60)
 

@@ -10,8 +10,8 @@ from warcio.archiveiterator import ArchiveIterator
 
 from tasks.core.params import validate
 from tasks.core.paths import Inputs, Metrics, Outputs
-from tasks.scrape import ScrapeParams, run
-from tasks.text.documents import read_documents
+from tasks.documents.shards import read_documents
+from tasks.scrape.stage import ScrapeParams, run
 
 
 def scrape(folder: Path, *sources: dict[str, Any], before: Path | None = None) -> tuple[Metrics, Outputs]:

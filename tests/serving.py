@@ -16,7 +16,7 @@ import psutil
 from conftest import ROOT
 from tiny import tiny_model
 
-from tasks.model.gguf import export_gguf
+from tasks.quantize.gguf_export import export_gguf
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 SERVE = [sys.executable, "-m", "tasks.serving"]

@@ -8,9 +8,9 @@ import pytest
 
 from tasks.core.errors import UserError
 from tasks.core.params import validate
-from tasks.text.candidates import CostModel, propose
-from tasks.text.encode import encode_documents
-from tasks.tokenizer import TokenizerParams
+from tasks.tokenizer.stage import TokenizerParams
+from tasks.tokenizer.vocabulary_sizes import CostModel, propose
+from tasks.tokens.encode import encode_documents
 from tests.test_tokenizer import _one_worker, corpus, train
 
 __all__ = ["_one_worker"]

@@ -12,8 +12,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from tasks.core.errors import UserError
-from tasks.text.chat import ChatEncoder, require_template
-from tasks.text.special_tokens import read_special_tokens
+from tasks.tokens.chat_encoder import ChatEncoder, require_template
+from tasks.tokens.special_tokens import read_special_tokens
 
 FOR_EACH = "{% for message in messages %}"
 TURN = "'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n'"

@@ -17,17 +17,17 @@ from hypothesis import strategies as st
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
-from tasks import clean as clean_module
-from tasks.clean import CleanParams, run
-from tasks.core import fuse
+from tasks.clean import clean_text
+from tasks.clean import stage as clean_module
+from tasks.clean.normalize import mend
+from tasks.clean.stage import CleanParams, run
+from tasks.clean.warc_reader import read_pages
+from tasks.conversations.conversation import render
 from tasks.core.errors import UserError
+from tasks.core.parallel import item_guard
 from tasks.core.params import validate
 from tasks.core.paths import Inputs, Outputs
-from tasks.text import cleaning
-from tasks.text.conversation import render
-from tasks.text.documents import REMOVED_SCHEMA, document_id, read_documents, write_documents
-from tasks.text.mend import mend
-from tasks.web.archive import read_pages
+from tasks.documents.shards import REMOVED_SCHEMA, document_id, read_documents, write_documents
 
 PROSE = "The quick brown fox jumps over the lazy dog while seven wizards watch from a distant hill and say nothing."
 
@@ -267,8 +267,8 @@ def fail_on(what: str) -> Any:
 
 
 def test_a_document_that_fails_is_named_or_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cleaning, "mend", fail_on("too deep"))
-    monkeypatch.setattr(fuse, "SECONDS", 0.2)
+    monkeypatch.setattr(clean_text, "mend", fail_on("too deep"))
+    monkeypatch.setattr(item_guard, "SECONDS", 0.2)
     endless, unbearable = row("e", f"{PROSE} endless"), row("u", f"{PROSE} unbearable")
     with pytest.raises(
         UserError, match=r"parquet: document \w+ \(e\): took more than 0 s of processor time .* clean.quarant"

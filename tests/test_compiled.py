@@ -11,15 +11,15 @@ import pytest
 from conftest import ROOT
 
 KERNEL = """
-from tasks.text.compiled import jit
-from tasks.text.tiny_part import OFFSET, part
+from tasks.similarity.numba_cache import jit
+from tasks.similarity.tiny_part import OFFSET, part
 
 @jit
 def whole(x):
     return part(x) + OFFSET
 """
 PART = """
-from tasks.text.compiled import jit
+from tasks.similarity.numba_cache import jit
 OFFSET = 1
 
 @jit
@@ -27,7 +27,7 @@ def part(x):
     return 2 * x
 """
 ASK = (
-    "import json; from tasks.text.tiny_kernel import whole; from tasks.text.tiny_part import part; "
+    "import json; from tasks.similarity.tiny_kernel import whole; from tasks.similarity.tiny_part import part; "
     "from collections import Counter; value = whole(20); "
     "print(json.dumps([value, sum(whole.stats.cache_hits.values()), sum(whole.stats.cache_misses.values())]))"
 )
@@ -35,10 +35,10 @@ ASK = (
 
 def workspace(folder: Path, part: str = PART) -> Path:
     """A checkout with a kernel that calls one of another module and holds a constant of it."""
-    package = folder / "tasks" / "text"
+    package = folder / "tasks" / "similarity"
     package.mkdir(parents=True)
     shutil.copytree(ROOT / "tasks" / "core", folder / "tasks" / "core", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("tasks/__init__.py", "tasks/text/__init__.py", "tasks/text/compiled.py"):
+    for name in ("tasks/__init__.py", "tasks/similarity/__init__.py", "tasks/similarity/numba_cache.py"):
         shutil.copy(ROOT / name, folder / name)
     (package / "tiny_kernel.py").write_text(KERNEL)
     (package / "tiny_part.py").write_text(part)
@@ -62,7 +62,7 @@ def test_the_second_workspace_compiles_nothing(tmp_path: Path) -> None:
     second = workspace(tmp_path / "temporary" / "second")
     assert ask(second, checkout) == [41, 1, 0]
     assert not list(second.rglob("*.nbc"))  # what it would leave there goes with it
-    (second / "tasks/text/unrelated.py").write_text("x = 1\n")
+    (second / "tasks/similarity/unrelated.py").write_text("x = 1\n")
     assert ask(second, checkout) == [41, 1, 0]
 
 

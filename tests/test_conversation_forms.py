@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 from scraping import files, rows, scrape
 
-from tasks.clean import CleanParams
+from tasks.clean.clean_text import clean_messages
+from tasks.clean.stage import CleanParams
+from tasks.conversations.conversation import trimmed
+from tasks.conversations.instruction_formats import to_messages
+from tasks.conversations.turns import Rejected
 from tasks.core.params import validate
-from tasks.text.cleaning import clean_messages
-from tasks.text.conversation import trimmed
-from tasks.text.messages import check
-from tasks.text.records import to_messages
-from tasks.text.references import read_references
-from tasks.text.turns import Rejected
+from tasks.held_out.benchmark_items import read_references
+from tasks.instruct.dialogue_rules import check
 
 ASKED, SAID = {"role": "user", "content": "Ask."}, {"role": "assistant", "content": "Say."}
 CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}

@@ -18,10 +18,10 @@ from scraping import (
 )
 from site_server import serve
 
-from tasks.web.answer import retry_after_s
-from tasks.web.frontier import Outcome
-from tasks.web.pace import Pace
-from tasks.web.robots import Robots
+from tasks.scrape.crawler.fetch_result import retry_after_s
+from tasks.scrape.crawler.frontier import Outcome
+from tasks.scrape.crawler.politeness import Pace
+from tasks.scrape.crawler.robots_txt import Robots
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ import pytest
 from scraping import outcomes, pages, scrape, web
 from site_server import serve
 
-from tasks.web import content
-from tasks.web.frontier import Outcome
-from tasks.web.html_page import HtmlPage
-from tasks.web.robots import Robots
+from tasks.http import content_encoding
+from tasks.scrape.crawler.frontier import Outcome
+from tasks.scrape.crawler.html_page import HtmlPage
+from tasks.scrape.crawler.robots_txt import Robots
 
 FILLER = "<script>/* " + "x" * 5000 + " */</script>"
 
@@ -109,7 +109,7 @@ def test_queries_are_written_in_the_encoding_of_the_page() -> None:
 def test_what_follows_a_gzip_body_is_none_of_it() -> None:
     packed = gzip.compress(b"one") + gzip.compress(b"two")
     for tail in (b"", b"\n", bytes(8), b"\x1f", b"<!-- by a proxy -->"):
-        assert content.decode_content(packed + tail, "gzip", 10) == b"onetwo"
+        assert content_encoding.decode_content(packed + tail, "gzip", 10) == b"onetwo"
     for cut in (packed[:-1], packed[:-20], packed + b"\x1f\x8b"):
-        with pytest.raises(content.Undecodable):
-            content.decode_content(cut, "gzip", 10)
+        with pytest.raises(content_encoding.Undecodable):
+            content_encoding.decode_content(cut, "gzip", 10)

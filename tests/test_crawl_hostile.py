@@ -16,14 +16,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tasks.web import archive, reading
-from tasks.web.answer import answer_of
-from tasks.web.aside import aside
-from tasks.web.frontier import Frontier
-from tasks.web.links import Scope
-from tasks.web.reading import settle
-from tasks.web.site import crawl
-from tasks.web.sources import WebSource
+from tasks.clean import warc_reader
+from tasks.scrape.crawler import page_reader
+from tasks.scrape.crawler.crawl_process import crawl
+from tasks.scrape.crawler.fetch_result import answer_of
+from tasks.scrape.crawler.frontier import Frontier
+from tasks.scrape.crawler.links import Scope
+from tasks.scrape.crawler.page_reader import settle
+from tasks.scrape.crawler.side_thread import aside
+from tasks.scrape.sources import WebSource
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
 
@@ -190,7 +191,7 @@ LABORIOUS = {
 @pytest.mark.parametrize("kind", LABORIOUS)
 def test_no_page_holds_up_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """A task that only sleeps is never kept waiting while a page that takes long is read and entered."""
-    monkeypatch.setattr(reading, "READ_S", 1.5)
+    monkeypatch.setattr(page_reader, "READ_S", 1.5)
     start = "http://h.example/"
     scope = Scope(WebSource(name="s", start=(start,)))
     frontier = Frontier(tmp_path / "f.sqlite")
@@ -293,7 +294,7 @@ def test_headers_without_end(tmp_path: Path) -> None:
     assert found["/many"] == found["/interim"] == ("too_large", "more than 65536 bytes of headers")
     assert found["/line"][0] == "connection_failed"
     assert found["/large"][0] == "saved"
-    assert len(list(archive.read_pages(next((tmp_path / "pages").iterdir()), 10**6))) == 4
+    assert len(list(warc_reader.read_pages(next((tmp_path / "pages").iterdir()), 10**6))) == 4
 
 
 LOOPBACK = (

@@ -12,8 +12,8 @@ from scraping import (
 from site_server import serve
 
 from tasks.core.errors import UserError
-from tasks.web.resolver import GuardedResolver, is_public
-from tasks.web.sources import WebSource
+from tasks.scrape.crawler.resolver import GuardedResolver, is_public
+from tasks.scrape.sources import WebSource
 
 
 class Addresses:
@@ -62,16 +62,16 @@ def test_rebinding_gives_no_private_address() -> None:
 
 @pytest.mark.slow
 def test_private_hosts_are_allowed_by_name(tmp_path: Path) -> None:
-    with serve() as site, serve() as inside:
-        port, within = site.url.rpartition(":")[2], inside.url.rpartition(":")[2]
-        site.pages["/"] = site.link_to(
+    with serve() as crawl_process, serve() as inside:
+        port, within = crawl_process.url.rpartition(":")[2], inside.url.rpartition(":")[2]
+        crawl_process.pages["/"] = crawl_process.link_to(
             "/out", f"http://localhost:{within}/", f"http://127.1:{within}/", "http://[::1]/"
         )
-        site.replies["/out"] = lambda _: (302, {"Location": f"http://localhost:{within}/admin"}, b"")
+        crawl_process.replies["/out"] = lambda _: (302, {"Location": f"http://localhost:{within}/admin"}, b"")
         inside.pages |= {"/": "<p>secret</p>", "/admin": "<p>secret</p>"}
-        source = web(site, allow=["."], allow_private=["127.0.0.1"], retries=0)
+        source = web(crawl_process, allow=["."], allow_private=["127.0.0.1"], retries=0)
         _, outputs = scrape(tmp_path / "one", source)
-        found = outcomes(site, outputs)
+        found = outcomes(crawl_process, outputs)
         assert found["/"] == "saved"
         assert found["/out"] == "redirect"
         refused = [
@@ -109,11 +109,11 @@ def test_owners_of_public_hosts_should_know_whom_to_ask(
     options: dict[str, Any],
     warned: bool,
 ) -> None:
-    from tasks.web import site
+    from tasks.scrape.crawler import crawl_process
 
-    monkeypatch.setattr(site, "_run", lambda _: 1)  # no request is made
+    monkeypatch.setattr(crawl_process, "_run", lambda _: 1)  # no request is made
     with pytest.raises(RuntimeError):
-        site.crawl(WebSource(name="s", **options), tmp_path, tmp_path / "p", tmp_path / "l")
+        crawl_process.crawl(WebSource(name="s", **options), tmp_path, tmp_path / "p", tmp_path / "l")
     assert ("contact" in caplog.text) == warned
 
 

@@ -16,9 +16,9 @@ from scraping import (
 )
 from site_server import serve
 
-from tasks.web.frontier import Frontier, Link, Outcome, Visit
-from tasks.web.schedule import visit_in_order
-from tasks.web.traps import family, grown, trap
+from tasks.scrape.crawler.frontier import Frontier, Link, Outcome, Visit
+from tasks.scrape.crawler.traps import family, grown, trap
+from tasks.scrape.crawler.visit_order import visit_in_order
 
 NEXT_CENTURY = 2150
 

@@ -14,10 +14,10 @@ from scraping import (
 )
 from site_server import serve
 
-from tasks.web.canonical import fold, root
-from tasks.web.directives import directives
-from tasks.web.links import page_of
-from tasks.web.sitemaps import read_sitemap
+from tasks.scrape.crawler.canonical_links import fold, root
+from tasks.scrape.crawler.links import page_of
+from tasks.scrape.crawler.robots_meta import directives
+from tasks.scrape.crawler.sitemaps import read_sitemap
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from document_files import locked_pdf, pdf
 from scraping import outcomes, scrape, web
 from site_server import Site, serve
 
-from tasks import clean
+from tasks.clean import stage as clean
 from tasks.core.paths import Inputs, Outputs
-from tasks.text.documents import read_documents
+from tasks.documents.shards import read_documents
 
 PROSE = "The quick brown fox jumps over the lazy dog while seven wizards watch from a distant hill and say nothing."
 HOME = f"<html><body><p>{PROSE} Here is all that we have printed.</p>%s</body></html>"

@@ -16,10 +16,10 @@ import pytest
 from conftest import ROOT
 from scraping import counted, rows, scrape
 
+from tasks.conversations.conversation import messages_of
 from tasks.core.errors import UserError
-from tasks.text.arrow_files import read_arrow
-from tasks.text.conversation import messages_of
-from tasks.text.row_items import Columns
+from tasks.scrape.files.arrow_files import read_arrow
+from tasks.scrape.files.row_documents import Columns
 
 LINES = [json.dumps({"text": f"text {n}"}).encode() for n in range(2000)]
 COLUMNS = Columns("text", "messages")

@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tasks.decontaminate
+from tasks.conversations import conversation
+from tasks.conversations.conversation import render
 from tasks.core.errors import UserError
 from tasks.core.paths import Inputs, Outputs
-from tasks.decontaminate import DecontaminateParams, run
-from tasks.text import conversation, ngram_index, ngrams
-from tasks.text.conversation import render
-from tasks.text.documents import read_documents, read_shard, shard_paths, write_documents, write_shard
-from tasks.text.references import read_references
+from tasks.decontaminate.stage import DecontaminateParams, run
+from tasks.documents.shards import read_documents, read_shard, shard_paths, write_documents, write_shard
+from tasks.held_out import ngram_index, ngram_overlap
+from tasks.held_out.benchmark_items import read_references
 
 RNG = random.Random(0)
 WORDS = ["".join(RNG.choices("abcdefghijklmnopqrstuvwxyz", k=RNG.randint(2, 9))) for _ in range(3000)]
@@ -161,7 +162,7 @@ def test_best_is_what_counting_pair_by_pair_gives(texts, held, data):
             some = held[start : start + 3]
             writer.add([str(start + k) for k in range(len(some))], some, [False] * len(some))
         writer.close()
-        index = ngrams.Index.load(Path(folder))
+        index = ngram_overlap.Index.load(Path(folder))
         hits = index.hits(texts)
         frequencies = [np.zeros(len(table.grams), np.int64) for table in index.tables]
         for frequency, (grams_found, count) in zip(

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.core.paths import Inputs, Outputs
-from tasks.dedup import DedupParams, run
-from tasks.text import lsh, shingles
-from tasks.text.comparable import comparable
-from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, read_documents, write_shard
+from tasks.dedup.stage import DedupParams, run
+from tasks.documents.shards import REMOVED_SCHEMA, SCHEMA, read_documents, write_shard
+from tasks.similarity import lsh, shingles
+from tasks.similarity.canonical_text import comparable
 
 MASK = 2**64 - 1
 
@@ -248,7 +248,7 @@ def test_damaged_numba_cache_is_survived(tmp_path: Path, kind: str) -> None:
     """In a cache folder of its own, in a process of its own."""
     root = Path(__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": str(root), "NUMBA_CACHE_DIR": str(tmp_path)}
-    command = [sys.executable, "-c", "from tasks.text.kernels import prepare; prepare()"]
+    command = [sys.executable, "-c", "from tasks.similarity.kernels import prepare; prepare()"]
     subprocess.run(command, env=environment, check=True, cwd=tmp_path)
     damaged = list(tmp_path.rglob(f"*.{kind}"))
     for path in damaged:

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from tasks.core.errors import UserError
 from tasks.core.paths import Inputs, Outputs
-from tasks.dedup import DedupParams, run
-from tasks.text.comparable import comparable
-from tasks.text.comparable_columns import comparable_column, digests
-from tasks.text.documents import write_shard
-from tasks.text.urls import canonical_url, url_keys
+from tasks.dedup.canonical_url import canonical_url, url_keys
+from tasks.dedup.stage import DedupParams, run
+from tasks.documents.shards import write_shard
+from tasks.similarity.canonical_columns import comparable_column, digests
+from tasks.similarity.canonical_text import comparable
 
 pytestmark = pytest.mark.usefixtures("one_worker")
 

@@ -12,9 +12,10 @@ from deduplicating import Rows, dedup, text
 from test_dedup import words
 
 from tasks.core.errors import UserError
-from tasks.text import corpus, lsh
-from tasks.text.documents import SCHEMA, write_shard
-from tasks.text.gathering import Wanted, write_sets
+from tasks.dedup import catalogue
+from tasks.dedup.shingle_sets import Wanted, write_sets
+from tasks.documents.shards import SCHEMA, write_shard
+from tasks.similarity import lsh
 
 pytestmark = pytest.mark.usefixtures("one_worker")
 
@@ -108,7 +109,7 @@ def test_a_corpus_that_spills_to_disk_gives_the_same(tmp_path: Path, monkeypatch
     every = ["url", "exact", "near", "contained", "paragraphs"]
     whole = dedup(tmp_path, [rows[:100], rows[100:]], levels=every)
     monkeypatch.setattr(lsh, "SORTED_AT_ONCE", 7)
-    monkeypatch.setattr(corpus, "IN_MEMORY", 10)
+    monkeypatch.setattr(catalogue, "IN_MEMORY", 10)
     assert dedup(tmp_path, [rows[:100], rows[100:]], levels=every) == whole
     assert list(tmp_path.rglob("search/ids.npy"))
 
@@ -123,11 +124,11 @@ def test_same_bytes_for_any_workers_order_and_memory(tmp_path: Path, monkeypatch
         rows.append({"id": f"{number:03d}", "text": body, "url": f"http://e.com/{number % 90}", "fetched_at": number})
     cut, shuffled = [rows[:50], rows[50:]], rng.sample(rows, len(rows))
     every = ["url", "exact", "near", "contained", "paragraphs"]
-    variants = [(1, corpus.IN_MEMORY, cut), (2, 10, cut), (1, 10, [shuffled[:20], shuffled[20:70], shuffled[70:]])]
+    variants = [(1, catalogue.IN_MEMORY, cut), (2, 10, cut), (1, 10, [shuffled[:20], shuffled[20:70], shuffled[70:]])]
     said, written = [], []
     for workers, in_memory, shards in variants:
         Path("execution.yaml").write_text(f"workers: {workers}\n")
-        monkeypatch.setattr(corpus, "IN_MEMORY", in_memory)
+        monkeypatch.setattr(catalogue, "IN_MEMORY", in_memory)
         folder = tmp_path / f"{len(said)}"
         folder.mkdir()
         said.append(dedup(folder, shards, levels=every))

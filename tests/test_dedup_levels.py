@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_dedup import words
 
-from tasks.text import containment, postings
-from tasks.text.documents import read_documents
+from tasks.dedup import containment
+from tasks.documents.shards import read_documents
+from tasks.similarity import posting_lists
 
 pytestmark = pytest.mark.usefixtures("one_worker")
 
@@ -156,7 +157,7 @@ def test_proposals_are_those_of_counting(samples: list[set[int]], longest: int, 
     grams = np.array([gram for sample in samples for gram in sorted(sample)], np.int64)
     borders = np.concatenate([[0], np.cumsum([len(sample) for sample in samples])]).astype(np.int64)
     where = np.repeat(np.arange(len(samples)), np.diff(borders))
-    pairs, bounded = postings.propose(grams, borders, grams, where, sizes, longest, most)
+    pairs, bounded = posting_lists.propose(grams, borders, grams, where, sizes, longest, most)
     lists = {gram: [n for n, sample in enumerate(samples) if gram in sample] for gram in grams.tolist()}
     expected = []
     for own, sample in enumerate(samples):

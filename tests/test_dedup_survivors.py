@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from test_dedup import words
 from test_scoring import GOOD, POOR, clean, document, sentence
 
+from tasks.conversations.conversation import SCHEMA as CONVERSATIONS
 from tasks.core.errors import UserError
 from tasks.core.paths import Inputs, Outputs
-from tasks.decontaminate import DecontaminateParams
-from tasks.decontaminate import run as decontaminate
-from tasks.dedup import DedupParams, run
-from tasks.text.conversation import SCHEMA as CONVERSATIONS
-from tasks.text.documents import SCHEMA, SCORES, as_documents, read_documents, shard_paths, write_shard
+from tasks.decontaminate.stage import DecontaminateParams
+from tasks.decontaminate.stage import run as decontaminate
+from tasks.dedup.stage import DedupParams, run
+from tasks.documents.shards import SCHEMA, SCORES, as_documents, read_documents, shard_paths, write_shard
 
 pytestmark = pytest.mark.usefixtures("one_worker")
 

@@ -16,21 +16,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scraping import files, scrape
 
-from tasks import clean
+from tasks.clean import stage as clean
+from tasks.clean.extraction_process import ExtractionFailed, Extractor
+from tasks.clean.html.extract import How
+from tasks.clean.readers import by_kind, read_document
+from tasks.clean.readers.read_document import Content, Unreadable
 from tasks.core.paths import Inputs, Outputs
-from tasks.text.documents import read_documents
-from tasks.text.places import change_parts, without_lines
-from tasks.web import document, readers
-from tasks.web.document import Content, Unreadable
-from tasks.web.extract import How
-from tasks.web.extractor import ExtractionFailed, Extractor
+from tasks.documents.sections import change_parts, without_lines
+from tasks.documents.shards import read_documents
 
 PROSE = "The quick brown fox jumps over the lazy dog while seven wizards watch from a distant hill and say nothing."
 W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
 
 
 def read(kind: str, body: bytes | str, format: str = "text") -> Content:
-    return readers.read(kind, body.encode() if isinstance(body, str) else body, format)
+    return by_kind.read(kind, body.encode() if isinstance(body, str) else body, format)
 
 
 def reason(kind: str, body: bytes) -> str:
@@ -220,8 +220,8 @@ def test_a_book_that_gives_no_text_says_why() -> None:
 
 @pytest.mark.parametrize("kind", ["docx", "epub"])
 def test_bombs_and_other_archives(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(document, "FREE_BYTES", 1 << 20)
-    monkeypatch.setattr(document, "MAX_RATIO", 50)
+    monkeypatch.setattr(read_document, "FREE_BYTES", 1 << 20)
+    monkeypatch.setattr(read_document, "MAX_RATIO", 50)
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("word/document.xml", bytes(2 << 20))
@@ -394,7 +394,7 @@ def test_a_folder_of_documents_becomes_clean_text(
 
 
 def test_a_large_text_out_of_a_small_document_is_a_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tasks.web import pdf as reader
+    from tasks.clean.readers import pdf as reader
 
     monkeypatch.setattr(reader, "MAX_CHARACTERS", 100)
     assert reason("pdf", pdf([PROSE])) == "decompression_bomb"

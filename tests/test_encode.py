@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from tasks.core.errors import UserError
-from tasks.text import fast_bpe
-from tasks.text.encode import encode_documents, encode_slowly, engine_name, load_tokenizer
-from tasks.text.fast_bpe import GPT2_SPLIT, LONGEST_SPACE, fast_encoding, is_whole, letters_to_bytes
+from tasks.tokens import fast_bpe
+from tasks.tokens.encode import encode_documents, encode_slowly, engine_name, load_tokenizer
+from tasks.tokens.fast_bpe import GPT2_SPLIT, LONGEST_SPACE, fast_encoding, is_whole, letters_to_bytes
 from tests.tiny import tiny_tokenizer
 
 

@@ -5,9 +5,9 @@ import unicodedata
 
 import pytest
 
-from tasks.text.browser_encodings import codec_of, decode
-from tasks.text.charset_in_page import charset_in_page
-from tasks.text.encoding import decode_file, decode_page
+from tasks.formats.encodings.decode import decode_file, decode_page
+from tasks.formats.encodings.html_charset import charset_in_page
+from tasks.formats.encodings.whatwg_encodings import codec_of, decode
 
 ONE_LANGUAGE_EACH = {
     "German": "Die alte Mühle am Fluss mahlt den ganzen Tag, und der Bäcker wartet auf das Mehl. Über den Dächern kreisen "

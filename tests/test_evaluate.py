@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 from tiny import conversation, one_thread, sentence, tiny_model
 from transformers import LlamaForCausalLM
 
+from tasks.conversations.conversation import SCHEMA, render
 from tasks.core.errors import UserError
 from tasks.core.paths import Inputs, Outputs
-from tasks.evaluate import EvaluateParams, run
-from tasks.model.pointer import leave_pointer
-from tasks.score.asking import Asking
-from tasks.score.bits_per_byte import document_nats, measures, rolling_windows
-from tasks.score.questions import RougeL, exact_match, f1, normalise
-from tasks.text.chat import ChatEncoder
-from tasks.text.conversation import SCHEMA, render
-from tasks.text.documents import SCHEMA as DOCUMENTS
-from tasks.text.documents import write_documents
+from tasks.documents.shards import SCHEMA as DOCUMENTS
+from tasks.documents.shards import write_documents
+from tasks.evaluate.prompts import Asking
+from tasks.evaluate.question_answering import RougeL, exact_match, f1, normalise
+from tasks.evaluate.stage import EvaluateParams, run
+from tasks.model.bits_per_byte import document_nats, measures, rolling_windows
+from tasks.model.model_pointer import leave_pointer
+from tasks.tokens.chat_encoder import ChatEncoder
 
 QUICK = {"max_bytes": 3_000, "max_new_tokens": 8, "batch": 4, "prompts": ("Hello!", "What is near?"), "samples": 3}
 
@@ -221,8 +221,8 @@ def test_known_values():
 
 
 def test_right_answers_score_one(tmp_path, models, data, monkeypatch):
-    from tasks.score import held_out as chosen
-    from tasks.score.generate import Speaker
+    from tasks.evaluate.generate import Speaker
+    from tasks.held_out import held_out_items as chosen
 
     asked, _ = chosen.questions(data["held_out"], 6)
     encoder = ChatEncoder(models["finetune"])
@@ -255,7 +255,7 @@ def test_without_conversations_all_documents_are_the_yardstick(tmp_path, models)
 
 def test_a_base_model_continues_texts(tmp_path, models, data):
     """Where nothing was tuned there is one model: asked by completion, beginning with openings of the held-out documents."""
-    from tasks.score.held_out import validation_documents
+    from tasks.held_out.held_out_items import validation_documents
 
     pointer = tmp_path / "finetune"
     pointer.mkdir()

@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tasks.conversations.turns import Rejected
 from tasks.core.errors import UserError
 from tasks.core.params import validate
-from tasks.evaluate import EvaluateParams
-from tasks.text.evaluation_items import Choice, Item, Question, Text, to_item
-from tasks.text.evaluation_set import FOLDER, chosen_files, files_of, read_file, references
-from tasks.text.turns import Rejected
+from tasks.evaluate.stage import EvaluateParams
+from tasks.held_out.evaluation_items import Choice, Item, Question, Text, to_item
+from tasks.held_out.evaluation_set import FOLDER, chosen_files, files_of, read_file, references
 
 ASKED = "Where does the ferry leave from?"
 FORMS: list[tuple[dict[str, Any], Item]] = [

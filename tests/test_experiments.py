@@ -30,7 +30,7 @@ def run(project: Path, *command: str, **environment: str) -> str:
 
 
 def test_the_deployment_is_the_flow() -> None:
-    assert "flows/pipeline.py:pipeline" in (ROOT / "prefect.yaml").read_text()
+    assert "flows/flow.py:pipeline" in (ROOT / "prefect.yaml").read_text()
 
 
 @pytest.mark.slow

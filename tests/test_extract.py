@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.clean import CleanParams
+from tasks.clean.extraction_process import ExtractionFailed, Extractor
+from tasks.clean.html.extract import MAX_COMPLEXITY, How, complexity, decode, extract_page, extract_text, is_simple
+from tasks.clean.normalize import mend
+from tasks.clean.stage import CleanParams
 from tasks.core.errors import UserError
 from tasks.core.params import validate
-from tasks.text.mend import mend
-from tasks.web.extract import MAX_COMPLEXITY, How, complexity, decode, extract_page, extract_text, is_simple
-from tasks.web.extractor import ExtractionFailed, Extractor
 
 PARAGRAPH = "The quick brown fox jumps over the lazy dog while seven wizards watch from a distant hill and say nothing."
 PAGE = f"""<html><head><title>A  page</title></head><body><nav><a href=/>Home</a> <a href=/b>About us</a></nav><article>

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from scraping import counted, files, pages, rows, scrape
 
 from tasks.core.errors import UserError
-from tasks.text import documents
-from tasks.text.compressed import Damaged, Stream, lines
-from tasks.text.documents import SCHEMA
-from tasks.text.files import find
+from tasks.documents import shards
+from tasks.documents.shards import SCHEMA
+from tasks.formats.compressed import Damaged, Stream, lines
+from tasks.scrape.files.file_reader import find
 
 pytestmark = pytest.mark.usefixtures("corpus")
 
@@ -71,7 +71,7 @@ def test_truncated_files_give_what_is_whole(corpus: Path, tmp_path: Path, suffix
 
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
 def test_bombs_end_within_bounds(corpus: Path, tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.text.compressed.FREE_BYTES", 1 << 18)
+    monkeypatch.setattr("tasks.formats.compressed.FREE_BYTES", 1 << 18)
     (corpus / f"a.jsonl{suffix}").write_bytes(CODECS[suffix](b'{"text": "first"}\n' + b"\n" * 5_000_000))
     (corpus / f"b.txt{suffix}").write_bytes(CODECS[suffix](b"a" * 5_000_000))
     (corpus / f"c.jsonl{suffix}").write_bytes(CODECS[suffix](b'{"text": "' + b"x" * 210_000 + b'"}\n{"text": "last"}'))
@@ -258,9 +258,9 @@ def test_many_removed_rows_need_no_memory(corpus: Path, tmp_path: Path) -> None:
 
 def test_short_rows_and_large_metadata_become_bounded_shards(corpus: Path, tmp_path: Path) -> None:
     empty, large = b'{"text": ""}\n', json.dumps({"text": "a", "about": "x" * 1000}).encode() + b"\n"
-    (corpus / "a.jsonl").write_bytes(empty * (2 * documents.SHARD_ROWS + 1) + large * 10_000)
+    (corpus / "a.jsonl").write_bytes(empty * (2 * shards.SHARD_ROWS + 1) + large * 10_000)
     metrics, outputs = scrape(tmp_path, files("corpus/*"))
-    assert counted(metrics) == {"empty": 2 * documents.SHARD_ROWS + 1, "saved": 10_000}
+    assert counted(metrics) == {"empty": 2 * shards.SHARD_ROWS + 1, "saved": 10_000}
     assert len(list((outputs / "removed").iterdir())) == 3
     assert len(list((outputs / "documents").iterdir())) == 2
 

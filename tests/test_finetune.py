@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 from tiny import conversation, one_thread, tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tasks.conversations.conversation import SCHEMA
 from tasks.core.errors import EXIT_INTERRUPTED, Interrupted, UserError
 from tasks.core.params import validate
 from tasks.core.paths import Inputs, Outputs
-from tasks.finetune import FinetuneParams, run
-from tasks.model import tuning
-from tasks.text.chat import ChatEncoder, require_template
-from tasks.text.conversation import SCHEMA
-from tasks.text.dialogues import Dialogues, training_order
-from tasks.text.documents import write_documents
+from tasks.documents.shards import write_documents
+from tasks.finetune import sft
+from tasks.finetune.stage import FinetuneParams, run
+from tasks.tokens.chat_encoder import ChatEncoder, require_template
+from tasks.tokens.dialogue_windows import Dialogues, training_order
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {"max_length": 64, "max_steps": 4, "batch": 4, "micro_batch": 4, "learning_rate": 1e-3}
@@ -138,20 +138,20 @@ def test_lora_is_merged_into_plain_weights(tmp_path, base, train, target):
 def test_interrupted_and_continued_gives_the_same_weights(tmp_path, base, train, monkeypatch, method):
     changes = {"method": method, "max_steps": 12, "lora": {"dropout": 0.1}}
     whole, metrics = finetune(tmp_path / "whole", base, train, **changes)
-    monkeypatch.setattr(tuning, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
-    save = tuning.Recorder.on_save
+    monkeypatch.setattr(sft, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    save = sft.Recorder.on_save
 
     def stop_while_saving(self, args, state, control, **rest):
         if state.global_step == 7:
             raise Interrupted("SIGTERM")
         save(self, args, state, control, **rest)
 
-    monkeypatch.setattr(tuning.Recorder, "on_save", stop_while_saving)
+    monkeypatch.setattr(sft.Recorder, "on_save", stop_while_saving)
     with pytest.raises(Interrupted):
         finetune(tmp_path / "again", base, train, **changes)
     # the checkpoint of step 7 was never marked whole: it must not be used
     assert (tmp_path / "again/work/checkpoints/checkpoint-7").exists()
-    monkeypatch.setattr(tuning.Recorder, "on_save", save)
+    monkeypatch.setattr(sft.Recorder, "on_save", save)
     continued, same = finetune(tmp_path / "again", base, train, **changes)
     assert same == metrics
     assert digests(continued) == digests(whole)
@@ -294,7 +294,7 @@ def test_divergence_is_an_error_not_a_model(tmp_path, train):
 def test_without_conversations_the_base_model_is_pointed_to(tmp_path, base, caplog):
     """At once, before a model is read; a curve without rows, which everything that draws curves reads."""
     from tasks.model.curves import TUNING_COLUMNS
-    from tasks.model.pointer import resolve_model
+    from tasks.model.model_pointer import resolve_model
 
     caplog.set_level("INFO", "tasks")
     outputs = Outputs(tmp_path / "finetune", tmp_path / "work")

@@ -9,7 +9,7 @@ from running import flow, locked, states
 from test_stage import runs, set_params
 from toy import EDGES
 
-from flows import plan
+from flows import run_plan
 from tasks.core import graph
 from tasks.core.errors import EXIT_USER_ERROR
 
@@ -81,7 +81,7 @@ def test_retries_and_timeout_of_meta(toy: Path, server: dict[str, str]) -> None:
         )
     )
     flaky = "import pathlib; flag = pathlib.Path('flag')\n    if not flag.exists(): flag.touch(); raise RuntimeError('weather')"
-    path = toy / "tasks/left.py"
+    path = toy / "tasks/left/stage.py"
     path.write_text(path.read_text().replace("time.sleep(params.sleep_s)", flaky))
     set_params(toy, "right", sleep_s=3600)
     done = flow(toy, **server)
@@ -94,7 +94,7 @@ def test_retries_and_timeout_of_meta(toy: Path, server: dict[str, str]) -> None:
 
 def test_outdated_follows_the_edges(toy: Path) -> None:
     subprocess.run([sys.executable, "-m", "dvc", "repro", "words"], cwd=toy, check=True, capture_output=True)
-    assert plan.outdated(toy, ["words", "left", "right", "join"]) == {"left", "right", "join"}
+    assert run_plan.outdated(toy, ["words", "left", "right", "join"]) == {"left", "right", "join"}
 
 
 @pytest.mark.slow
@@ -111,20 +111,20 @@ def test_files_that_dvc_tracks_are_inputs_and_no_stages(toy: Path, server: dict[
     dvc("add", "data/notes")
     declared = (toy / "dvc.yaml").read_text()
     (toy / "dvc.yaml").write_text(
-        declared.replace("      - tasks/words.py", "      - data/notes\n      - tasks/words.py")
+        declared.replace("      - tasks/words/stage.py", "      - data/notes\n      - tasks/words/stage.py")
     )
     graph.load_graph.cache_clear()
     nodes = graph.load_graph(toy)
     assert list(nodes) == ["words", "left", "right", "join"]
     assert nodes["words"].upstream == ()
     assert nodes["words"].inputs == {"notes": notes}
-    assert plan.outdated(toy, list(nodes)) == set(nodes)
+    assert run_plan.outdated(toy, list(nodes)) == set(nodes)
     dvc("repro")
     assert (toy / "data/words/out.txt").read_text() == "nw"
-    assert plan.outdated(toy, list(nodes)) == set()
+    assert run_plan.outdated(toy, list(nodes)) == set()
     (notes / "out.txt").write_text("m")
     dvc("add", "data/notes")
     assert flow(toy, **server).returncode == 0
     assert (toy / "data/words/out.txt").read_text() == "mw"
-    assert {"data/notes", "tasks/words.py"} == set(graph.locked_hashes(toy, "words")[0])
+    assert {"data/notes", "tasks/words/stage.py"} == set(graph.locked_hashes(toy, "words")[0])
     assert "Data and pipelines are up to date" in dvc("status")

@@ -28,7 +28,7 @@ def test_help_names_every_option(toy: Path) -> None:
 
 
 def test_a_missing_package_is_named(toy: Path) -> None:
-    path = toy / "tasks/left.py"
+    path = toy / "tasks/left/stage.py"
     path.write_text("import not_installed_anywhere\n" + path.read_text())
     said = mistake(flow(toy))
     assert "not_installed_anywhere" in said
@@ -40,7 +40,7 @@ def test_a_prefect_server_that_does_not_answer_is_told(toy: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["flows.ui", "tasks.core.store"])
+@pytest.mark.parametrize("command", ["flows.ui", "tasks.core.tracking.store"])
 def test_a_tracking_server_that_does_not_answer_is_told(toy: Path, command: str) -> None:
     environment = {**os.environ, "MLFLOW_TRACKING_URI": NOWHERE}
     done = subprocess.run(

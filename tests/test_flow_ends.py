@@ -14,8 +14,8 @@ from filelock import FileLock
 from running import FLOW, PATIENCE_S, flow, flow_run, post, processes_of, state_of, states, wait_for
 from test_stage import runs, set_params
 
-from flows import plan, stages, supervised
-from flows.workspace import hold
+from flows import dvc_stage, run_plan, supervised
+from flows.run_lock import hold
 from tasks.core.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
 
 
@@ -109,9 +109,9 @@ def test_a_supervised_tree_ends_with_its_parent(tmp_path: Path) -> None:
 def test_half_written_locks_of_dvc_are_mended(toy: Path, left: str) -> None:
     (toy / ".dvc/tmp").mkdir(exist_ok=True)
     (toy / ".dvc/tmp/rwlock").write_text(left)
-    assert plan.outdated(toy, ["words"]) == {"words"}
+    assert run_plan.outdated(toy, ["words"]) == {"words"}
     (toy / ".dvc/tmp/rwlock").write_text(left)
-    assert stages.reproduce("words", toy, print, threading.Event()) == "Completed"
+    assert dvc_stage.reproduce("words", toy, print, threading.Event()) == "Completed"
 
 
 @pytest.mark.slow
@@ -121,16 +121,16 @@ def test_a_sweep_ends_the_dead_runs_of_its_own_workspace(tmp_path: Path, server:
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
     from prefect.states import Running
 
-    from flows import sweep
-    from flows.pipeline import pipeline
-    from tasks.core.processes import identity
+    from flows import orphans
+    from flows.flow import pipeline
+    from tasks.core.parallel.processes import identity
 
     dead = f"{socket.gethostname()}:{os.getpid()}:1"
     labels = {
-        "dead": {sweep.WORKSPACE: str(tmp_path), sweep.OWNER: dead},
-        "alive": {sweep.WORKSPACE: str(tmp_path), sweep.OWNER: identity()},
-        "other checkout": {sweep.WORKSPACE: str(tmp_path / "other"), sweep.OWNER: dead},
-        "other host": {sweep.WORKSPACE: str(tmp_path), sweep.OWNER: f"elsewhere:{os.getpid()}:1"},
+        "dead": {orphans.WORKSPACE: str(tmp_path), orphans.OWNER: dead},
+        "alive": {orphans.WORKSPACE: str(tmp_path), orphans.OWNER: identity()},
+        "other checkout": {orphans.WORKSPACE: str(tmp_path / "other"), orphans.OWNER: dead},
+        "other host": {orphans.WORKSPACE: str(tmp_path), orphans.OWNER: f"elsewhere:{os.getpid()}:1"},
         "unsigned": {},
     }
     given = {PREFECT_API_URL: server["PREFECT_API_URL"], PREFECT_API_AUTH_STRING: server["PREFECT_API_AUTH_STRING"]}
@@ -138,22 +138,22 @@ def test_a_sweep_ends_the_dead_runs_of_its_own_workspace(tmp_path: Path, server:
         for name, of_run in labels.items():
             run = client.create_flow_run(pipeline, name=name, state=Running())
             client.update_flow_run_labels(run.id, of_run)
-        sweep.end_orphans(tmp_path)
+        orphans.end_orphans(tmp_path)
     assert {name: state_of(server, name) for name in labels} == dict.fromkeys(labels, "Running") | {"dead": "Crashed"}
 
 
 @pytest.mark.slow
 def test_a_stage_has_the_grace_of_its_meta(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEXTMILL_STOP_GRACE_S", "0.5")
-    path = toy / "tasks/words.py"
+    path = toy / "tasks/words/stage.py"
     saving = "try: time.sleep(99)\n    finally: time.sleep(3); open('saved', 'w').close()"
     path.write_text(path.read_text().replace("time.sleep(params.sleep_s)", saving))
     for grace_s in (None, 60):
         stop, half = threading.Event(), toy / "data/.words.partial/half.txt"
         half.unlink(missing_ok=True)
         threading.Thread(target=lambda half=half, stop=stop: (wait_for(half.exists), stop.set())).start()
-        with pytest.raises(stages.StageStopped):
-            stages.reproduce("words", toy, print, stop, grace_s=grace_s)
+        with pytest.raises(dvc_stage.StageStopped):
+            dvc_stage.reproduce("words", toy, print, stop, grace_s=grace_s)
         assert (toy / "saved").exists() == (grace_s is not None)
 
 
@@ -161,13 +161,13 @@ def test_a_stage_has_the_grace_of_its_meta(toy: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(("end", "code"), [("return {'length': 1}", 0), ("raise RuntimeError('real')", 1)])
 def test_a_stage_that_talks_like_dvc_is_not_believed(toy: Path, end: str, code: int) -> None:
     said = ["Stage 'words' didn't change, skipping", "exited with 2", "09:00:00 Stage 'words' is cached - skipping run"]
-    path = toy / "tasks/words.py"
+    path = toy / "tasks/words/stage.py"
     lines = "; ".join(f"log({line!r})" for line in said[:2]) + f"; print({said[2]!r}); print('50%', end='', flush=True)"
     talk = f"import logging; log = logging.getLogger('textmill').info; {lines}\n    {end}"
     path.write_text(path.read_text().replace("time.sleep(params.sleep_s)", talk))
     if code == 0:
-        assert stages.reproduce("words", toy, print, threading.Event()) == "Completed"
+        assert dvc_stage.reproduce("words", toy, print, threading.Event()) == "Completed"
         return
-    with pytest.raises(stages.StageFailed) as failed:
-        stages.reproduce("words", toy, print, threading.Event())
+    with pytest.raises(dvc_stage.StageFailed) as failed:
+        dvc_stage.reproduce("words", toy, print, threading.Event())
     assert failed.value.code == code

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from tasks.core.disk import no_space_left
+from tasks.core.disk_full import no_space_left
 from tasks.core.errors import EXIT_USER_ERROR
 
 WRITERS = {
@@ -27,7 +27,7 @@ from pathlib import Path
 NONE = Path("none")
 import numpy as np, pyarrow as pa, pyarrow.parquet as pq, torch
 from safetensors.torch import save_file
-from tasks.core.disk import no_space_left
+from tasks.core.disk_full import no_space_left
 array = np.random.default_rng(0).integers(0, 1 << 60, 100_000)
 os.chdir(sys.argv[1])
 told = {}
@@ -64,7 +64,7 @@ def test_each_way_to_write_is_understood(tmp_path: Path, mounted: list[str]) -> 
 
 @pytest.mark.slow
 def test_a_stage_says_so(toy: Path, tmp_path: Path, mounted: list[str]) -> None:
-    stage = toy / "tasks/words.py"
+    stage = toy / "tasks/words/stage.py"
     writer = f"__import__('numpy').zeros(100_000).tofile({str(tmp_path / 'small/x')!r})"
     stage.write_text(stage.read_text().replace("time.sleep(params.sleep_s)", writer))
     command = [*mounted, sys.executable, "-m", "tasks.words"]

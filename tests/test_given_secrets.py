@@ -12,11 +12,11 @@ import pytest
 from running import flow
 from test_stage import set_params
 
-from flows.overrides import parse_override
+from flows.param_overrides import parse_override
 from tasks.core.errors import EXIT_USER_ERROR, UserError
-from tasks.core.given_secrets import refuse_secrets, secret_in
 from tasks.core.params import read_yaml
-from tasks.web.remote import Network, open_bytes
+from tasks.core.secret_params import refuse_secrets, secret_in
+from tasks.scrape.warc.remote_files import Network, open_bytes
 
 TOKEN = "hf_" + "aB3dE6gH9jK2mN5pQ8sT"
 SECRETS = [

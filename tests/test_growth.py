@@ -6,17 +6,17 @@ from collections.abc import Callable
 
 import pytest
 
-from tasks.text.mask import RULES as MASKS
-from tasks.text.mask import mask
-from tasks.text.mend import mend
-from tasks.text.questions import first_sentence, questions_of
-from tasks.text.rules.apply import apply_rules
-from tasks.text.urls import canonical_url
-from tasks.web import traps
-from tasks.web.content import decode_content
-from tasks.web.directives import directives
-from tasks.web.extract import complexity
-from tasks.web.http_message import Message, decoded_body
+from tasks.clean.html.extract import complexity
+from tasks.clean.normalize import mend
+from tasks.clean.pii_mask import RULES as MASKS
+from tasks.clean.pii_mask import mask
+from tasks.clean.rules.rule_sets import apply_rules
+from tasks.dedup.canonical_url import canonical_url
+from tasks.http.content_encoding import decode_content
+from tasks.http.message import Message, decoded_body
+from tasks.instruct.pydoc_questions import first_sentence, questions_of
+from tasks.scrape.crawler import traps
+from tasks.scrape.crawler.robots_meta import directives
 
 SHORT, LONG, MOST = 10_000, 100_000, 40
 ALL_RULES = ("gopher_quality", "gopher_repetition", "c4", "fineweb")

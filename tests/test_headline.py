@@ -3,7 +3,7 @@
 import itertools
 from typing import Any
 
-from tasks.score.headline import PLACES, headline
+from tasks.report.headline import PLACES, headline
 
 METRICS: dict[str, Any] = {
     "scrape": {"documents": 30, "pages": 4, "bytes": 9},

@@ -11,14 +11,14 @@ from scraping import files, rows, scrape
 from site_server import serve
 
 from tasks.core.errors import UserError
-from tasks.text.compressed import Damaged
-from tasks.text.evaluation_set import chosen_files
-from tasks.text.hub import Rows
-from tasks.text.items import record_files
-from tasks.text.row_items import Columns
-from tasks.web.remote import Network, expand, open_bytes
-from tasks.web.sources import WarcSource
-from tasks.web.warc_source import network as network_of
+from tasks.formats.compressed import Damaged
+from tasks.held_out.evaluation_set import chosen_files
+from tasks.instruct.chat_items import record_files
+from tasks.scrape.archive_documents import network as network_of
+from tasks.scrape.files.hub_datasets import Rows
+from tasks.scrape.files.row_documents import Columns
+from tasks.scrape.sources import WarcSource
+from tasks.scrape.warc.remote_files import Network, expand, open_bytes
 
 ROOT = Path(__file__).parents[1]
 COLUMNS = Columns("text", "messages")
@@ -121,7 +121,7 @@ def test_no_code_of_a_model_is_run_and_nobody_is_asked() -> None:
             if not (None in said or (isinstance(told, ast.Constant) and told.value is False)):
                 silent.append(f"{path}:{node.lineno}")
     assert not silent
-    for name in ("tasks/model/start_from.py", "tasks/model/int8.py"):  # whose options are given
+    for name in ("tasks/model/start_from.py", "tasks/quantize/int8.py"):  # whose options are given
         assert '"trust_remote_code": False' in (ROOT / name).read_text()
 
 

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 from scraping import files, rows, scrape
 
+from tasks.conversations.instruction_formats import read_records
 from tasks.core.errors import UserError, printable
 from tasks.core.logs import Printable
 from tasks.core.paths import work_folder
-from tasks.text.records import read_records
-from tasks.web.links import Scope
-from tasks.web.public import is_public
-from tasks.web.remote import Network, expand
-from tasks.web.resolver import GuardedResolver, private_behind_proxy
-from tasks.web.sources import WebSource
+from tasks.http.public_addresses import is_public
+from tasks.scrape.crawler.links import Scope
+from tasks.scrape.crawler.resolver import GuardedResolver, private_behind_proxy
+from tasks.scrape.sources import WebSource
+from tasks.scrape.warc.remote_files import Network, expand
 
 NETWORK = Network(5, 0, 0, 1 << 20)
 PREFIX = "https://data.example.org/"
@@ -57,10 +57,10 @@ def test_a_list_names_archives_and_no_files_of_this_machine(tmp_path: Path, line
 
 
 def test_a_list_from_the_network_names_its_own_host_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tasks.web import remote
+    from tasks.scrape.warc import remote_files
 
     def names(*lines: str) -> list[str]:
-        monkeypatch.setattr(remote, "_lines", lambda *_: list(lines))
+        monkeypatch.setattr(remote_files, "_lines", lambda *_: list(lines))
         return list(expand(("http://a.example/d/x.paths",), "", NETWORK, "here"))
 
     assert names("y.warc", "http://a.example/z.warc") == ["http://a.example/d/y.warc", "http://a.example/z.warc"]

@@ -20,11 +20,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.conversations.instruction_formats import read_records
 from tasks.core.errors import UserError
-from tasks.text.file_kinds import Format
-from tasks.text.files import Reading, read, read_pages
-from tasks.text.records import read_records
-from tasks.text.row_items import Columns, Item
+from tasks.formats.file_kinds import Format
+from tasks.scrape.files.file_reader import Reading, read, read_pages
+from tasks.scrape.files.row_documents import Columns, Item
 
 COLUMNS = Columns("text", "messages")
 KINDS: tuple[Format, ...] = ("jsonl", "json", "csv", "tsv", "parquet", "mbox", "text")
@@ -150,7 +150,7 @@ def test_parquet_that_swells_is_refused_in_bounded_memory(tmp_path: Path) -> Non
     assert max(path.stat().st_size for path in files.values()) < 40_000
     code = (
         "import re, sys; from collections import Counter; from pathlib import Path\n"
-        "from tasks.text.parquet_files import read_parquet; from tasks.text.row_items import Columns\n"
+        "from tasks.scrape.files.parquet_files import read_parquet; from tasks.scrape.files.row_documents import Columns\n"
         "found = Counter(i.reason for i in read_parquet(Path(sys.argv[1]), 'u', Columns('text', 'messages'), 2_000_000))\n"
         "print(found['decompression_bomb'], int(re.search('VmHWM:\\s*(.*) kB', Path('/proc/self/status').read_text())[1]) >> 10)"
     )

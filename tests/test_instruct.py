@@ -7,17 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.conversations.conversation import render, trimmed
+from tasks.conversations.turns import Rejected
 from tasks.core.errors import UserError
 from tasks.core.paths import Inputs, Outputs
-from tasks.instruct import InstructParams, run
-from tasks.text import items
-from tasks.text.conversation import render, trimmed
-from tasks.text.documents import document_id, read_documents, read_shard, write_documents
-from tasks.text.messages import check, windows
-from tasks.text.questions import questions_of
-from tasks.text.references import read_references
-from tasks.text.split import split_of
-from tasks.text.turns import Rejected
+from tasks.documents.shards import document_id, read_documents, read_shard, write_documents
+from tasks.held_out.benchmark_items import read_references
+from tasks.held_out.split import split_of
+from tasks.instruct import chat_items
+from tasks.instruct.dialogue_rules import check, windows
+from tasks.instruct.pydoc_questions import questions_of
+from tasks.instruct.stage import InstructParams, run
 
 TURN = st.fixed_dictionaries({"role": st.sampled_from(["system", "user", "assistant", "tool"]), "content": st.text()})
 PAGE = """Python 3.11.7 [main, GCC 12.2.0]
@@ -416,7 +416,7 @@ def test_a_large_file_of_records_becomes_shards_of_the_same_items(tmp_path, monk
     (tmp_path / "talks.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     options = {"files": [{"path": "talks.jsonl"}], "validation_fraction": 0.1, "max_turns": 2}
     whole = instruct(tmp_path, [document(said(100 + n)) for n in range(20)], **options)
-    monkeypatch.setattr(items, "SHARD_BYTES", 700)
+    monkeypatch.setattr(chat_items, "SHARD_BYTES", 700)
     cut = again(tmp_path, tmp_path / "documents", name="cut", **options)
     for tables, _ in (whole, cut):
         tables["removed"].sort(key=lambda row: row["id"])

@@ -12,7 +12,7 @@ from conftest import ROOT
 
 from tasks.core import graph
 from tasks.core.errors import EXIT_USER_ERROR, UserError
-from tasks.core.intact import require_intact
+from tasks.core.input_hashes import require_intact
 
 DVC = [sys.executable, "-m", "dvc"]
 HOW = {
@@ -86,7 +86,9 @@ def test_a_bit_that_turned_in_the_folder(made: Path) -> None:
 
 def test_what_nobody_tracks_comes_from_where_the_user_has_it(made: Path) -> None:
     declared = (made / "dvc.yaml").read_text()
-    (made / "dvc.yaml").write_text(declared.replace("      - tasks/left.py", "      - mine.txt\n      - tasks/left.py"))
+    (made / "dvc.yaml").write_text(
+        declared.replace("      - tasks/left/stage.py", "      - mine.txt\n      - tasks/left/stage.py")
+    )
     (made / "mine.txt").write_text("mine")
     graph.load_graph.cache_clear()
     graph.dependency_hashes(made, "left")
@@ -133,5 +135,5 @@ def test_a_list_of_files_that_is_cut_is_made_anew(made: Path) -> None:
 
 
 def test_every_stage_looks_before_it_reads() -> None:
-    frame = (ROOT / "tasks/core/stage.py").read_text()
+    frame = (ROOT / "tasks/core/stage_main.py").read_text()
     assert frame.index("require_intact(root, node)") < frame.index("metrics = run(params")

@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 from scraping import files, rows, scrape
 
-from tasks.text.json_rows import RowDecoder, read_values, well_formed
-from tasks.text.records import read_records
+from tasks.conversations.instruction_formats import read_records
+from tasks.formats.rows.json_rows import RowDecoder, read_values, well_formed
 
 
 @pytest.fixture

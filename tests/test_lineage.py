@@ -37,7 +37,7 @@ def trained(toy_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     project = tmp_path_factory.mktemp("lineage") / "toy"
     subprocess.run(["cp", "-r", str(toy_template), str(project)], check=True)
     (project / "requirements.lock").write_text("torch==0\n")
-    path = project / "tasks/words.py"
+    path = project / "tasks/words/stage.py"
     path.write_text(path.read_text().replace('(outputs / "half.txt").write_text("half")\n', TRAINING))
     subprocess.run(["git", "add", "-A"], cwd=project, check=True)
     commit = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "training"]
@@ -127,8 +127,8 @@ def test_models_are_external_and_each_has_a_hash_of_its_own(trained: Path) -> No
 
 @pytest.mark.slow
 def test_cached_stages_are_added_once_by_siblings_that_end_together(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tasks.core.lineage import log_cached_stages
-    from tasks.core.store import Store
+    from tasks.core.tracking.lineage import log_cached_stages
+    from tasks.core.tracking.store import Store
 
     subprocess.run([sys.executable, "-m", "dvc", "repro", "words"], cwd=toy, check=True, capture_output=True)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{toy / '.textmill/mlflow.db'}")  # mlflow sets it for good

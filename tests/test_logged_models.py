@@ -34,7 +34,7 @@ def project(toy_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """The toy project, whose first stage leaves a model that loads and whose last one measures it; run by `dvc repro`."""
     project = Path(shutil.copytree(toy_template, tmp_path_factory.mktemp("models") / "toy", symlinks=True))
     tiny_model(project / "base")
-    words, left = project / "tasks/words.py", project / "tasks/left.py"
+    words, left = project / "tasks/words/stage.py", project / "tasks/left/stage.py"
     words.write_text(words.read_text().replace('(outputs / "half.txt")', TRAINS))
     left.write_text(left.read_text().replace('return {"length"', 'return {"words": {"bits": 1.5}, "length"'))
     subprocess.run([*DVC, "repro"], cwd=project, check=True, capture_output=True)

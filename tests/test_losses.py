@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from test_clean import PROSE, clean, row
 
-from tasks import clean as clean_module
-from tasks.clean import CleanParams
+from tasks.clean import stage as clean_module
+from tasks.clean.stage import CleanParams
 from tasks.core.errors import UserError
-from tasks.decontaminate import DecontaminateParams
-from tasks.dedup import KEYS, DedupParams
-from tasks.text.losses import hint, large_losses
+from tasks.decontaminate.stage import DecontaminateParams
+from tasks.dedup.stage import KEYS, DedupParams
+from tasks.documents.removal_warnings import hint, large_losses
 
 pytestmark = pytest.mark.usefixtures("one_worker")
 GERMAN = (

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.text.mask import CARD_MASK, IBAN_MASK, RULES, luhn, mask
+from tasks.clean.pii_mask import CARD_MASK, IBAN_MASK, RULES, luhn, mask
 
 ALL = tuple(RULES)
 PERSONAL = {

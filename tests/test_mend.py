@@ -6,8 +6,8 @@ import ftfy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.text import filters
-from tasks.text.mend import mend
+from tasks.clean import text_measures
+from tasks.clean.normalize import mend
 
 
 def test_mending() -> None:
@@ -100,10 +100,10 @@ def test_sound_text_is_not_changed(lines: list[str]) -> None:
 
 
 def test_measures_have_known_values() -> None:
-    assert filters.character_entropy(filters.count_characters("abcd" * 9)) == 2.0
-    assert filters.character_entropy(filters.count_characters("aaaa")) == 0.0
-    assert filters.duplicate_line_ratio("abcd\nabcd\nab\n\n") == 4 / 10
-    assert filters.symbol_ratio(filters.count_characters("ab ++ c!")) == 3 / 6
-    assert filters.top_ngram_ratio("a b a b c d", 2) == 4 / 6
-    assert filters.top_ngram_ratio("a b c d", 2) == 0.0
-    assert filters.zlib_ratio("a" * 100_000) < 0.01
+    assert text_measures.character_entropy(text_measures.count_characters("abcd" * 9)) == 2.0
+    assert text_measures.character_entropy(text_measures.count_characters("aaaa")) == 0.0
+    assert text_measures.duplicate_line_ratio("abcd\nabcd\nab\n\n") == 4 / 10
+    assert text_measures.symbol_ratio(text_measures.count_characters("ab ++ c!")) == 3 / 6
+    assert text_measures.top_ngram_ratio("a b a b c d", 2) == 4 / 6
+    assert text_measures.top_ngram_ratio("a b c d", 2) == 0.0
+    assert text_measures.zlib_ratio("a" * 100_000) < 0.01

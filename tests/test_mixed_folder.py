@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from scraping import files, pages, rows, scrape
 
 from tasks.core.errors import UserError
-from tasks.text import file_kinds
-from tasks.text.csv_files import read_csv
-from tasks.text.files import find
-from tasks.text.row_items import Columns, WrongColumns
+from tasks.formats import file_kinds
+from tasks.scrape.files.csv_files import read_csv
+from tasks.scrape.files.file_reader import find
+from tasks.scrape.files.row_documents import Columns, WrongColumns
 
 NOTE = "A note about the mill by the river, with enough words in it to be kept by the cleaner."
 

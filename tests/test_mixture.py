@@ -16,9 +16,9 @@ from tiny import tiny_tokenizer
 from tasks.core.errors import UserError
 from tasks.core.params import validate
 from tasks.core.paths import Inputs, Outputs
-from tasks.pack import PackParams, run
-from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, read_documents, write_documents
-from tasks.text.mixture import Mixture, copies, targets
+from tasks.documents.shards import REMOVED_SCHEMA, SCHEMA, read_documents, write_documents
+from tasks.pack.mixture import Mixture, copies, targets
+from tasks.pack.stage import PackParams, run
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT
 
-from flows import plan
+from flows import run_plan
 from tasks.core.errors import EXIT_USER_ERROR, UserError
 from tasks.core.params import params_model, validate
-from tasks.scrape import ScrapeParams
+from tasks.scrape.stage import ScrapeParams
 
 
 def complaint(stage: str, root: Path, **block: Any) -> str:
@@ -84,12 +84,12 @@ def test_every_mistake_is_told_and_only_of_stages_that_are_to_run(tmp_path: Path
         for stage in ("instruct", "decontaminate")
     }
     with pytest.raises(UserError) as raised:
-        plan.check_paths(tmp_path, params, params)
+        run_plan.check_paths(tmp_path, params, params)
     assert [line.split(": ")[1] for line in str(raised.value).splitlines()] == [
         "instruct.references",
         "decontaminate.references",
     ]
-    plan.check_paths(tmp_path, params, [])
+    run_plan.check_paths(tmp_path, params, [])
 
 
 def test_the_command_asks_before_it_starts_anything() -> None:

@@ -15,10 +15,10 @@ from test_evaluate import models as models
 from test_instruct import document, instruct, said
 from tiny import one_thread, sentence
 
-from tasks.model.pointer import leave_pointer
-from tasks.score.asking import Asking
-from tasks.score.questions import best, exact_match, f1
-from tasks.text.chat import ChatEncoder
+from tasks.evaluate.prompts import Asking
+from tasks.evaluate.question_answering import best, exact_match, f1
+from tasks.model.model_pointer import leave_pointer
+from tasks.tokens.chat_encoder import ChatEncoder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 _ = one_thread

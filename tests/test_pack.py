@@ -10,10 +10,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from tasks.core.errors import UserError
 from tasks.core.paths import Inputs, Outputs
-from tasks.pack import PackParams, run
-from tasks.text.chat_template import SPECIAL_TOKENS
-from tasks.text.documents import SCHEMA, read_documents, write_documents
-from tasks.text.packing import best_fit_decreasing, chunk, pack_rows
+from tasks.documents.shards import SCHEMA, read_documents, write_documents
+from tasks.pack.packing import best_fit_decreasing, chunk, pack_rows
+from tasks.pack.stage import PackParams, run
+from tasks.tokens.chat_template import SPECIAL_TOKENS
 from tests.tiny import tiny_tokenizer
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog,", "née", "Größe", "日本", "🙂"]

@@ -61,7 +61,7 @@ def test_killed_and_started_again(tmp_path, tokenizer, monkeypatch):
     assert 5 <= done < 17
     (killed / "out").rmdir()  # as the next start of a stage does
     encoded: list[int] = []
-    from tasks.text import encode
+    from tasks.tokens import encode
 
     whole = encode.encode_documents
     monkeypatch.setattr(encode, "encode_documents", lambda *args: encoded.append(1) or whole(*args))

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.model.rows import IGNORED, PackedSplit
-from tasks.pack import PackParams
-from tasks.text.encode import encode_documents
-from tasks.text.packing import Strategy, document_of, next_fit, pack_rows
+from tasks.pack.packing import Strategy, document_of, next_fit, pack_rows
+from tasks.pack.stage import PackParams
+from tasks.pretrain.data_loader import IGNORED, PackedSplit
+from tasks.tokens.encode import encode_documents
 from tests.test_pack import documents, pack, prose, tokenizer
 
 __all__ = ["tokenizer"]  # the fixture

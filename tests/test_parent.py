@@ -13,11 +13,11 @@ from conftest import ROOT
 from running import wait_for
 from test_stage import runs, set_params
 
+from tasks.core.parallel.processes import identity, typed
 from tasks.core.params import read_yaml
-from tasks.core.parent import drawn
-from tasks.core.processes import identity, typed
-from tasks.core.store import Store
-from tasks.core.tracking import StageRun
+from tasks.core.tracking.parent_run import drawn
+from tasks.core.tracking.stage_run import StageRun
+from tasks.core.tracking.store import Store
 
 DVC = [sys.executable, "-m", "dvc"]
 TRAINS = """(outputs / "curves.csv").write_text("step,loss,rate\\n1,4.5,0.1\\n2,3.5,\\n")
@@ -40,7 +40,7 @@ plots:
 def project(toy_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The toy project with a first stage that trains, run by `dvc repro`, then changed and run in part."""
     project = Path(shutil.copytree(toy_template, tmp_path_factory.mktemp("parent") / "toy", symlinks=True))
-    code, declared = project / "tasks/words.py", project / "dvc.yaml"
+    code, declared = project / "tasks/words/stage.py", project / "dvc.yaml"
     code.write_text(code.read_text().replace('(outputs / "half.txt")', TRAINS))
     shown = "[data/words, metrics/words.json]\n    meta: {shown: [index.html, samples.jsonl, speed]}"
     declared.write_text(declared.read_text().replace("[data/words, metrics/words.json]", shown) + PLOTS)

@@ -8,13 +8,13 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT
 
+from tasks.conversations.instruction_formats import read_records
 from tasks.core.errors import UserError
-from tasks.text import parquet
-from tasks.text.documents import SCHEMA, count_rows, read_documents, read_shard, write_documents, write_shard
-from tasks.text.hub import Rows
-from tasks.text.parquet_files import read_parquet
-from tasks.text.records import read_records
-from tasks.text.row_items import Columns
+from tasks.documents import parquet
+from tasks.documents.shards import SCHEMA, count_rows, read_documents, read_shard, write_documents, write_shard
+from tasks.scrape.files.hub_datasets import Rows
+from tasks.scrape.files.parquet_files import read_parquet
+from tasks.scrape.files.row_documents import Columns
 
 ROWS = [
     {"id": f"{n:032x}", "text": f"Text number {n}. " * (n % 7 + 1), "source": "s", "lang": "en", "meta": {"n": n}}

@@ -18,7 +18,7 @@ from running import FLOW, PATIENCE_S, locked, processes_of, wait_for
 
 from tasks.core.errors import EXIT_USER_ERROR
 from tasks.core.params import read_yaml
-from tasks.text.packages import read as read_package
+from tasks.scrape.package_conversations import read as read_package
 
 PROJECT = Path(__file__).resolve().parents[1]
 SMALL: dict[str, dict[str, Any]] = {

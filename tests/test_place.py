@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from test_stage import runs, stage
 
-from tasks.core.place import PREFECT_PATHS, settle
+from tasks.core.tracking.moved_checkout import PREFECT_PATHS, settle
 
 WRITES_A_PAGE = '(outputs / "page.html").write_text(params.text)\n    (outputs / "half.txt")'
 
@@ -19,7 +19,7 @@ WRITES_A_PAGE = '(outputs / "page.html").write_text(params.text)\n    (outputs /
 def original(toy_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The toy project, whose first stage has run and left a page in MLflow."""
     project = Path(shutil.copytree(toy_template, tmp_path_factory.mktemp("place") / "original", symlinks=True))
-    code = project / "tasks/words.py"
+    code = project / "tasks/words/stage.py"
     code.write_text(code.read_text().replace('(outputs / "half.txt")', WRITES_A_PAGE))
     assert stage(project).returncode == 0
     return project

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from tasks.web.browser import find_browser
+from tasks.scrape.crawler.browser import find_browser
 
 DVC = [sys.executable, "-m", "dvc"]
 

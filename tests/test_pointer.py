@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import UserError
-from tasks.model.pointer import POINTER, is_pointer, leave_pointer, pointer_reason, resolve_model
+from tasks.model.model_pointer import POINTER, is_pointer, leave_pointer, pointer_reason, resolve_model
 
 
 @pytest.fixture

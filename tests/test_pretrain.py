@@ -17,13 +17,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from tasks.core.errors import UserError
 from tasks.core.params import validate
 from tasks.core.paths import Inputs, Outputs
-from tasks.model.architecture import build_config, build_model, training_flops_per_token
 from tasks.model.curves import Curves, read_curves
-from tasks.model.optimizers import Muon, learning_rate
-from tasks.model.rows import IGNORED, PackedSplit, RowOrder
-from tasks.model.train import leave_outcome
-from tasks.pretrain import PretrainParams, run
-from tasks.text.packing import pack_rows
+from tasks.pack.packing import pack_rows
+from tasks.pretrain.architecture import build_config, build_model, training_flops_per_token
+from tasks.pretrain.data_loader import IGNORED, PackedSplit, RowOrder
+from tasks.pretrain.optimizers import Muon, learning_rate
+from tasks.pretrain.params import PretrainParams, run
+from tasks.pretrain.rank import leave_outcome
 
 PROJECT = Path(__file__).parents[1]
 VOCABULARY, CONTEXT = 64, 32

@@ -11,19 +11,19 @@ import pyarrow as pa
 import pytest
 from tiny import conversation, one_thread, tiny_model
 
+from tasks.conversations.conversation import SCHEMA, render
 from tasks.core.errors import UserError
 from tasks.core.paths import Inputs, Outputs
-from tasks.model import gguf as export
+from tasks.documents.shards import SCHEMA as DOCUMENTS
+from tasks.documents.shards import write_documents, write_shard
 from tasks.model.llama_cpp import ExactModel
-from tasks.model.pointer import leave_pointer
-from tasks.quantize import QuantizeParams, run
-from tasks.score.comparison_text import choose_text
-from tasks.score.fidelity import Yardstick
-from tasks.text.chat import ChatEncoder
-from tasks.text.conversation import SCHEMA, render
-from tasks.text.documents import SCHEMA as DOCUMENTS
-from tasks.text.documents import write_documents, write_shard
-from tasks.text.trainers import train
+from tasks.model.model_pointer import leave_pointer
+from tasks.quantize import gguf_export as export
+from tasks.quantize.comparison_text import choose_text
+from tasks.quantize.export_check import Yardstick
+from tasks.quantize.stage import QuantizeParams, run
+from tasks.tokenizer.trainers import train
+from tasks.tokens.chat_encoder import ChatEncoder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 _ = one_thread

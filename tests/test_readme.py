@@ -9,7 +9,7 @@ from conftest import ROOT
 
 from tasks.core import graph
 from tasks.core.paths import Inputs, Outputs
-from tasks.text.documents import SCHEMA, read_shard, write_shard
+from tasks.documents.shards import SCHEMA, read_shard, write_shard
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

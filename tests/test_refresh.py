@@ -11,8 +11,8 @@ from scraping import crawl_log, files, outcomes, pages, scrape, web
 from site_server import Reply, Site, serve
 
 from tasks.core.paths import Outputs
-from tasks.web import pydoc_server
-from tasks.web.sources import PydocSource
+from tasks.scrape import pydoc_server
+from tasks.scrape.sources import PydocSource
 
 ETAG, MODIFIED = '"1-a"', "Wed, 21 Oct 2015 07:28:00 GMT"
 

@@ -14,7 +14,7 @@ import pytest
 from scraping import members, page, pages, response, rows, scrape, url
 
 from tasks.core.errors import UserError
-from tasks.web.remote import Network, RemoteFile
+from tasks.scrape.warc.remote_files import Network, RemoteFile
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -9,9 +9,9 @@ import pytest
 from scraping import crawl_log, pages, scrape, web
 from site_server import serve
 
+from tasks.clean.warc_reader import read_pages
 from tasks.core.errors import UserError
-from tasks.web.archive import read_pages
-from tasks.web.browser import find_browser
+from tasks.scrape.crawler.browser import find_browser
 
 PAGE = """<!DOCTYPE html><head><script src="/app.js"></script><script src="/secret/spy.js"></script></head>
 <body><div id="app">loading</div><img src="/pixel.png">{extra}</body>"""
@@ -66,9 +66,9 @@ def test_scripts_build_the_page_and_nothing_passes_the_crawler(tmp_path: Path) -
 def test_a_page_whose_script_never_ends_is_kept_as_it_was_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import asyncio
 
-    from tasks.web import browser
-    from tasks.web.answer import Answer
-    from tasks.web.frontier import Outcome
+    from tasks.scrape.crawler import browser
+    from tasks.scrape.crawler.fetch_result import Answer
+    from tasks.scrape.crawler.frontier import Outcome
 
     monkeypatch.setattr(browser, "TIMEOUT_S", 4.0)
 
@@ -95,9 +95,9 @@ def test_a_browser_that_prints_without_end_is_stopped_at_the_bound(monkeypatch: 
     """Whatever it wrote when it was killed and nobody has read."""
     import asyncio
 
-    from tasks.web import browser
-    from tasks.web.answer import Answer
-    from tasks.web.frontier import Outcome
+    from tasks.scrape.crawler import browser
+    from tasks.scrape.crawler.fetch_result import Answer
+    from tasks.scrape.crawler.frontier import Outcome
 
     async def fetch(url: str) -> Answer:
         return Answer(Outcome("http_404", status=404))

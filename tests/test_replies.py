@@ -8,9 +8,9 @@ import pytest
 import torch
 from tiny import conversation, tiny_model
 
-from tasks.score import replies
-from tasks.text.chat import ChatEncoder
-from tasks.text.documents import write_shard
+from tasks.documents.shards import write_shard
+from tasks.evaluate import reply_loss
+from tasks.tokens.chat_encoder import ChatEncoder
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def test_the_loss_is_that_of_transformers(folder: Path) -> None:
 
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
     encoder = ChatEncoder(folder)
-    dialogues = replies.held_out_replies(folder / "held_out", encoder, 128, 1 << 20)
+    dialogues = reply_loss.held_out_replies(folder / "held_out", encoder, 128, 1 << 20)
     assert len(dialogues.windows) == 12  # no question
     nats = tokens = size = text_nats = 0.0
     for n in range(12):
@@ -44,7 +44,7 @@ def test_the_loss_is_that_of_transformers(folder: Path) -> None:
             )
         tokens += int(mask.sum())
         size += sum(len(turn["content"].encode()) for turn in turns if turn["role"] == "assistant")
-    score = replies.reply_score(model, dialogues.windows, encoder, "score")
+    score = reply_loss.reply_score(model, dialogues.windows, encoder, "score")
     assert (score["tokens"], score["bytes"]) == (tokens, size)
     assert score["loss"] == pytest.approx(nats / tokens, abs=1e-5)
     assert score["bits_per_byte"] == pytest.approx(text_nats / math.log(2) / size, abs=1e-5)
@@ -53,7 +53,7 @@ def test_the_loss_is_that_of_transformers(folder: Path) -> None:
 def test_no_more_is_scored_than_asked_for(folder: Path) -> None:
     encoder = ChatEncoder(folder)
     sizes = [
-        len(replies.held_out_replies(folder / "held_out", encoder, 128, most).windows) for most in (1, 200, 1 << 20)
+        len(reply_loss.held_out_replies(folder / "held_out", encoder, 128, most).windows) for most in (1, 200, 1 << 20)
     ]
     assert sizes[0] == 1
     assert 1 < sizes[1] < sizes[2] == 12

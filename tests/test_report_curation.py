@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
-from flows import plan, summary, this_run
+from flows import local_report, run_plan, summary
 from tasks.core.errors import UserError
 from tasks.core.graph import load_graph, load_stage
 from tasks.core.paths import Inputs, Outputs, write_json
 from tasks.core.provenance import merged
-from tasks.report import ReportParams, run
-from tasks.score import curation
-from tasks.score.page import Results, render
-from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, write_documents
+from tasks.documents.shards import REMOVED_SCHEMA, SCHEMA, write_documents
+from tasks.report import curation
+from tasks.report.page import Results, render
+from tasks.report.stage import ReportParams, run
 
 SIZES = {"documents_in": 10, "documents_out": 10, "removed": {}}
 SPLIT = {"tokens": 1, "documents": 1, "rows": 1, "utilisation": 1.0}
@@ -323,8 +323,8 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout with a report, timings and provenance of two stages."""
     nodes = load_graph(ROOT)
     monkeypatch.setattr(summary, "load_graph", lambda _: nodes)
-    monkeypatch.setattr(this_run, "load_graph", lambda _: nodes)
-    monkeypatch.setattr(plan, "outdated", lambda root, stages: set())
+    monkeypatch.setattr(local_report, "load_graph", lambda _: nodes)
+    monkeypatch.setattr(run_plan, "outdated", lambda root, stages: set())
     files = {
         "metrics/report.json": {"documents": 5, "validation_bits_per_byte": 1.5},
         ".textmill/timings/pretrain.json": {"seconds": 286.4, "mfu": 0.5},
@@ -333,15 +333,15 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     }
     for name, found in files.items():
         write_json(tmp_path / name, found)
-    (tmp_path / this_run.PAGE).parent.mkdir(parents=True)
-    (tmp_path / this_run.PAGE).write_text(page(PLAIN))
+    (tmp_path / local_report.PAGE).parent.mkdir(parents=True)
+    (tmp_path / local_report.PAGE).write_text(page(PLAIN))
     (tmp_path / "params.yaml").write_text("dedup: {threshold: 0.7}\n")
     return tmp_path
 
 
 def section(root: Path) -> str:
     """The HTML that `run.js` puts into the page."""
-    this_run.write(root)
+    local_report.write(root)
     script = (root / ".textmill/run.js").read_text(encoding="utf-8")
     opening = 'document.getElementById("of-this-machine").innerHTML = '
     assert script.startswith(opening)
@@ -375,9 +375,9 @@ def test_what_changed_since_the_run_before(made: Path) -> None:
 
 
 def test_a_report_of_half_a_run_says_what_is_missing(made: Path) -> None:
-    (made / this_run.PAGE).unlink()
+    (made / local_report.PAGE).unlink()
     for stage in load_graph(ROOT):
         if stage != "scrape":
             write_json(made / "metrics" / f"{stage}.json", {})
     with pytest.raises(UserError, match="Not made yet: scrape: make run"):
-        this_run.write(made)
+        local_report.write(made)

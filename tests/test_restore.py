@@ -90,7 +90,7 @@ def test_after_a_kill_the_next_start_of_any_command_brings_them_back(made: Path)
 @pytest.mark.slow
 def test_a_flow_brings_back_what_a_stage_that_was_stopped_took(made: Path, server: dict[str, str]) -> None:
     """Also one that is killed before it can do so itself."""
-    path = made / "tasks/words.py"
+    path = made / "tasks/words/stage.py"
     path.write_text(path.read_text().replace("time.sleep(params.sleep_s)", "import os; os.kill(os.getpid(), 9)"))
     assert flow(made, "--stages", "words", **server).returncode == 1
     shutil.rmtree(made / "data/.words.partial")

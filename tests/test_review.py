@@ -12,10 +12,11 @@ import pyarrow as pa
 import pytest
 from test_scoring import GOOD, POOR, clean, document, sentence
 
+from tasks.clean.scores import labels
 from tasks.core.errors import EXIT_USER_ERROR
-from tasks.text import labels, review
-from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, write_shard
-from tasks.web.browser import find_browser
+from tasks.documents import review
+from tasks.documents.shards import REMOVED_SCHEMA, SCHEMA, write_shard
+from tasks.scrape.crawler.browser import find_browser
 
 LOOSE: dict[str, Any] = {"languages": None, "max_top_ngram_ratio": 1.0}
 
@@ -57,7 +58,13 @@ def test_from_the_sample_by_labels_to_precision_and_classifier(tmp_path: Path) -
     page = Page((tmp_path / "1/out/review/index.html").read_text("utf-8"))
     assert page.rows == sample
     assert {row["label"] for row in sample} == {None}
-    for said in ("clean: {quality: {labels: [labels/first.jsonl]}}", "dvc.yaml", "deps", "data/", "tasks.text.labels"):
+    for said in (
+        "clean: {quality: {labels: [labels/first.jsonl]}}",
+        "dvc.yaml",
+        "deps",
+        "data/",
+        "tasks.clean.scores.labels",
+    ):
         assert said in page.text
     # What a person does: label some, and save them where the stage finds them again.
     for row in sample[:-2]:

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.clean import CleanParams
+from tasks.clean.dropped_lines import Dropped
+from tasks.clean.quality_filters import Removal, judge
+from tasks.clean.rules.bad_words import BadWords
+from tasks.clean.rules.c4 import drop_lines
+from tasks.clean.rules.gopher_repetition import split_lines, split_paragraphs
+from tasks.clean.rules.repetition import Grams
+from tasks.clean.rules.rule_sets import JUDGES, apply_rules
+from tasks.clean.rules.words import Page, count_sentences
+from tasks.clean.stage import CleanParams
 from tasks.core.errors import UserError
-from tasks.text.dropped import Dropped
-from tasks.text.judge import Removal, judge
-from tasks.text.rules.apply import JUDGES, apply_rules
-from tasks.text.rules.bad_words import BadWords
-from tasks.text.rules.c4 import drop_lines
-from tasks.text.rules.gopher_repetition import split_lines, split_paragraphs
-from tasks.text.rules.repetition import Grams
-from tasks.text.rules.words import Page, count_sentences
 
 STOP = "the of and that"
 DISTINCT = " ".join(f"word{chr(97 + k // 26)}{chr(97 + k % 26)}" for k in range(200))

@@ -11,7 +11,7 @@ from scraping import members, page, pages, record, response, rows, scrape, url
 from test_remote_source import ARCHIVE, NOISE, source
 
 from tasks.core.errors import UserError
-from tasks.web import file_systems
+from tasks.scrape.warc import file_systems
 
 KEY, SECRET = "AKIDEXAMPLE", "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY"
 WET = members(record("conversion", url("text"), "Größe".encode(), Content_Type="text/plain"))

@@ -40,7 +40,7 @@ def due(runs: list[dict[str, Any]]) -> bool:
 
 def read_from_outside(project: Path) -> None:
     """`words` then yields what stands in a file that DVC knows nothing of, as a website would."""
-    path = project / "tasks/words.py"
+    path = project / "tasks/words/stage.py"
     path.write_text(path.read_text().replace("content + params.text)", "open('outside.txt').read())"))
     (project / "outside.txt").write_text("w")
 

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.clean import CleanParams, run
+from tasks.clean.scores import corpus_scores, repeated_lines
+from tasks.clean.scores.labels import measured_precision, read_labels
+from tasks.clean.scores.perplexity import Trigrams
+from tasks.clean.scores.quality_classifier import Classifier, train
+from tasks.clean.scores.score_params import PerplexityParams, ScoreParams
+from tasks.clean.stage import CleanParams, run
+from tasks.clean.url_blocklist import blocked
 from tasks.core.errors import UserError
 from tasks.core.params import validate
 from tasks.core.paths import Inputs, Outputs
-from tasks.text import boilerplate, scoring
-from tasks.text.blocklist import blocked
-from tasks.text.classifier import Classifier, train
-from tasks.text.documents import document_id, read_documents, write_documents
-from tasks.text.labels import measured_precision, read_labels
-from tasks.text.perplexity import Trigrams
-from tasks.text.score_params import PerplexityParams, ScoreParams
+from tasks.documents.shards import document_id, read_documents, write_documents
 
 GOOD = [
     "river",
@@ -119,13 +119,13 @@ def test_only_conversations_pass_for_conversations(tmp_path: Path) -> None:
     assert not any(menu in row["text"] for row in kept)
 
 
-REFINE = scoring._refine
+REFINE = corpus_scores._refine
 
 
 def refine_and_die_once(path: Path, root: Path, **arguments: Any) -> dict[str, Any]:
     """The second look at a shard, whose worker is killed once after as many files as the name of `root` says."""
     left = int(root.name)
-    write = scoring.write_shard
+    write = corpus_scores.write_shard
 
     def write_and_die(*table_and_path: Any) -> None:
         nonlocal left
@@ -135,11 +135,11 @@ def refine_and_die_once(path: Path, root: Path, **arguments: Any) -> dict[str, A
             died.touch()
             os.kill(os.getpid(), signal.SIGKILL)
 
-    scoring.write_shard = write_and_die  # type: ignore[assignment]
+    corpus_scores.write_shard = write_and_die  # type: ignore[assignment]
     try:
         return REFINE(path, root=root, **arguments)
     finally:
-        scoring.write_shard = write
+        corpus_scores.write_shard = write
 
 
 def test_a_lost_worker_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,9 +159,9 @@ def test_a_lost_worker_changes_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     results = {}
     for name, workers in (("0", 1), ("00", 2), ("1", 2), ("2", 2)):
         (tmp_path / "execution.yaml").write_text(f"workers: {workers}\n")
-        monkeypatch.setattr(scoring, "_refine", refine_and_die_once if int(name) else REFINE)
+        monkeypatch.setattr(corpus_scores, "_refine", refine_and_die_once if int(name) else REFINE)
         shutil.copytree(folder, tmp_path / name)
-        result = scoring.second_look(params, 1, [], tmp_path / name, tmp_path / "work")
+        result = corpus_scores.second_look(params, 1, [], tmp_path / name, tmp_path / "work")
         assert result is not None
         assert (tmp_path / f"died-{name}").exists() == bool(int(name))
         lines = result.pop("lines").table()
@@ -173,11 +173,11 @@ def test_a_lost_worker_changes_nothing(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_line_is_common_above_the_share_only(tmp_path: Path) -> None:
-    pages = [boilerplate.page_lines(f"page {n}\n" + ("common\n" if n < 12 else "") + "12\n") for n in range(40)]
+    pages = [repeated_lines.page_lines(f"page {n}\n" + ("common\n" if n < 12 else "") + "12\n") for n in range(40)]
     np.savez(tmp_path / "x.npz", hashes=np.concatenate(pages), pages=len(pages))
     for share, gone in ((0.29, 1), (0.30, 0)):
-        common = boilerplate.common_lines([tmp_path / "x.npz"], share)
-        assert boilerplate.drop_lines("common\npage 1\n12", common) == (
+        common = repeated_lines.common_lines([tmp_path / "x.npz"], share)
+        assert repeated_lines.drop_lines("common\npage 1\n12", common) == (
             ("page 1\n12", ["common"]) if gone else ("common\npage 1\n12", [])
         )
 

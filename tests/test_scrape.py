@@ -83,7 +83,7 @@ def test_warc_keeps_what_was_sent(crawled: Any) -> None:
 
 
 def test_clean_reads_the_pages(crawled: Any) -> None:
-    from tasks.web.archive import read_pages
+    from tasks.clean.warc_reader import read_pages
 
     _, metrics, outputs = crawled
     found = [page for path in (outputs / "web" / "site").iterdir() for page in read_pages(path, 10**7)]
@@ -149,7 +149,7 @@ def _processes() -> set[int]:
     for process in psutil.process_iter(["pid", "ppid", "cmdline"]):
         words = process.info["cmdline"] or []
         mine = process.info["pid"] in ours or process.info["ppid"] == 1
-        if mine and ("pydoc" in words or "tasks.web.crawl" in words):
+        if mine and ("pydoc" in words or "tasks.scrape.crawler.crawl" in words):
             found.add(process.info["pid"])
     return found
 
@@ -157,7 +157,7 @@ def _processes() -> set[int]:
 def test_environment_of_the_user_stays_his_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from urllib.request import urlopen
 
-    from tasks.web.pydoc_server import pydoc_server
+    from tasks.scrape.pydoc_server import pydoc_server
 
     monkeypatch.setenv("SOME_TOKEN", "do-not-publish")
     with pydoc_server(tmp_path) as server, urlopen(f"{server}/os.html") as page:  # noqa: S310

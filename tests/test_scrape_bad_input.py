@@ -9,13 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 from scraping import files, members, page, pages, record, response, rows, scrape, url
 
-from tasks.clean import CleanParams
-from tasks.clean import run as clean
+from tasks.clean.stage import CleanParams
+from tasks.clean.stage import run as clean
+from tasks.clean.url_blocklist import blocked
 from tasks.core.paths import Inputs, Outputs
-from tasks.text.blocklist import blocked
-from tasks.text.documents import read_documents
-from tasks.text.encoding import decode_page
-from tasks.text.questions import questions_of
+from tasks.documents.shards import read_documents
+from tasks.formats.encodings.decode import decode_page
+from tasks.instruct.pydoc_questions import questions_of
 
 BAD_URLS = ["http://[bad/2", "http://\u2100.example/", "//[x"]
 PROSE = "People who live near the sea often say that the weather is a matter of taste, and everyone of them agrees."

@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from scraping import files, pages, rows, scrape
 
+from tasks.conversations.conversation import messages_of
 from tasks.core.errors import UserError
 from tasks.core.params import validate
-from tasks.scrape import ScrapeParams
-from tasks.text.conversation import messages_of
-from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, read_documents
+from tasks.documents.shards import REMOVED_SCHEMA, SCHEMA, read_documents
+from tasks.scrape.stage import ScrapeParams
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from warcio.archiveiterator import ArchiveIterator
 
-from tasks.text.encoding import decode_file
-from tasks.web import content
-from tasks.web.frontier import Frontier, Link, Outcome
-from tasks.web.links import Scope, links_of
-from tasks.web.resolver import is_public
-from tasks.web.sources import WebSource
-from tasks.web.warc import response_record, write_warcs
+from tasks.formats.encodings.decode import decode_file
+from tasks.http import content_encoding
+from tasks.scrape.crawler.frontier import Frontier, Link, Outcome
+from tasks.scrape.crawler.links import Scope, links_of
+from tasks.scrape.crawler.resolver import is_public
+from tasks.scrape.sources import WebSource
+from tasks.scrape.warc.warc_writer import response_record, write_warcs
 
 
 @pytest.mark.parametrize(
@@ -52,14 +52,14 @@ def test_content_encodings() -> None:
         ("deflate, gzip", gzip.compress(zlib.compress(text))),
         ("gzip", gzip.compress(text[:5000]) + gzip.compress(text[5000:])),
     ]:
-        assert content.decode_content(body, coding, len(text)) == text
-    with pytest.raises(content.TooLarge):
-        content.decode_content(gzip.compress(text), "gzip", len(text) - 1)
+        assert content_encoding.decode_content(body, coding, len(text)) == text
+    with pytest.raises(content_encoding.TooLarge):
+        content_encoding.decode_content(gzip.compress(text), "gzip", len(text) - 1)
     for broken in (gzip.compress(text)[:-1], b"no gzip", gzip.compress(text)[:30]):
-        with pytest.raises(content.Undecodable):
-            content.decode_content(broken, "gzip", 10**6)
-    with pytest.raises(content.Undecodable, match="br"):
-        content.decode_content(b"x", "br", 10)
+        with pytest.raises(content_encoding.Undecodable):
+            content_encoding.decode_content(broken, "gzip", 10**6)
+    with pytest.raises(content_encoding.Undecodable, match="br"):
+        content_encoding.decode_content(b"x", "br", 10)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_content_encodings() -> None:
     ],
 )
 def test_an_encoding_is_found_and_named(content: bytes, declared: str | None, text: str, label: str) -> None:
-    decoded = decode_file(content, declared)
+    decoded = decode_file(content_encoding, declared)
     assert decoded is not None
     assert (decoded.text, decoded.label) == (text, label)
 

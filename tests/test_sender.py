@@ -10,7 +10,7 @@ import pytest
 from running import PATIENCE_S, processes_of, wait_for
 from test_stage import runs, set_params, stage
 
-from tasks.core.outbox import Record, open_outbox
+from tasks.core.tracking.outbox import Record, open_outbox
 
 
 def sender_of(project: Path) -> psutil.Process | None:
@@ -24,7 +24,7 @@ def sender_of(project: Path) -> psutil.Process | None:
 def test_a_sender_that_is_killed_is_followed_by_one_that_goes_on(toy: Path) -> None:
     """Killed while the stage runs, after it has made the run in MLflow: the stage has one run, and that is whole."""
     go = toy / "go"
-    code = toy / "tasks/words.py"
+    code = toy / "tasks/words/stage.py"
     wait = "while not __import__('pathlib').Path('go').exists(): time.sleep(0.05)"
     code.write_text(code.read_text().replace("time.sleep(params.sleep_s)", wait))
     process = subprocess.Popen([sys.executable, "-m", "tasks.words"], cwd=toy, stderr=subprocess.PIPE, text=True)
@@ -43,7 +43,7 @@ def test_a_sender_that_is_killed_is_followed_by_one_that_goes_on(toy: Path) -> N
 
 
 def test_a_sender_that_always_ends_is_given_up_and_told(toy: Path) -> None:
-    (toy / "tasks/core/sender.py").write_text("raise SystemExit('no way')\n")
+    (toy / "tasks/core/tracking/sender.py").write_text("raise SystemExit('no way')\n")
     done = stage(toy)
     assert done.returncode == 0
     assert (toy / "data/words/out.txt").exists()
@@ -53,7 +53,7 @@ def test_a_sender_that_always_ends_is_given_up_and_told(toy: Path) -> None:
 
 def test_a_stage_does_not_import_mlflow(toy: Path) -> None:
     """It takes seconds, and a process that has it must not fork."""
-    code = toy / "tasks/words.py"
+    code = toy / "tasks/words/stage.py"
     loaded = "print('imported:', 'mlflow' in __import__('sys').modules)"
     code.write_text(code.read_text().replace("time.sleep(params.sleep_s)", loaded))
     done = stage(toy)

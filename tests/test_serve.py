@@ -16,9 +16,9 @@ from serving import CHAT, SERVE, TEXT, ask, events, served
 from tiny import tiny_model
 
 from tasks.core.errors import EXIT_USER_ERROR
-from tasks.model.gguf import export_gguf
-from tasks.serving.stops import StopBuffer
-from tasks.text.chat import ChatEncoder
+from tasks.quantize.gguf_export import export_gguf
+from tasks.serving.stop_strings import StopBuffer
+from tasks.tokens.chat_encoder import ChatEncoder
 
 ASKED = [{"role": "user", "content": "the cat likes green tea."}]
 GREEDY = {"model": "textmill", "messages": ASKED, "max_tokens": 24, "temperature": 0}

@@ -12,7 +12,7 @@ from conftest import ROOT
 from serving import SERVE, TEXT, ask, asked, free_port, llama_of, served, untrained
 
 from tasks.core.errors import EXIT_USER_ERROR, UserError
-from tasks.serving.keys import VARIABLE, is_known, read_keys
+from tasks.serving.api_keys import VARIABLE, is_known, read_keys
 
 PLAIN = {"model": "textmill", "prompt": "the cat", "max_tokens": 8}
 PAGE = "https://chat.example.org"

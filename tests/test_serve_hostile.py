@@ -15,11 +15,11 @@ from running import wait_for
 from serving import CHAT, TEXT, ask, asked, events, llama_of, served, untrained
 
 from tasks.core.errors import UserError
-from tasks.core.processes import identity, is_gone
+from tasks.core.parallel.processes import identity, is_gone
+from tasks.serving.access import Access
+from tasks.serving.admission import Gate
 from tasks.serving.app import make_app
 from tasks.serving.engine import Piece
-from tasks.serving.gate import Gate
-from tasks.serving.guard import Access
 from tasks.serving.protocol import RequestError
 
 PLAIN = {"model": "textmill", "prompt": "the cat", "max_tokens": 8}
@@ -191,7 +191,7 @@ def test_a_stream_that_is_cut_ends_with_an_error() -> None:
 
 
 def test_no_more_are_held_than_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.serving.gate.MAX_HELD", 1)
+    monkeypatch.setattr("tasks.serving.admission.MAX_HELD", 1)
     gate = Gate()
     for _ in range(2):
         with gate.hold(), pytest.raises(RequestError, match="under way"), gate.hold():

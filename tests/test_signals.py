@@ -12,7 +12,7 @@ def test_a_second_signal_amid_the_first_holds_nothing_up(second: str) -> None:
     """It arrives while `Event.set` holds its lock; taken up there, it would wait for itself."""
     code = f"""
 import signal, threading
-from tasks.core.processes import setter
+from tasks.core.parallel.processes import setter
 
 event = threading.Event()
 handler = setter(event)

@@ -10,16 +10,16 @@ import pyarrow.parquet as pq
 import pytest
 from scraping import files, members, pages, record, rows, scrape, url
 
-from tasks.clean import find_shards
+from tasks.clean.stage import find_shards
 from tasks.core.errors import UserError
-from tasks.text import documents
-from tasks.text.documents import count_rows, write_shard
-from tasks.text.row_items import Item
-from tasks.web import local_files
-from tasks.web.intake import Intake
-from tasks.web.parts import Part, read_parts
-from tasks.web.sources import FilesSource
-from tasks.web.warc import resource_record
+from tasks.documents import shards as documents
+from tasks.documents.shards import count_rows, write_shard
+from tasks.scrape import file_source
+from tasks.scrape.document_writer import Intake
+from tasks.scrape.files.row_documents import Item
+from tasks.scrape.source_parts import Part, read_parts
+from tasks.scrape.sources import FilesSource
+from tasks.scrape.warc.warc_writer import resource_record
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +88,7 @@ def test_files_are_shared_out_and_the_same_whatever_the_workers(
         Path(f"{n}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [*shared[:1], *lines, shared[1]]))
         Path(f"{n}.html").write_text(f"<p>page {n}</p>")
     Path("logo.png").write_bytes(b"\x89PNG")
-    monkeypatch.setattr(local_files, "PART_BYTES", 1000)
+    monkeypatch.setattr(file_source, "PART_BYTES", 1000)
     results = []
     for workers in (1, 2):
         Path("execution.yaml").write_text(f"workers: {workers}\n")
@@ -105,7 +105,7 @@ def test_files_are_shared_out_and_the_same_whatever_the_workers(
 
 @pytest.mark.slow
 def test_a_mistake_in_one_of_many_files_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_files, "PART_BYTES", 1)
+    monkeypatch.setattr(file_source, "PART_BYTES", 1)
     Path("execution.yaml").write_text("workers: 2\n")
     Path("a.jsonl").write_text('{"text": "one"}\n')
     pq.write_table(pa.table({"body": ["x"]}), "b.parquet")

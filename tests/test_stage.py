@@ -16,9 +16,9 @@ import pytest
 from running import PATIENCE_S, wait_for
 from safetensors import SafetensorError
 
-from tasks.core import processes
-from tasks.core.disk import no_space_left
+from tasks.core.disk_full import no_space_left
 from tasks.core.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR
+from tasks.core.parallel import processes
 
 COMMAND = [sys.executable, "-m", "tasks.words"]
 
@@ -97,7 +97,7 @@ def test_stopped_at_any_point_leaves_no_output(toy: Path, number: signal.Signals
 @pytest.mark.slow
 @pytest.mark.parametrize("answer", ["pass", "raise ImportError('a part of it')"])
 def test_a_stage_that_swallows_the_interruption_is_asked_again(toy: Path, answer: str) -> None:
-    path = toy / "tasks/words.py"
+    path = toy / "tasks/words/stage.py"
     swallow = f"try: time.sleep(60)\n    except BaseException: {answer}\n    time.sleep(60)"
     path.write_text(path.read_text().replace("time.sleep(params.sleep_s)", swallow))
     process = subprocess.Popen(COMMAND, cwd=toy, stderr=subprocess.PIPE, text=True)
@@ -110,7 +110,7 @@ def test_a_stage_that_swallows_the_interruption_is_asked_again(toy: Path, answer
 
 @pytest.mark.slow
 def test_no_space_left(toy: Path) -> None:
-    path = toy / "tasks/words.py"
+    path = toy / "tasks/words/stage.py"
     full = f"raise OSError({errno.ENOSPC}, 'No space left on device', 'data/x')"
     path.write_text(path.read_text().replace("time.sleep(params.sleep_s)", full))
     done = stage(toy)
@@ -121,7 +121,7 @@ def test_no_space_left(toy: Path) -> None:
 
 @pytest.mark.slow
 def test_a_missing_package(toy: Path) -> None:
-    path = toy / "tasks/words.py"
+    path = toy / "tasks/words/stage.py"
     path.write_text(path.read_text().replace("time.sleep(params.sleep_s)", "import not_installed_anywhere"))
     done = stage(toy)
     assert done.returncode == EXIT_USER_ERROR
@@ -131,7 +131,7 @@ def test_a_missing_package(toy: Path) -> None:
 
 @pytest.mark.slow
 def test_metrics_that_are_no_numbers_are_refused(toy: Path) -> None:
-    path = toy / "tasks/words.py"
+    path = toy / "tasks/words/stage.py"
     path.write_text(path.read_text().replace('{"length": len(content + params.text)}', '{"loss": float("nan")}'))
     assert stage(toy).returncode == 1
     assert not (toy / "data/words").exists()
@@ -233,7 +233,7 @@ def test_ancestors_that_may_not_be_read_are_passed_over(monkeypatch: pytest.Monk
 @pytest.mark.slow
 def test_a_sweep_leaves_running_pipelines_alone(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Under `dvc repro` each stage is a process of its own, so the one that created the parent run is gone in the next."""
-    from tasks.core.store import Store
+    from tasks.core.tracking.store import Store
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{toy / '.textmill/mlflow.db'}")  # mlflow sets it for good
     set_params(toy, "join", sleep_s=15)

@@ -20,19 +20,21 @@ from tiny import conversation
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from flows import plan
-from tasks import finetune, pack, pretrain
-from tasks import tokenizer as tokenizer_stage
+from flows import run_plan
 from tasks.core.errors import UserError
 from tasks.core.params import params_model, validate
 from tasks.core.paths import Inputs, Outputs
-from tasks.model.gguf import export_gguf
-from tasks.model.isolation import require_isolation
+from tasks.finetune import stage as finetune
 from tasks.model.llama_cpp import ExactModel
-from tasks.model.pointer import resolve_model
+from tasks.model.model_pointer import resolve_model
 from tasks.model.start_from import entry, locate, read_source
-from tasks.text.chat import ChatEncoder
-from tasks.text.encode import load_tokenizer
+from tasks.pack import stage as pack
+from tasks.pretrain import stage as pretrain
+from tasks.pretrain.document_isolation import require_isolation
+from tasks.quantize.gguf_export import export_gguf
+from tasks.tokenizer import stage as tokenizer_stage
+from tasks.tokens.chat_encoder import ChatEncoder
+from tasks.tokens.encode import load_tokenizer
 
 pytestmark = pytest.mark.usefixtures("one_worker")
 GGUF = {"quantize.formats": ("q8_0",)}
@@ -221,7 +223,7 @@ def test_what_is_named_is_looked_for_before_the_flow_starts(tmp_path: Path) -> N
             tmp_path
         )  # the hub is not asked
     with pytest.raises(UserError, match="name a model in one of them"):
-        plan.check(ROOT, {"pretrain.start_from": "a/b", "finetune.start_from": "c/d"})
+        run_plan.check(ROOT, {"pretrain.start_from": "a/b", "finetune.start_from": "c/d"})
 
 
 def test_rows_longer_than_the_given_model_reads(data: Path, tmp_path: Path) -> None:

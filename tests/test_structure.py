@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.web.extract import How, extract_page
+from tasks.clean.html.extract import How, extract_page
 
 PARAGRAPH = "<p>The museum keeps a large room of wheels, belts and levers, and somebody shows how they move.</p>"
 TEX = "<annotation encoding='application/x-tex'>{}</annotation>"

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from flows.course import Course
+from flows.time_left import Course
+from tasks.core.number_format import listed
 from tasks.core.progress import NEWS_VARIABLE, Progress, State, duration, read_news
-from tasks.core.wording import listed
 
 RUN = """
 import logging, sys, time
 from pathlib import Path
 from prefect.logging import get_logger
-from flows.course import Course
+from flows.time_left import Course
 from flows.stage_log import StageLog
 from flows.terminal import Terminal
 from tasks.core.progress import State

@@ -15,7 +15,7 @@ from tiny import conversation
 from whole import run_stages
 
 from tasks.core import graph
-from tasks.model.pointer import is_pointer, resolve_model
+from tasks.model.model_pointer import is_pointer, resolve_model
 
 SUBJECTS = [
     "Der Bäcker",

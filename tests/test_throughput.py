@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from tasks.model import throughput
-from tasks.model.throughput import Throughput, peak_flops
+from tasks.pretrain import throughput
+from tasks.pretrain.throughput import Throughput, peak_flops
 
 
 class OneRank:

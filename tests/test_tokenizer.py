@@ -11,10 +11,10 @@ from tokenizers import Tokenizer
 from tasks.core.errors import UserError
 from tasks.core.params import validate
 from tasks.core.paths import Inputs, Outputs
-from tasks.text.chat_template import SPECIAL_TOKENS
-from tasks.text.documents import SCHEMA, write_documents
-from tasks.text.encode import encode_documents
-from tasks.tokenizer import TokenizerParams, run
+from tasks.documents.shards import SCHEMA, write_documents
+from tasks.tokenizer.stage import TokenizerParams, run
+from tasks.tokens.chat_template import SPECIAL_TOKENS
+from tasks.tokens.encode import encode_documents
 
 GPT2_SPLIT = (
     r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""  # openai/gpt-2, encoder.py

@@ -15,10 +15,10 @@ from transformers import AutoTokenizer
 
 from tasks.core.errors import UserError
 from tasks.model.gguf_support import read_tokenizer, why_no_gguf_tokenizer
-from tasks.pack import _vocabulary
-from tasks.text.chat import require_template
-from tasks.text.encode import encode_documents, engine_name
-from tasks.text.trainers import LONGEST_WORD
+from tasks.pack.stage import _vocabulary
+from tasks.tokenizer.trainers import LONGEST_WORD
+from tasks.tokens.chat_encoder import require_template
+from tasks.tokens.encode import encode_documents, engine_name
 from tests.test_pack import documents as documents_of
 from tests.test_pack import pack, prose
 from tests.test_tokenizer import HOSTILE, _one_worker, corpus, train

@@ -11,13 +11,18 @@ import pytest
 from tiny import conversation, sentence
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tasks import evaluate, finetune, pack, pretrain, quantize, tokenizer
+from tasks.conversations.conversation import SCHEMA, render
 from tasks.core.errors import UserError
 from tasks.core.params import validate
 from tasks.core.paths import Inputs, Outputs
-from tasks.text.conversation import SCHEMA, render
-from tasks.text.documents import SCHEMA as DOCUMENTS
-from tasks.text.documents import write_documents
+from tasks.documents.shards import SCHEMA as DOCUMENTS
+from tasks.documents.shards import write_documents
+from tasks.evaluate import stage as evaluate
+from tasks.finetune import stage as finetune
+from tasks.pack import stage as pack
+from tasks.pretrain import stage as pretrain
+from tasks.quantize import stage as quantize
+from tasks.tokenizer import stage as tokenizer
 
 VOCABULARY, CONTEXT = 300, 64
 SMALL: dict[Any, dict[str, Any]] = {

@@ -100,7 +100,7 @@ def test_both_pages_and_their_end(toy: Path) -> None:
 @pytest.mark.slow
 def test_what_dvc_restored_without_a_stage_is_told(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from flows import ui
-    from tasks.core.store import Store
+    from tasks.core.tracking.store import Store
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{toy / '.textmill/mlflow.db'}")  # mlflow sets it for good
     set_params(toy, "words", text="w")

@@ -1,4 +1,4 @@
-"""What differs between two committed versions of a corpus, and why: `flows.versions` and `flows.diff`."""
+"""What differs between two committed versions of a corpus, and why: `flows.corpus_versions` and `flows.diff`."""
 
 import shutil
 import subprocess
@@ -12,12 +12,12 @@ from test_pack import prose
 from tiny import tiny_tokenizer
 
 from flows import diff
-from flows.versions import WORKSPACE, by_reason, compare, read_version
+from flows.corpus_versions import WORKSPACE, by_reason, compare, read_version
 from tasks.core.errors import EXIT_USER_ERROR
 from tasks.core.params import validate
 from tasks.core.paths import Inputs, Outputs, write_json
-from tasks.pack import PackParams, run
-from tasks.text.documents import REMOVED_SCHEMA, SCHEMA, read_documents, write_documents, write_shard
+from tasks.documents.shards import REMOVED_SCHEMA, SCHEMA, read_documents, write_documents, write_shard
+from tasks.pack.stage import PackParams, run
 
 
 def write_version(

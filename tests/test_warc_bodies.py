@@ -22,11 +22,11 @@ from scraping import (
     url,
 )
 
-from tasks.clean import CleanParams
-from tasks.clean import run as clean
+from tasks.clean.stage import CleanParams
+from tasks.clean.stage import run as clean
 from tasks.core.paths import Inputs, Outputs
-from tasks.text.documents import read_documents
-from tasks.web.http_message import Message, Unusable, decoded_body, parse
+from tasks.documents.shards import read_documents
+from tasks.http.message import Message, Unusable, decoded_body, parse
 
 pytestmark = pytest.mark.usefixtures("one_worker")
 

@@ -29,12 +29,12 @@ from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
 from tasks.core.paths import Outputs
-from tasks.web.http_message import Unusable, parse
-from tasks.web.intake import Intake
-from tasks.web.sources import WarcSource
-from tasks.web.warc_files import MAGIC, read_records
-from tasks.web.warc_records import Lost, Record, _headers
-from tasks.web.warc_source import read_file
+from tasks.http.message import Unusable, parse
+from tasks.scrape.archive_documents import read_file
+from tasks.scrape.document_writer import Intake
+from tasks.scrape.sources import WarcSource
+from tasks.scrape.warc.warc_files import MAGIC, read_records
+from tasks.scrape.warc.warc_records import Lost, Record, _headers
 
 pytestmark = pytest.mark.usefixtures("one_worker")
 

@@ -25,11 +25,11 @@ from scraping import (
     url,
 )
 
-from tasks.clean import CleanParams
-from tasks.clean import run as clean
+from tasks.clean.stage import CleanParams
+from tasks.clean.stage import run as clean
 from tasks.core.errors import UserError
 from tasks.core.paths import Inputs, Outputs
-from tasks.text.documents import read_documents
+from tasks.documents.shards import read_documents
 
 pytestmark = pytest.mark.usefixtures("one_worker")
 

@@ -13,7 +13,7 @@ from running import locked, processes_of, wait_for
 from test_stage import set_params
 from toy import make
 
-from flows import stages
+from flows import dvc_stage
 from flows.supervised import cold_dvc, warm_dvc
 from tasks.core.errors import EXIT_USER_ERROR
 
@@ -23,16 +23,16 @@ def test_forked_and_cold_give_the_same(toy: Path, tmp_path: Path) -> None:
     """Outcomes, dvc.lock and what is said; the exit code of a stage that failed; what is asked to stop stops."""
     other, never = make(tmp_path / "other"), threading.Event()
     said: dict[str, list[str]] = {"forked": [], "cold": []}
-    with warm_dvc(toy, stages.stage_environment({})) as forked:
+    with warm_dvc(toy, dvc_stage.stage_environment({})) as forked:
         for project, start, lines in ((toy, forked, said["forked"]), (other, cold_dvc, said["cold"])):
             outcomes = [
-                stages.reproduce(stage, project, lines.append, never, start=start)
+                dvc_stage.reproduce(stage, project, lines.append, never, start=start)
                 for stage in ("words", "left", "words")
             ]
             assert outcomes == ["Completed", "Completed", "Cached"]
             set_params(project, "words", fail=True)
-            with pytest.raises(stages.StageFailed, match="line 3: broken, mend it") as failed:
-                stages.reproduce("words", project, lines.append, never, start=start)
+            with pytest.raises(dvc_stage.StageFailed, match="line 3: broken, mend it") as failed:
+                dvc_stage.reproduce("words", project, lines.append, never, start=start)
             assert failed.value.code == EXIT_USER_ERROR
         assert said["forked"] == said["cold"]
         assert locked(toy) == locked(other)
@@ -40,39 +40,39 @@ def test_forked_and_cold_give_the_same(toy: Path, tmp_path: Path) -> None:
         stop = threading.Event()
         half = toy / "data/.words.partial/half.txt"
         threading.Thread(target=lambda: (wait_for(half.exists), stop.set())).start()
-        with pytest.raises(stages.StageStopped):
-            stages.reproduce("words", toy, print, stop, start=forked)
+        with pytest.raises(dvc_stage.StageStopped):
+            dvc_stage.reproduce("words", toy, print, stop, start=forked)
     wait_for(lambda: not processes_of(toy))
 
 
 @pytest.mark.slow
 def test_what_forks_may_be_lost(toy: Path) -> None:
     never = threading.Event()
-    with warm_dvc(toy, stages.stage_environment({})) as forked:
-        assert stages.reproduce("words", toy, print, never, start=forked) == "Completed"
-        warm = next(p for p in psutil.Process().children() if "flows.warm_dvc" in p.cmdline())
+    with warm_dvc(toy, dvc_stage.stage_environment({})) as forked:
+        assert dvc_stage.reproduce("words", toy, print, never, start=forked) == "Completed"
+        warm = next(p for p in psutil.Process().children() if "flows.dvc_fork_server" in p.cmdline())
         warm.kill()
         wait_for(lambda: warm.status() == psutil.STATUS_ZOMBIE)
-        assert stages.reproduce("left", toy, print, never, start=forked) == "Completed"
+        assert dvc_stage.reproduce("left", toy, print, never, start=forked) == "Completed"
     assert set(locked(toy)["stages"]) == {"words", "left"}
 
 
 @pytest.mark.slow
 def test_a_command_has_its_own_environment_and_folder(toy: Path, tmp_path: Path) -> None:
     """Not those of the process that it is forked from."""
-    code = toy / "tasks/words.py"
+    code = toy / "tasks/words/stage.py"
     tell = "import json, os; json.dump([os.environ.get('ASKED'), os.environ.get('LEFT')], open('told.json', 'w'))"
     code.write_text(code.read_text().replace("time.sleep(params.sleep_s)", tell))
-    environment = stages.stage_environment({"LEFT": "over", "PYTHONPATH": str(toy)})
+    environment = dvc_stage.stage_environment({"LEFT": "over", "PYTHONPATH": str(toy)})
     with warm_dvc(tmp_path, environment) as forked:
-        stages.reproduce("words", toy, print, threading.Event(), environment={"ASKED": "for"}, start=forked)
+        dvc_stage.reproduce("words", toy, print, threading.Event(), environment={"ASKED": "for"}, start=forked)
     assert json.loads((toy / "told.json").read_text()) == ["for", None]
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts the system's own threads")
 def test_what_forks_has_one_thread_and_nothing_that_does_not_survive_a_fork() -> None:
     ask = (
-        "import os, sys, importlib; from flows.warm_dvc import MODULES; [importlib.import_module(m) for m in MODULES];"
+        "import os, sys, importlib; from flows.dvc_fork_server import MODULES; [importlib.import_module(m) for m in MODULES];"
         "print(len(os.listdir('/proc/self/task')), {'torch', 'numba', 'mlflow', 'prefect'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", ask], cwd=ROOT, capture_output=True, text=True, check=True)

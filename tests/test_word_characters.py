@@ -8,17 +8,18 @@ import pytest
 import regex
 from rouge_score.rouge_scorer import RougeScorer
 
-from tasks.score.questions import RougeL
-from tasks.text import classifier, filters
-from tasks.text.dropped import Dropped
-from tasks.text.fertility import is_of_letters
-from tasks.text.judge import FilterParams, judge
-from tasks.text.language import detect
-from tasks.text.perplexity import words_of
-from tasks.text.rules.bad_words import BadWords
-from tasks.text.rules.words import Page
-from tasks.text.shingles import IN_WORD, LAST_CODE_POINT, SEPARATOR, character_classes
-from tasks.text.word_characters import UNSEEN, is_word_character, letters, runs
+from tasks.clean import text_measures
+from tasks.clean.dropped_lines import Dropped
+from tasks.clean.language import detect
+from tasks.clean.quality_filters import FilterParams, judge
+from tasks.clean.rules.bad_words import BadWords
+from tasks.clean.rules.words import Page
+from tasks.clean.scores import quality_classifier
+from tasks.clean.scores.perplexity import words_of
+from tasks.documents.word_characters import UNSEEN, is_word_character, letters, runs
+from tasks.evaluate.question_answering import RougeL
+from tasks.similarity.shingles import IN_WORD, LAST_CODE_POINT, SEPARATOR, character_classes
+from tasks.tokenizer.fertility import is_of_letters
 
 PROSE = {  # language: two sentences about rivers and schools in its script
     "ar": "يَجْرِي النَّهْرُ بِالْقُرْبِ مِنَ الْمَدِينَةِ. يَذْهَبُ الْأَطْفَالُ إِلَى الْمَدْرَسَةِ كُلَّ يَوْمٍ سَيْرًا عَلَى الْأَقْدَامِ.",
@@ -44,7 +45,9 @@ def test_prose_with_marks_stays_and_is_known(language: str) -> None:
     text = PROSE[language]
     stays, found = judge(text, FilterParams(languages=(language,)), False, Dropped())
     assert (stays, found[0]) == (text, language)
-    assert filters.symbol_ratio(filters.count_characters(text)) < 0.3  # Tibetan ends each syllable with a sign
+    assert (
+        text_measures.symbol_ratio(text_measures.count_characters(text)) < 0.3
+    )  # Tibetan ends each syllable with a sign
 
 
 def test_the_notion_is_that_of_unicode_for_every_character() -> None:
@@ -72,7 +75,7 @@ def test_words_are_not_cut_at_marks() -> None:
         assert letters(f"{text} 12, 3_4!") == text
         assert [character_classes()[ord(character)] == IN_WORD for character in text] == [c != " " for c in text]
     assert not is_of_letters("क2")
-    assert classifier._words(hindi) == [word for word in hindi.split() if len(word) > 1]
+    assert quality_classifier._words(hindi) == [word for word in hindi.split() if len(word) > 1]
 
 
 def test_a_bad_word_is_whole_with_its_marks() -> None:

@@ -24,7 +24,7 @@ NOTED = """(outputs / "half.txt").write_text("half")
 @pytest.fixture
 def noting(toy: Path) -> Path:
     """The toy project whose first stage keeps checkpoints."""
-    path = toy / "tasks/words.py"
+    path = toy / "tasks/words/stage.py"
     path.write_text(path.read_text().replace('(outputs / "half.txt").write_text("half")\n', NOTED))
     return toy
 
@@ -46,7 +46,7 @@ def stop_at_checkpoint(project: Path) -> None:
 
 @pytest.mark.slow
 def test_changed_code_does_not_continue_the_work_of_the_old(noting: Path) -> None:
-    code = noting / "tasks/words.py"
+    code = noting / "tasks/words/stage.py"
     endless = code.read_text().replace("time.sleep(params.sleep_s)", "time.sleep(0 if found else 600)")
     code.write_text(endless)
     stop_at_checkpoint(noting)
@@ -65,7 +65,7 @@ def test_changed_code_does_not_continue_the_work_of_the_old(noting: Path) -> Non
 def test_experiments_at_once_leave_each_others_work_alone(noting: Path, tmp_path: Path) -> None:
     """As `dvc queue start -j 2` runs them: workspaces of their own, one checkout named in DVC_ROOT."""
     environment = {**os.environ, "DVC_ROOT": str(noting)}
-    code = noting / "tasks/words.py"
+    code = noting / "tasks/words/stage.py"
     endless = 'time.sleep(0 if found or params.text == "short" else 600)'
     code.write_text(code.read_text().replace("time.sleep(params.sleep_s)", endless))
     spaces = {name: tmp_path / name for name in ("long", "short", "same")}

@@ -7,13 +7,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
+MAIN = """
+from tasks.core.stage_main import stage_main
+from tasks.{stage}.stage import run
+
+stage_main(run)
+"""
 STAGE = '''
 import time
 from pydantic import Field
 from tasks.core.errors import UserError
 from tasks.core.params import StageParams
 from tasks.core.paths import Inputs, Metrics, Outputs
-from tasks.core.stage import stage_main
 
 
 class Params(StageParams):
@@ -32,10 +37,6 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> Metrics:
     content = "".join(sorted(p.read_text() for folder in inputs.values() for p in folder.glob("out.txt")))
     (outputs / "out.txt").write_text(content + params.text)
     return {"length": len(content + params.text)}
-
-
-if __name__ == "__main__":
-    stage_main(run)
 '''
 
 EDGES = {"words": [], "left": ["words"], "right": ["words"], "join": ["left", "right"]}
@@ -44,13 +45,16 @@ EDGES = {"words": [], "left": ["words"], "right": ["words"], "join": ["left", "r
 def make(folder: Path) -> Path:
     """Write the toy project to `folder` and initialise git and DVC there; returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    for package in ("tasks/core", "tasks/score", "flows"):  # the summary names what the stages measure
+    # The summary names what the report shows.
+    for package in ("tasks/core", "tasks/documents", "tasks/model", "tasks/report", "flows"):
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "tasks" / "__init__.py", folder / "tasks" / "__init__.py")
     lines = ["stages:"]
     for stage, upstream in EDGES.items():
-        (folder / "tasks" / f"{stage}.py").write_text(STAGE)
-        deps = "".join(f"      - data/{name}\n" for name in upstream) + f"      - tasks/{stage}.py"
+        (folder / "tasks" / stage).mkdir()
+        (folder / "tasks" / stage / "stage.py").write_text(STAGE)
+        (folder / "tasks" / stage / "__main__.py").write_text(MAIN.format(stage=stage))
+        deps = "".join(f"      - data/{name}\n" for name in upstream) + f"      - tasks/{stage}"
         lines.append(
             f"  {stage}:\n    cmd: python -m tasks.{stage}\n    deps:\n{deps}\n    params: [{stage}]\n"
             f"    outs: [data/{stage}, metrics/{stage}.json]"
@@ -64,6 +68,7 @@ def make(folder: Path) -> Path:
     run("git", "init", "-q")
     run(sys.executable, "-m", "dvc", "init", "-q")
     run(sys.executable, "-m", "dvc", "config", "core.analytics", "false")
+    shutil.copy(ROOT / ".dvcignore", folder)
     run("git", "add", "-A")
     run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "toy")
     return folder

@@ -42,7 +42,7 @@ def run_stages(folder: Path, params: dict[str, dict[str, Any]]) -> dict[str, Any
             path.mkdir(parents=True)
         inputs = {name: folder / path.relative_to(ROOT) for name, path in node.inputs.items()}
         settings = TINY.get(stage, {}) | params.get(stage, {})
-        run = importlib.import_module(f"tasks.{stage}").run
+        run = importlib.import_module(f"tasks.{stage}.stage").run
         measured[stage] = run(validate(params_model(stage), settings, stage), Inputs(inputs, stage), outputs)
         write_json(folder / "metrics" / f"{stage}.json", measured[stage])
     return measured

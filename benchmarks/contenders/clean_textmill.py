@@ -8,11 +8,11 @@ from texts import clock, report
 
 STARTED = clock()
 
-from tasks.clean import CleanParams, run  # noqa: E402
-from tasks.core.engine import kept_workers  # noqa: E402
+from tasks.clean.extraction_process import extractor  # noqa: E402
+from tasks.clean.stage import CleanParams, run  # noqa: E402
 from tasks.core.execution import load_execution  # noqa: E402
+from tasks.core.parallel.engine import kept_workers  # noqa: E402
 from tasks.core.paths import Inputs, Outputs  # noqa: E402
-from tasks.web.extractor import extractor  # noqa: E402
 
 RULES = ("gopher_repetition", "gopher_quality", "c4", "fineweb")
 

@@ -9,11 +9,11 @@ from texts import clock, report
 
 STARTED = clock()
 
-from tasks.core.engine import kept_workers  # noqa: E402
 from tasks.core.execution import load_execution  # noqa: E402
+from tasks.core.parallel.engine import kept_workers  # noqa: E402
 from tasks.core.paths import Inputs, Outputs  # noqa: E402
-from tasks.dedup import DedupParams, run  # noqa: E402
-from tasks.text.documents import read_documents  # noqa: E402
+from tasks.dedup.stage import DedupParams, run  # noqa: E402
+from tasks.documents.shards import read_documents  # noqa: E402
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from texts import bytes_of, clock, documents, report
 
-from tasks.text.encode import encode_documents, engine_name
+from tasks.tokens.encode import encode_documents, engine_name
 
 if __name__ == "__main__":
     texts, folder = documents(), Path(sys.argv[1]) / "tokenizer"

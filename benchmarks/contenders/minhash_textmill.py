@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pyarrow as pa
 from texts import bytes_of, clock, documents, report
 
-from tasks.text import kernels, shingles
-from tasks.text.comparable_columns import utf8_buffers
-from tasks.text.documents import SHARD_BYTES
+from tasks.documents.shards import SHARD_BYTES
+from tasks.similarity import kernels, shingles
+from tasks.similarity.canonical_columns import utf8_buffers
 
 
 def batched(texts: list[str]) -> Iterator[tuple[shingles.UInt8, shingles.Int64]]:

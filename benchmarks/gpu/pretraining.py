@@ -19,7 +19,7 @@ import numpy as np
 from tasks.core.params import read_yaml
 from tasks.core.paths import Inputs, Outputs
 from tasks.model.curves import read_curves
-from tasks.pretrain import PretrainParams, run
+from tasks.pretrain.params import PretrainParams, run
 
 MEAN_DOCUMENT_TOKENS = 700
 
@@ -55,7 +55,7 @@ def tiny_tokenizer(folder: Path) -> None:
     """What pretrain copies beside the model; its vocabulary plays no part in speed."""
     from tokenizers import Tokenizer, models
 
-    from tasks.text.chat_template import SPECIAL_TOKENS
+    from tasks.tokens.chat_template import SPECIAL_TOKENS
 
     folder.mkdir(parents=True)
     tokenizer = Tokenizer(models.BPE())

@@ -45,3 +45,7 @@ def missing_package(error: ImportError) -> str:
 
 class Interrupted(BaseException):
     """SIGTERM or SIGINT arrived. A `BaseException`, so that no `except Exception` takes it for a failure of the work."""
+
+
+class WorkerLost(Exception):
+    """The process that worked on a shard ended without an answer, twice."""

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from tasks.core.errors import UserError
-from tasks.core.given_secrets import refuse_secrets, secret_in
+from tasks.core.secret_params import refuse_secrets, secret_in
 
 P = TypeVar("P", bound=BaseModel)
 OF_VALUES = (TypeError, ValueError, LookupError, RecursionError)
@@ -134,8 +134,8 @@ def require_files(paths: Iterable[str], root: Path, where: str) -> None:
 
 
 def params_model(stage: str) -> type[StageParams]:
-    """The parameters' class of a stage: what `tasks.<stage>.run` takes as `params`."""
-    module = importlib.import_module(f"tasks.{stage}")
+    """The parameters' class of a stage: what `run` of `tasks.<stage>.stage` takes as `params`."""
+    module = importlib.import_module(f"tasks.{stage}.stage")
     model: type[StageParams] = get_type_hints(module.run)["params"]
     return model
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from tasks.core.errors import EXIT_USER_ERROR, UserError
 from tasks.core.logs import start_log
-from tasks.serving.keys import VARIABLE, read_keys
+from tasks.serving.api_keys import VARIABLE, read_keys
 from tasks.serving.model_file import find_model
 
 EXIT_CUT = 143
@@ -27,10 +27,10 @@ def serve(options: argparse.Namespace) -> int:
         UserError: no such model, the address is taken, or it is not this machine's own and there is no key.
     """
     from tasks.core.execution import load_execution
+    from tasks.serving.access import Access
+    from tasks.serving.admission import Gate
     from tasks.serving.app import make_app
     from tasks.serving.engine import Engine
-    from tasks.serving.gate import Gate
-    from tasks.serving.guard import Access
     from tasks.serving.server import DrainingServer, listening
     from tasks.serving.supervisor import Supervisor
 

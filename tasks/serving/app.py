@@ -12,12 +12,12 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 
 from tasks.core.errors import UserError
-from tasks.serving.answers import LEFT, no_answer, refusal, respond
+from tasks.serving.access import Access, Guard
+from tasks.serving.admission import Gate
 from tasks.serving.engine import Engine
-from tasks.serving.forms import ChatForm, TextForm
-from tasks.serving.gate import Gate
-from tasks.serving.guard import Access, Guard
 from tasks.serving.protocol import MAX_BODY_BYTES, ChatRequest, CompletionRequest, RequestError, parse
+from tasks.serving.response_formats import ChatForm, TextForm
+from tasks.serving.responses import LEFT, no_answer, refusal, respond
 
 
 def make_app(engine: Engine, name: str, access: Access, gate: Gate) -> FastAPI:

@@ -10,11 +10,11 @@ from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 
+from tasks.conversations.conversation import Message
 from tasks.core.errors import EXIT_USER_ERROR, UserError
 from tasks.serving.engine import Engine, Sampling
 from tasks.serving.llama import running_llama
 from tasks.serving.model_file import find_model
-from tasks.text.conversation import Message
 
 HELP = "/reset forgets the conversation, Ctrl-C stops an answer, /quit or Ctrl-D ends."
 BASE_HELP = "This is a base model: it continues your text. Ctrl-C stops it, /quit or Ctrl-D ends."

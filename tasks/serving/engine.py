@@ -12,10 +12,10 @@ from typing import Any, Literal
 
 import httpx
 
+from tasks.conversations.conversation import Message
 from tasks.core.errors import UserError
 from tasks.serving.model_file import Model, read_model
-from tasks.text.chat import ChatEncoder
-from tasks.text.conversation import Message
+from tasks.tokens.chat_encoder import ChatEncoder
 
 ADDRESS = "http://llama.cpp/completion"
 """What is asked; who is asked is the one that listens on the socket."""

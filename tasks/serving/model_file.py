@@ -5,8 +5,8 @@ from pathlib import Path
 
 from tasks.core.errors import UserError
 from tasks.core.restore import recover
+from tasks.model.served_format import SERVED
 from tasks.model.tokenizer_files import has_chat_template
-from tasks.score.results import SERVED
 
 QUANTIZED = Path("data/quantize")
 

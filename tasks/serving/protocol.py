@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
+from tasks.conversations.conversation import Message
 from tasks.serving.engine import Sampling
-from tasks.text.conversation import Message
 
 MAX_BODY_BYTES = 1 << 20
 MAX_MESSAGES = 1024

@@ -15,9 +15,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from tasks.core.errors import UserError
+from tasks.serving.admission import Gate
+from tasks.serving.api_keys import VARIABLE
 from tasks.serving.connections import BoundedConnection
-from tasks.serving.gate import Gate
-from tasks.serving.keys import VARIABLE
 from tasks.serving.supervisor import Supervisor
 
 GRACE_S = 30.0

@@ -8,8 +8,8 @@ import threading
 import time
 from contextlib import suppress
 
-from tasks.core.children import child
 from tasks.core.errors import UserError
+from tasks.core.parallel.subprocesses import child
 from tasks.serving.engine import Engine
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0

@@ -1,0 +1,1 @@
+"""Stage clean: main text of pages, normalized, filtered by language and quality, personal data masked."""

@@ -1,0 +1,1 @@
+"""Main text of HTML pages."""

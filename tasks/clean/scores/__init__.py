@@ -1,0 +1,1 @@
+"""Scores that take the whole corpus: trained classifier, perplexity, repeated lines, labels."""

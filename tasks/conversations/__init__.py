@@ -1,0 +1,1 @@
+"""Conversations: messages, and the forms in which files hold them."""

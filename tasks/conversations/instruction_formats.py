@@ -1,0 +1,158 @@
+"""Instruction data in files: Alpaca, ShareGPT and `messages` records, in JSON, JSON Lines or Parquet, as messages."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from tasks.conversations.conversation import Message
+from tasks.conversations.turns import QUIET, Rejected, led_by, message_of, refuse_more
+from tasks.core.errors import UserError
+from tasks.formats.compressed import Damaged
+from tasks.formats.encodings.decode import decode_file
+from tasks.formats.rows.arrow_rows import LACKING, Unreadable
+from tasks.formats.rows.json_rows import RowDecoder, read_values
+from tasks.formats.rows.parquet_rows import Table
+
+MAX_ROW_BYTES = 1 << 30
+"""Of a row of Parquet: these files are the user's own."""
+MESSAGES = ("messages", "conversations", "instruction", "output")
+"""Without which a row says nothing."""
+Format = Literal["auto", "alpaca", "sharegpt", "messages"]
+KNOWN: dict[str, frozenset[str]] = {
+    "alpaca": frozenset(("instruction", "input", "output", "history", "text")),  # text: all of it once more, rendered
+    "sharegpt": frozenset(("conversations", "items")),
+    "messages": frozenset(("messages",)),
+}
+"""The keys of a format, beside `system`, which each may have."""
+
+
+def read_records(path: Path) -> Iterator[tuple[int, Any]]:
+    """Number (from 1; in JSON Lines the line's) and content of each record; a line that is no JSON gives a `Rejected`.
+
+    `.jsonl` and `.ndjson` are read line by line, so that one broken line does not cost the file; `.json` holds a list;
+    `.parquet` is read row by row.
+
+    Raises:
+        UserError: the file is of another kind or cannot be read at all.
+    """
+    match path.suffix.lower():
+        case ".jsonl" | ".ndjson":
+            yield from _json_lines(path)
+        case ".json":
+            decoded = decode_file(path.read_bytes())
+            try:
+                records = read_values(decoded.text if decoded else "")[0]
+            except ValueError as error:
+                raise UserError(f"{path}: not valid JSON ({error}). One record a line? Name it .jsonl") from None
+            if not isinstance(records, list):
+                raise UserError(f"{path}: must hold a list of records. One record a line? Name it .jsonl")
+            yield from enumerate(records, 1)
+        case ".parquet":
+            yield from _parquet(path)
+        case other:
+            raise UserError(
+                f"{path}: cannot read {other or 'a file without an ending'}; allowed: .jsonl, .ndjson, .json, .parquet"
+            )
+
+
+def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    decoder = RowDecoder()
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                for record in read_values(decoder.decode(line).text):
+                    yield number, record
+            except (ValueError, RecursionError) as error:
+                yield number, Rejected("malformed", f"not JSON: {error}")
+
+
+def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
+    try:
+        with Table(path, MAX_ROW_BYTES) as table:
+            for number, row in table.rows(MESSAGES):
+                if isinstance(row, Damaged):
+                    raise row
+                if isinstance(row, Unreadable):
+                    yield number, Rejected("malformed", row.detail)
+                else:
+                    yield number, {name: value for name, value in row.items() if value is not LACKING}
+    except (Damaged, OSError) as error:
+        raise UserError(f"{path}: cannot be read as Parquet ({' '.join(str(error).split())})") from error
+
+
+def detect(record: Mapping[str, Any]) -> Format:
+    """The format whose keys a record has.
+
+    Raises:
+        Rejected: none.
+    """
+    if "messages" in record:
+        return "messages"
+    if "conversations" in record or "items" in record:
+        return "sharegpt"
+    if "instruction" in record and "output" in record:
+        return "alpaca"
+    keys = ", ".join(sorted(map(str, record))) or "none"
+    raise Rejected("malformed", f"keys of no known format: {keys}. Known: messages; conversations; instruction, output")
+
+
+def to_messages(record: Any, format_: Format, ignored: Counter[str] | None = None) -> list[Message]:
+    """The record as messages, not yet checked. Keys that say more than is learnt are counted in `ignored`.
+
+    An Alpaca record's `history` (pairs of what was asked and answered) stands before it, and a record's `system` leads
+    it in each format (LLaMA-Factory's forms).
+
+    Raises:
+        Rejected: malformed (a key is missing, of another type, or names an unknown speaker), tools, not_text, weight.
+    """
+    ignored = Counter() if ignored is None else ignored
+    if isinstance(record, Rejected):
+        raise record
+    if not isinstance(record, Mapping):
+        raise Rejected("malformed", f"a record must be an object, found {type(record).__name__}")
+    known = detect(record) if format_ == "auto" else format_
+    refuse_more(record)
+    turns = _alpaca(record) if known == "alpaca" else _list(record, _turns_key(record, known))
+    messages = [said for number, turn in enumerate(turns, 1) if (said := message_of(turn, number, ignored))]
+    ignored.update(key for key, value in record.items() if key not in KNOWN[known] | QUIET | {"system"} and value)
+    return led_by(record.get("system"), messages)
+
+
+def _alpaca(record: Mapping[str, Any]) -> list[dict[str, str]]:
+    pairs = record.get("history") or []
+    if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+        raise Rejected("malformed", "history: must be a list of pairs of what was asked and answered")
+    asked = [_text(record, "instruction"), _text(record, "input") if record.get("input") else ""]
+    last = ["\n\n".join(filter(None, asked)), _text(record, "output")]  # as Stanford Alpaca joins them
+    return [
+        {"role": role, "content": said}
+        for pair in [*pairs, last]
+        for role, said in zip(("user", "assistant"), pair, strict=True)
+    ]
+
+
+def _text(record: Mapping[str, Any], key: str) -> str:
+    value = record.get(key)
+    if not isinstance(value, str):
+        raise Rejected("malformed", f"{key}: must be text, found {type(value).__name__}")
+    return value
+
+
+def _turns_key(record: Mapping[str, Any], format_: str) -> str:
+    return (
+        "messages"
+        if format_ == "messages"
+        else "items"
+        if "conversations" not in record and "items" in record
+        else "conversations"
+    )
+
+
+def _list(record: Mapping[str, Any], key: str) -> list[Any]:
+    turns = record.get(key)
+    if not isinstance(turns, list):
+        raise Rejected("malformed", f"{key}: must be a list of objects")
+    return turns

@@ -1,0 +1,115 @@
+"""One turn of a conversation, in the forms that it has in files: OpenAI's, ShareGPT's, and those of the tools that took them up.
+
+Nothing that changes what a turn means is passed over: what the chat template has no place for is refused, with the reason.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from tasks.conversations.conversation import Message, Role
+
+ROLES: dict[str, Role] = {
+    "system": "system",
+    "developer": "system",  # OpenAI's later name
+    "user": "user",
+    "human": "user",
+    "prompter": "user",
+    "assistant": "assistant",
+    **dict.fromkeys(("gpt", "chatgpt", "bing", "bard", "model"), "assistant"),
+}
+"""A speaker's name → the role (FastChat's names in dumps of ShareGPT, OpenAssistant's, Gemini's)."""
+TOOL_ROLES = frozenset(
+    ("tool", "function", "tool_call", "tool_response", "function_call", "function_response", "observation", "ipython")
+)
+TOOL_KEYS = ("tool_calls", "function_call")
+LEARNING_KEYS = ("weight", "train")
+"""Whether a turn is to be learnt (OpenAI's and Mistral's; axolotl's)."""
+KNOWN = frozenset(("role", "content", "from", "value", "tool_call_id", *TOOL_KEYS, *LEARNING_KEYS))
+QUIET = frozenset(
+    ("id", "idx", "index", "source", "dataset", "url", "lang", "language", "licence", "license", "timestamp")
+)
+"""Keys that say where a record is from: of those nobody expects that they are learnt."""
+
+
+class Rejected(Exception):
+    """A dialogue that is no use: `reason`, a short snake_case name, and `detail`, what was measured and where."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason, self.detail = reason, detail
+
+
+def message_of(turn: Any, number: int, ignored: Counter[str]) -> Message | None:
+    """The turn as a message, None for a system message without text. Keys that say more are counted in `ignored`.
+
+    Raises:
+        Rejected: malformed; tools (the chat template has no turns of them); not_text (a picture, a sound); weight (a turn of
+            the assistant that is not to be learnt, or not wholly: all that it says would be).
+    """
+    if not isinstance(turn, Mapping):
+        raise Rejected("malformed", f"turn {number}: must be an object, found {type(turn).__name__}")
+    name = turn.get("role", turn.get("from"))
+    used = [key for key in TOOL_KEYS if turn.get(key)]
+    if used or name in TOOL_ROLES:
+        raise Rejected(
+            "tools", f"turn {number}: {used[0] if used else name!r}: the chat template has no place for tools"
+        )
+    if not isinstance(name, str) or (role := ROLES.get(name.lower())) is None:
+        raise Rejected("malformed", f"turn {number}: role: must be one of {', '.join(ROLES)}, found {name!r}")
+    content = text_of(turn.get("content", turn.get("value")), f"turn {number}: content")
+    for key in LEARNING_KEYS:
+        if role == "assistant" and (said := turn.get(key)) is not None and said not in (1, True):
+            raise Rejected("weight", f"turn {number}: {key} {said!r}: a turn that is not to be learnt, or in part only")
+    ignored.update(f"messages.{key}" for key, value in turn.items() if key not in KNOWN | QUIET and value)
+    return None if role == "system" and not content.strip() else {"role": role, "content": content}
+
+
+def text_of(content: Any, where: str) -> str:
+    """A content as text: as it is, or OpenAI's list of parts, a line each.
+
+    Raises:
+        Rejected: malformed, not_text.
+    """
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise Rejected("malformed", f"{where}: must be text, found {type(content).__name__}")
+    texts: list[str] = []
+    for part in content:
+        said = part.get("text") if isinstance(part, Mapping) else part
+        if isinstance(part, Mapping) and part.get("type", "text") not in ("text", "input_text", "output_text"):
+            raise Rejected("not_text", f"{where}: holds a part of type {part.get('type')!r}")
+        if not isinstance(said, str):
+            raise Rejected("malformed", f"{where}: holds a part without text")
+        texts.append(said)
+    return "\n".join(texts)
+
+
+def refuse_more(record: Mapping[str, Any]) -> None:
+    """Refuse a record that says beside its turns what they cannot be understood without.
+
+    Raises:
+        Rejected: tools (definitions of them), not_text (pictures, sounds, films).
+    """
+    for key in ("tools", "functions"):
+        if record.get(key) not in (None, "", "[]", [], {}):
+            raise Rejected("tools", f"{key}: the chat template has no place for tools")
+    for key in ("image", "images", "audio", "audios", "video", "videos"):
+        if record.get(key):
+            raise Rejected("not_text", f"{key}: what the turns speak of is no text")
+
+
+def led_by(system: Any, messages: list[Message]) -> list[Message]:
+    """The messages with a record's `system` before them; a system message of their own follows in it.
+
+    Raises:
+        Rejected: malformed: it is no text.
+    """
+    if not isinstance(system, str | None):
+        raise Rejected("malformed", f"system: must be text, found {type(system).__name__}")
+    if not system or not system.strip():
+        return messages
+    inner = [message["content"] for message in messages[:1] if message["role"] == "system"]
+    lead: Message = {"role": "system", "content": "\n\n".join([system, *inner])}
+    return [lead, *messages[len(inner) :]]

@@ -1,0 +1,1 @@
+"""MLflow: a stage writes down what it has to say, one process sends it."""

@@ -1,0 +1,1 @@
+"""Stage decontaminate: training documents that overlap with held-out items go."""

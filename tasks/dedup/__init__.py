@@ -1,0 +1,1 @@
+"""Stage dedup: exact and near duplicates, containment, repeated paragraphs."""

@@ -1,0 +1,1 @@
+"""Documents on disk: shards, and what is counted and told of them."""

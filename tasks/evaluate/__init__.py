@@ -1,0 +1,1 @@
+"""Stage evaluate: bits per byte, answers, replies."""

@@ -1,0 +1,60 @@
+"""How a model is asked: a tuned one in a chat, a base model by a text that it continues."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tasks.conversations.conversation import Message
+from tasks.tokens.chat_encoder import ChatEncoder
+
+LEADS = {"system": "", "user": "Question: ", "assistant": "Answer: "}
+"""Before each message of a text that a base model continues; the question-and-answer form of lm-eval's own tasks."""
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Prompts as token ids, at most `longest` of them (the oldest go), and what of a reply is the answer."""
+
+    encoder: ChatEncoder
+    tuned: bool
+
+    @property
+    def stops(self) -> list[int]:
+        """The tokens that end a reply; a text ends where the next would begin."""
+        return self.encoder.stops if self.tuned else [self.encoder.start]
+
+    def question(self, messages: Sequence[Message], longest: int) -> list[int]:
+        """After these tokens the model answers the last message."""
+        if self.tuned:
+            return self.encoder.prompt(messages, longest)
+        return self.encoder.opening(completion(messages), longest)
+
+    def sample(self, text: str, longest: int) -> list[int]:
+        """After these tokens the model replies to `text`, or goes on with it."""
+        return (
+            self.question([{"role": "user", "content": text}], longest)
+            if self.tuned
+            else self.encoder.opening(text, longest)
+        )
+
+    def choice(self, question: str, choice: str) -> tuple[list[int], list[int]]:
+        """The tokens after which a question is answered, and those of `choice` as the answer.
+
+        A base model's are one text, cut where the answer begins, as lm-eval cuts it.
+        """
+        if self.tuned:
+            asked = self.encoder.prompt([{"role": "user", "content": question}], 1 << 62)
+            return asked, self.encoder.texts([choice])[0]
+        text = completion([{"role": "user", "content": question}])
+        before, whole = self.encoder.texts([text, f"{text} {choice}"])
+        return [self.encoder.start, *before], whole[len(before) :]
+
+    def answer(self, reply: str) -> str:
+        """The answer in a reply: a base model goes on with the next question on a line of its own."""
+        return reply if self.tuned else reply.strip().partition("\n")[0].strip()
+
+
+def completion(messages: Sequence[Message]) -> str:
+    """The messages as a text that ends where the answer to the last one is due."""
+    return "\n".join(
+        [*(LEADS[message["role"]] + message["content"] for message in messages), LEADS["assistant"].rstrip()]
+    )

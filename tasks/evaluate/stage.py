@@ -1,0 +1,255 @@
+"""Evaluation on what no model was trained on: bits per byte beside xz, answers beside the expected ones, replies to read."""
+
+import hashlib
+import json
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from tasks.core.errors import UserError
+from tasks.core.params import StageParams
+from tasks.core.paths import Inputs, Metrics, Outputs, write_json
+from tasks.held_out.evaluation_set import FOLDER, chosen_files, read_file
+
+log = logging.getLogger(__name__)
+OPENINGS = 3
+"""How many documents a base model is given the first words of, for samples."""
+
+
+class EvaluateParams(StageParams):
+    """What is measured, how much of it, and how replies are drawn."""
+
+    files: tuple[str, ...] = Field(
+        ("evaluation",),
+        description="Your own evaluation set: files, globs or folders in evaluation/, all of which is kept out of training.",
+    )
+    max_bytes: int = Field(200_000, ge=1, description="Held-out text of each source that is scored, in UTF-8 bytes.")
+    max_reply_bytes: int = Field(50_000, ge=1, description="Held-out replies scored in chat form, in UTF-8 bytes.")
+    max_questions: int = Field(100, ge=0, description="Held-out questions that are asked.")
+    max_new_tokens: int = Field(48, ge=1, description="Longest reply, in tokens; at most half of the model's context.")
+    batch: int = Field(32, ge=1, description="Replies generated together.")
+    rouge_stemmer: bool = Field(False, description="Whether ROUGE-L compares stems (Porter) instead of words.")
+    prompts: tuple[str, ...] = Field(
+        (
+            "Hello! How are you today?",
+            "What do you like to do on weekends?",
+            "Do you have any pets?",
+            "What is your favorite food?",
+            "Tell me about a book or a movie you like.",
+            "What does the function len do in Python?",
+        ),
+        description="What the tuned model is asked for the samples; a base model continues them.",
+    )
+    samples: int = Field(2, ge=0, le=100, description="Sampled replies to each prompt, beside the greedy one.")
+    temperature: float = Field(0.6, gt=0, le=10, description="Divides the logits before a token is drawn.")
+    top_k: int = Field(50, ge=0, description="Tokens that may be drawn; 0: all.")
+    top_p: float = Field(0.95, gt=0, le=1, description="Probability that the tokens which may be drawn make up.")
+    seed: int = Field(0, ge=0, lt=1 << 32, description="Of the sampled replies.")
+
+    @field_validator("files")
+    @classmethod
+    def _kept_out_of_training(cls, files: tuple[str, ...]) -> tuple[str, ...]:
+        for name in files:
+            parts = Path(name).parts
+            if parts[:1] != (FOLDER,) or ".." in parts:
+                raise ValueError(f"must lie in {FOLDER}/, the folder that is kept out of training: {name}")
+        return files
+
+    def check_paths(self, root: Path) -> None:
+        """Read what `files` names."""
+        for path in chosen_files(root, self.files):
+            deque(read_file(path, root / FOLDER), maxlen=0)
+
+
+def run(params: EvaluateParams, inputs: Inputs, outputs: Outputs) -> Metrics:
+    """Measure `pretrain` and `finetune` on held-out text, and the tuned model on held-out questions.
+
+    Where nothing was tuned (tasks.model.model_pointer), the base model takes the place of the tuned one: `model` is "base", and it
+    continues texts instead of answering in a chat.
+
+    `validation_bits_per_byte` is the pretrained model's on the held-out conversations, as documents (on all held-out
+    documents where none is a conversation: `validation_text` says which), and `xz_bits_per_byte` that of `xz -9e` on
+    the same text. `replies` is what both expect of the assistant in held-out conversations, in chat form. What cannot be
+    measured for want of held-out data is null, with a reason in `not_measured`.
+
+    `files` of the user's own set are scored by tasks.evaluate.own_set: `own_set` has the measures by file.
+
+    Writes `results.json` (all measures), `questions.jsonl` (question, expected, answer, em, f1, rougeL), `own_set.jsonl`
+    (an item of the user's files a row) and `samples.jsonl` (prompt, mode, reply; a base model's begin with openings of
+    held-out documents).
+
+    Raises:
+        UserError: a model, a tokenizer or a file cannot be read, or the two models differ in their tokenizer.
+    """
+    from tasks.evaluate.generate import Speaker
+    from tasks.evaluate.own_set import score_files
+    from tasks.evaluate.prompts import Asking
+    from tasks.held_out import held_out_items
+    from tasks.model.load import load_model, prepare_torch
+    from tasks.model.model_pointer import is_pointer, resolve_model
+    from tasks.tokens.chat_encoder import ChatEncoder
+
+    device = prepare_torch()
+    tuned = not is_pointer(inputs["finetune"])
+    folders = {name: resolve_model(inputs[name]) for name in ("pretrain", "finetune")[: 1 + tuned]}
+    last = list(folders)[-1]
+    encoder = ChatEncoder(folders[last])
+    tokenizers = {path.read_bytes() for folder in folders.values() if (path := folder / "tokenizer.json").exists()}
+    if len(tokenizers) > 1:
+        raise UserError(
+            f"{inputs['pretrain']} and {inputs['finetune']} have different tokenizers. Run: dvc repro finetune"
+        )
+    results: dict[str, Any] = {"model": "tuned" if tuned else "base", "not_measured": {}}
+    models = {name: load_model(folder, device) for name, folder in folders.items()}
+    context = models[last].config.max_position_embeddings
+    longest = min(params.max_new_tokens, context // 2)
+    if longest < params.max_new_tokens:  # no reason to end after the model was trained
+        log.warning(
+            "evaluate.max_new_tokens: %d is more than half of the model's context: replies have %d",
+            params.max_new_tokens,
+            longest,
+        )
+    results |= _held_out_text(params, inputs["documents"], models, encoder, results["not_measured"], outputs)
+    if tuned:
+        results["replies"] = _replies(params, inputs["held_out"], models, encoder, results["not_measured"])
+    started, speaker = time.monotonic(), Speaker(models[last], Asking(encoder, tuned), longest)
+    results["questions"] = _questions(params, inputs["held_out"], speaker, results["not_measured"], outputs)
+    own = chosen_files(inputs["evaluation"].parent, params.files)
+    results["own_set"], rows = score_files(own, inputs["evaluation"], speaker, models, params.batch)
+    _write_lines(outputs / "own_set.jsonl", rows)
+    openings = [] if tuned else held_out_items.openings(inputs["documents"], OPENINGS)
+    _samples(params, [*openings, *params.prompts], speaker, outputs)
+    outputs.timings["generated_tokens_per_second"] = speaker.tokens / (time.monotonic() - started)
+    write_json(outputs / "results.json", results)
+    return results
+
+
+def _held_out_text(
+    params: EvaluateParams,
+    folder: Path,
+    models: dict[str, Any],
+    encoder: Any,
+    missing: dict[str, str],
+    outputs: Outputs,
+) -> Metrics:
+    """Bits per byte and perplexity of each model, and of xz, on all held-out text, its conversations and each source."""
+    from tasks.held_out import held_out_items
+    from tasks.model import bits_per_byte
+
+    available = held_out_items.validation_documents(folder)
+    documents = held_out_items.within_bytes(available, params.max_bytes)
+    count: Metrics = {
+        "documents_available": len(available),
+        "documents_scored": len(documents),
+        "validation_text": None,
+        "validation_bits_per_byte": None,
+        "xz_bits_per_byte": None,
+    }
+    if not documents:
+        missing["validation_bits_per_byte"] = missing["xz_bits_per_byte"] = "no document is held out"
+        log.warning("no validation documents in %s: bits per byte are not measured", folder)
+        return count
+    tokens = encoder.texts([document.text for document in documents])
+    groups: dict[str, Callable[[held_out_items.Document], bool]] = {"all": lambda _: True}
+    if any(document.conversation for document in documents):
+        groups["conversations"] = lambda document: document.conversation
+    by_source = {source: [d.source == source for d in documents] for source in sorted({d.source for d in documents})}
+    chosen = {name: [belongs(document) for document in documents] for name, belongs in groups.items()}
+    started = time.monotonic()
+
+    def measure(nats: list[float], mask: Iterable[bool]) -> Metrics:
+        numbers = [number for number, inside in enumerate(mask) if inside]
+        total, size = sum(nats[n] for n in numbers), sum(len(tokens[n]) for n in numbers)
+        return bits_per_byte.measures(total, size, [documents[n].text for n in numbers])
+
+    def xz(mask: Iterable[bool]) -> float:
+        return bits_per_byte.xz_bits_per_byte([d.text for d, inside in zip(documents, mask, strict=True) if inside])
+
+    for name, model in models.items():
+        nats = bits_per_byte.document_nats(model, tokens, encoder.start, encoder.pad, f"score {name}")
+        count[name] = {group: measure(nats, mask) for group, mask in chosen.items()}
+        count[name]["by_source"] = {source: measure(nats, mask) for source, mask in by_source.items()}
+    seconds = time.monotonic() - started
+    outputs.timings["scored_tokens_per_second"] = len(models) * sum(map(len, tokens)) / seconds
+    count["xz"] = {group: xz(mask) for group, mask in chosen.items()}
+    count["xz"]["by_source"] = {source: xz(mask) for source, mask in by_source.items()}
+    yardstick = "conversations" if "conversations" in chosen else "all"
+    return count | {
+        "validation_text": yardstick,
+        "validation_bits_per_byte": count["pretrain"][yardstick]["bits_per_byte"],
+        "xz_bits_per_byte": count["xz"][yardstick],
+    }
+
+
+def _replies(
+    params: EvaluateParams, folder: Path, models: dict[str, Any], encoder: Any, missing: dict[str, str]
+) -> Metrics | None:
+    """What each model expects the assistant to say in held-out conversations: what tuning is to improve."""
+    from tasks.evaluate.reply_loss import held_out_replies, reply_score
+
+    context = models["finetune"].config.max_position_embeddings
+    dialogues = held_out_replies(folder, encoder, context, params.max_reply_bytes)
+    if not dialogues.windows:
+        missing["replies"] = "no conversation is held out"
+        return None
+    return {n: reply_score(model, dialogues.windows, encoder, f"replies {n}") for n, model in models.items()}
+
+
+def _questions(
+    params: EvaluateParams, folder: Path, speaker: Any, missing: dict[str, str], outputs: Outputs
+) -> Metrics | None:
+    """Ask the held-out questions, greedily, and compare with the expected answers."""
+    from tasks.evaluate.question_answering import RougeL, exact_match, f1
+    from tasks.held_out import held_out_items
+
+    asked, available = held_out_items.questions(folder, params.max_questions)
+    rows: list[dict[str, Any]] = []
+    if not asked:
+        missing["questions"] = "evaluate.max_questions is 0" if available else "no question is held out"
+        log.warning("no questions are asked: %s (%s)", missing["questions"], folder)
+        _write_lines(outputs / "questions.jsonl", rows)
+        return None
+    rouge = RougeL(params.rouge_stemmer)
+    prompts = [speaker.asking.question(question.prompt, speaker.longest_prompt) for question in asked]
+    answers = speaker.greedy(prompts, params.batch, "answer questions")
+    for question, answer in zip(asked, map(speaker.asking.answer, answers), strict=True):
+        scores = {
+            "em": exact_match(answer, question.expected),
+            "f1": round(f1(answer, question.expected), 6),
+            "rougeL": round(rouge(answer, question.expected), 6),
+        }
+        text = question.prompt[-1]["content"] if question.prompt else ""
+        rows.append({"id": question.id, "question": text, "expected": question.expected, "answer": answer, **scores})
+    _write_lines(outputs / "questions.jsonl", rows)
+    means = {name: round(sum(row[name] for row in rows) / len(rows), 6) for name in ("em", "f1", "rougeL")}
+    return {**means, "asked": len(rows), "available": available, "rouge_stemmer": int(params.rouge_stemmer)}
+
+
+def _samples(params: EvaluateParams, prompts: list[str], speaker: Any, outputs: Outputs) -> None:
+    """Reply to the prompts: once greedily, then `samples` times drawn, whatever the other prompts are."""
+    from tasks.evaluate.generate import Sampling
+
+    asked = [speaker.asking.sample(prompt, speaker.longest_prompt) for prompt in prompts]
+    rows: list[dict[str, Any]] = []
+    greedy = speaker.greedy(asked, params.batch, "reply to prompts")
+    drawn = []
+    for prompt, ids in zip(prompts, asked, strict=True):
+        # A seed of its own: with one for all, prompts of like distributions would draw the same words.
+        own = hashlib.blake2b(f"{params.seed} {prompt}".encode(), digest_size=7).digest()
+        sampling = Sampling(params.temperature, params.top_k, params.top_p, int.from_bytes(own, "big"))
+        drawn.append(speaker.sampled(ids, params.samples, sampling) if params.samples else [])
+    for prompt, first, others in zip(prompts, greedy, drawn, strict=True):
+        rows.append({"prompt": prompt, "mode": "greedy", "reply": first})
+        rows += [{"prompt": prompt, "mode": "sampled", "reply": reply} for reply in others]
+    _write_lines(outputs / "samples.jsonl", rows)
+
+
+def _write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as stream:
+        for row in rows:
+            stream.write(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n")

@@ -1,0 +1,1 @@
+"""Stage finetune: supervised tuning by TRL."""

@@ -1,0 +1,1 @@
+"""Formats that strangers write: compression, encodings, rows of JSON, Arrow and Parquet, within bounds."""

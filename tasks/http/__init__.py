@@ -1,0 +1,1 @@
+"""HTTP: messages as archives hold them, content encodings, public addresses."""

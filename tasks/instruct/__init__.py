@@ -1,0 +1,1 @@
+"""Stage instruct: conversations and questions for tuning, and the held-out split."""

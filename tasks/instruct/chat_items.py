@@ -1,0 +1,244 @@
+"""Chat items of a corpus: collected shard by shard, and written without the repeated ones (tasks.instruct.duplicate_items).
+
+A worker holds a shard at a time, a `.json` file of records as a whole; what is held out is looked up in files.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.conversations.conversation import SCHEMA, Message, messages_of, render
+from tasks.conversations.instruction_formats import Format, read_records, to_messages
+from tasks.conversations.turns import Rejected
+from tasks.core.errors import UserError
+from tasks.core.parallel.item_guard import fused
+from tasks.documents.shards import REMOVED_SCHEMA, SHARD_BYTES, SHARD_ROWS, document_id, read_shard, write_shard
+from tasks.formats.symlinks import globbed
+from tasks.held_out import ngram_index, ngram_overlap
+from tasks.held_out.benchmark_items import Reference
+from tasks.held_out.split import TRAIN, VALIDATION, split_of
+from tasks.instruct.dialogue_rules import check, windows
+from tasks.instruct.pydoc_questions import questions_of
+from tasks.similarity.canonical_text import comparable, digest
+
+COLLECTED = pa.schema(
+    [
+        *SCHEMA,
+        ("dialogue", pa.string()),  # the id without the number of the window
+        ("split", pa.string()),
+        ("url", pa.string()),
+        ("digest", pa.binary(16)),  # of what must not repeat: a conversation's text, a question
+        ("answer", pa.binary(16)),  # of a question's answer; null for conversations
+    ]
+)
+
+REPORT = "Leave it out and report it: it should not be."
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a dialogue is checked by; see `InstructParams`."""
+
+    validation_fraction: float
+    questions: bool
+    max_turns: int
+    max_turn_characters: int
+    min_distinct: float
+
+
+@dataclass(frozen=True)
+class Records:
+    """One file of instruction data and the name of its shard."""
+
+    path: Path
+    format: Format
+    source: str
+    stem: str
+
+
+def record_files(files: Sequence[tuple[str, Format, str]]) -> list[Records]:
+    """The files (path or glob, format, source) that `instruct.files` names, in the order of the list, globs sorted.
+
+    Raises:
+        UserError: nothing matches a path.
+    """
+    found: list[Records] = []
+    for number, (pattern, format_, source) in enumerate(files):
+        anchor = Path(Path(pattern).anchor)  # the working directory, unless the pattern is absolute
+        matches = sorted(path for path in anchor.glob(str(Path(pattern).relative_to(anchor))) if path.is_file())
+        paths = globbed(matches, pattern)
+        if not paths:
+            raise UserError(f"params.yaml: instruct.files.{number}.path: no file matches {pattern}")
+        found += [Records(path, format_, source, f"file-{number:03d}-{k:05d}") for k, path in enumerate(paths)]
+    return found
+
+
+def collect(shard: Path | Records, folder: Path, rules: Rules) -> tuple[list[str], dict[str, int], Counter[str]]:
+    """Write the valid dialogues and the questions of a shard to `<folder>/<stem>.parquet`, the others beside it.
+
+    A file of records may become several shards. Returns their stems, how many conversations (the rejected ones with them)
+    and questions there are, and how often which keys of records were left out.
+    """
+    ignored: Counter[str] = Counter()
+    counts = {"conversations": 0, "questions": 0}
+    stems: list[str] = []
+    entries = _record_rows(shard, rules, ignored) if isinstance(shard, Records) else _document_rows(shard, rules)
+    for number, part in enumerate(_parts(entries) if isinstance(shard, Records) else [list(entries)]):
+        stem = (
+            f"{shard.stem}_{number:05d}" if number else shard.stem
+        )  # sorts behind the first, whose name goes on with .
+        removed = [entry for entry in part if "reason" in entry]
+        items = [entry for entry in part if "reason" not in entry]
+        write_shard(pa.Table.from_pylist(items, schema=COLLECTED), folder / f"{stem}.parquet")
+        write_shard(pa.Table.from_pylist(removed, schema=REMOVED_SCHEMA), folder / "rejected" / f"{stem}.parquet")
+        dialogues = {item["dialogue"] for item in items if item["kind"] == "conversation"}
+        counts["conversations"] += len(dialogues) + len(removed)
+        counts["questions"] += sum(item["kind"] == "question" for item in items)
+        stems.append(stem)
+    return stems, counts, ignored
+
+
+def _parts(entries: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Entries in lists of about SHARD_BYTES of text, at least one; the windows of a dialogue stay together."""
+    part: list[dict[str, Any]] = []
+    size = 0
+    for entry in entries:
+        full = size >= SHARD_BYTES or len(part) >= SHARD_ROWS
+        if full and entry.get("dialogue") != part[-1].get("dialogue", part[-1]["id"]):
+            yield part
+            part, size = [], 0
+        part.append(entry)
+        size += len(entry.get("text") or "") + sum(len(message["content"]) for message in entry.get("messages", ()))
+    yield part
+
+
+def _document_rows(shard: Path, rules: Rules) -> Iterator[dict[str, Any]]:
+    table = read_shard(shard)
+    splits = split_of(table.column("id").to_pylist(), rules.validation_fraction)
+    for row, split in zip(table.to_pylist(), splits, strict=True):
+        with fused(f"{shard}: document {row['id']} ({row['url']})", len(row["text"] or ""), REPORT):
+            entries = list(_of_document(row, split, rules))
+        yield from entries
+
+
+def _of_document(row: dict[str, Any], split: str, rules: Rules) -> Iterator[dict[str, Any]]:
+    common = {"source": row["source"], "split": split, "url": row["url"]}
+    if (messages := messages_of(row["meta"])) is not None:
+        try:
+            checked = check(messages, rules.max_turn_characters, rules.min_distinct)
+        except Rejected as rejected:
+            yield row | {"reason": rejected.reason, "detail": rejected.detail}
+        else:
+            yield from _dialogue(row["id"], checked, common, rules)
+    elif rules.questions:
+        for number, question in enumerate(questions_of(row["url"], row["text"] or "")):
+            name = f"{row['id']}#{number}"
+            said: list[Message] = [
+                {"role": "user", "content": question.text},
+                {"role": "assistant", "content": question.answer},
+            ]
+            digests = {"digest": digest(comparable(question.text)), "answer": digest(comparable(question.answer))}
+            yield common | digests | {"id": name, "dialogue": name, "kind": "question", "messages": said}
+
+
+def _record_rows(file: Records, rules: Rules, ignored: Counter[str]) -> Iterator[dict[str, Any]]:
+    for number, record in read_records(file.path):
+        content = json.dumps(record, sort_keys=True, ensure_ascii=False, default=str)
+        url = f"{file.path.as_posix()}#{number}"
+        name = document_id(file.source, url, content.encode("utf-8", "surrogatepass"))
+        with fused(f"{file.path}: record {number}", len(content), REPORT):
+            entries = list(_of_record(record, content, url, name, number, file, rules, ignored))
+        yield from entries
+
+
+def _of_record(
+    record: Any, content: str, url: str, name: str, number: int, file: Records, rules: Rules, ignored: Counter[str]
+) -> Iterator[dict[str, Any]]:
+    try:
+        messages = to_messages(record, file.format, ignored)
+        checked = check(messages, rules.max_turn_characters, rules.min_distinct)
+    except Rejected as rejected:
+        shown, detail = (
+            text.encode("utf-8", "replace").decode() for text in (content, f"record {number}: {rejected.detail}")
+        )
+        removed = {"id": name, "source": file.source, "url": url, "text": shown, "reason": rejected.reason}
+        yield removed | {"detail": detail}
+        return
+    split = split_of([name], rules.validation_fraction)[0]
+    yield from _dialogue(name, checked, {"source": file.source, "split": split, "url": url}, rules)
+
+
+def _dialogue(name: str, messages: list[Message], common: dict[str, Any], rules: Rules) -> Iterator[dict[str, Any]]:
+    parts = windows(messages, rules.max_turns)
+    unit = {"dialogue": name, "kind": "conversation", "digest": digest(comparable(render(messages)))}
+    for number, part in enumerate(parts):
+        yield common | unit | {"id": f"{name}#{number}" if len(parts) > 1 else name, "messages": part}
+
+
+def index_held_out(
+    folder: Path, stems: Sequence[str], references: Iterable[Reference], ngram: int, index: Path
+) -> None:
+    """Write the n-gram index of the held-out items that stay, and of the references, which are held out as well."""
+    writer = ngram_index.Writer(index, ngram)
+    for stem in stems:
+        verdicts = _verdicts(folder, stem)
+        table = read_shard(folder / f"{stem}.parquet")
+        rows = table.filter(pc.equal(table["split"], VALIDATION)).to_pylist()
+        held_out = [row for row in rows if row["dialogue"] not in verdicts]
+        parts = [(row, text) for row in held_out for text in ngram_overlap.texts_of(row["kind"], row["messages"])]
+        names, texts = [row["id"] for row, _ in parts], [text for _, text in parts]
+        writer.add(names, texts, [row["kind"] == "question" for row, _ in parts])
+    for item in references:
+        writer.add([item.name] * len(item.texts), item.texts, [True] * len(item.texts))
+    writer.close()
+    np.save(index / "of_item.npy", ngram_overlap.Index.load(index).counted().of_item)
+
+
+def _verdicts(folder: Path, stem: str) -> dict[str, dict[str, Any]]:
+    return {row["dialogue"]: row for row in read_shard(folder / "verdicts" / f"{stem}.parquet").to_pylist()}
+
+
+def divide(stem: str, folder: Path, index: Path, max_overlap: float, target: Path) -> dict[str, Any]:
+    """Write a shard's items to `train`, `held_out` and `removed` under `target`; returns counts."""
+    verdicts, held_out = _verdicts(folder, stem), ngram_overlap.Index.load(index)
+    rows = read_shard(folder / f"{stem}.parquet").to_pylist()
+    training = [row for row in rows if row["split"] == TRAIN and row["dialogue"] not in verdicts]
+    hits = held_out.hits(["\n".join(message["content"] for message in row["messages"]) for row in training])
+    best, share = held_out.best(hits, ngram_overlap.Counted(np.load(index / "of_item.npy", mmap_mode="r")))
+    for row, item, overlap in zip(training, best.tolist(), share.tolist(), strict=True):
+        if overlap >= max_overlap:
+            found = {"reason": "in_held_out", "matched": held_out.name(item), "similarity": round(overlap, 4)}
+            verdicts[row["dialogue"]] = found
+    units: dict[str, Counter[str]] = {name: Counter() for name in ("train", "held_out", "removed", "removed_questions")}
+    items: dict[str, list[dict[str, Any]]] = {"train": [], "held_out": []}
+    sizes: Counter[str] = Counter()
+    removed = read_shard(folder / "rejected" / f"{stem}.parquet").to_pylist()
+    units["removed"].update(row["reason"] for row in removed)
+    seen: set[str] = set()
+    for row in rows:
+        new = row["dialogue"] not in seen
+        seen.add(row["dialogue"])
+        kind = f"{row['kind']}s"
+        if verdict := verdicts.get(row["dialogue"]):
+            units["removed_questions" if kind == "questions" else "removed"][verdict["reason"]] += new
+            removed.append(row | {"text": render(row["messages"]), "meta": None} | verdict)
+        else:
+            split = "train" if row["split"] == TRAIN else "held_out"
+            items[split].append(row)
+            units[split][kind] += new
+            sizes[split] += sum(len(message["content"].encode()) for message in row["messages"])
+    for split, kept in items.items():
+        table = pa.Table.from_pylist([{name: row[name] for name in SCHEMA.names} for row in kept], schema=SCHEMA)
+        write_shard(table, target / split / f"{stem}.parquet")
+    write_shard(pa.Table.from_pylist(removed, schema=REMOVED_SCHEMA), target / "removed" / f"{stem}.parquet")
+    return {
+        **{name: dict(counts) for name, counts in units.items()},
+        **{f"{split}_size": {"items": len(items[split]), "bytes": sizes[split]} for split in items},
+    }

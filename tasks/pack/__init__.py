@@ -1,0 +1,1 @@
+"""Stage pack: token streams and packed rows."""

@@ -1,0 +1,1 @@
+"""Stage pretrain: the training loop over DeepSpeed."""

@@ -1,0 +1,141 @@
+"""The process group and the DeepSpeed engine: the same code for one rank or many, on CPU (gloo) and CUDA (NCCL)."""
+
+import logging
+import os
+import signal
+from dataclasses import dataclass
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from tasks.core.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+    from tasks.pretrain.params import PretrainParams
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Group:
+    """One process among the ranks, and the device it computes on."""
+
+    rank: int
+    size: int
+    device: "torch.device"
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def total(self, *values: float) -> list[float]:
+        """Sum each value over the ranks, in fp64."""
+        import torch
+
+        if self.size == 1:
+            return list(values)
+        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
+        torch.distributed.all_reduce(tensor)
+        summed: list[float] = tensor.tolist()
+        return summed
+
+    def from_first(self, value: Any) -> Any:
+        """What rank 0 gave as `value`, on every rank."""
+        import torch
+
+        if self.size == 1:
+            return value
+        box = [value]
+        torch.distributed.broadcast_object_list(box, src=0, device=self.device)
+        return box[0]
+
+    def barrier(self) -> None:
+        self.total(0.0)
+
+
+def join_group(device: str, threads: int) -> Group:
+    """Join the process group that the launcher's environment describes (RANK, WORLD_SIZE, LOCAL_RANK, ...).
+
+    Raises:
+        UserError: `device` is cuda and there is no GPU for this rank.
+    """
+    import torch
+
+    rank, size, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    torch.set_num_threads(threads)
+    if device == "cuda":
+        if torch.cuda.device_count() <= local:
+            raise UserError(
+                f"execution.yaml: rank {local} of this machine finds no GPU: {torch.cuda.device_count()} are visible. "
+                "Lower `ranks`, or set `device: cpu`"
+            )
+        torch.cuda.set_device(local)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    backend = "nccl" if device == "cuda" else "gloo"
+    if size == 1:  # no port, no rendezvous
+        store = torch.distributed.HashStore()  # type: ignore[attr-defined]
+        torch.distributed.init_process_group(backend, store=store, rank=0, world_size=1)
+    else:
+        torch.distributed.init_process_group(backend)
+    return Group(rank, size, torch.device(device, local) if device == "cuda" else torch.device("cpu"))
+
+
+def check_precision(precision: str, device: str) -> None:
+    """Refuse bf16 where the processor has no units for it: emulated, it is three times slower than fp32.
+
+    Raises:
+        UserError: no bf16 units.
+    """
+    import torch
+
+    if precision != "bf16":
+        return
+    if device == "cuda":
+        able = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        able = any(
+            bool(getattr(torch.cpu, name, bool)()) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        )
+    if not able:
+        raise UserError(
+            f"params.yaml: pretrain.precision: this machine's {device} has no bf16 units, and without them bf16 is "
+            "slower than fp32. Set fp32"
+        )
+
+
+def start_engine(model: Any, optimizer: Any, params: "PretrainParams", micro_rows: int, accumulation: int) -> Any:
+    """The DeepSpeed engine around `model` and `optimizer`."""
+    import deepspeed
+    from deepspeed.utils import logger
+
+    logger.setLevel(logging.ERROR)
+    # Else the first start compiles shared-memory kernels for a minute; gloo's all-reduce does not use them.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    engine, *_ = deepspeed.initialize(
+        model=model,
+        optimizer=optimizer,
+        config={
+            "train_micro_batch_size_per_gpu": micro_rows,
+            "gradient_accumulation_steps": accumulation,
+            "gradient_clipping": params.clip if params.zero_stage else 0.0,  # the loop clips in stage 0
+            "zero_optimization": {"stage": params.zero_stage},
+            "bf16": {"enabled": params.precision == "bf16"},
+            "zero_allow_untested_optimizer": True,
+            "steps_per_print": 1 << 60,
+        },
+    )
+    return engine
+
+
+class StopFlag:
+    """Remembers that SIGTERM or SIGINT arrived, so that the ranks can stop together at the end of a step."""
+
+    def __init__(self) -> None:
+        self.raised = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._raise)
+
+    def _raise(self, number: int, _: FrameType | None) -> None:
+        self.raised = True
+        log.info("%s arrived: stopping after this step", signal.Signals(number).name)

@@ -1,0 +1,79 @@
+"""Parameters of pretraining: the model's shape, the steps, the optimizer, and what fits together."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from tasks.core.params import StageParams
+from tasks.model.start_from import require_local
+
+
+class PretrainParams(StageParams):
+    """A decoder with RMSNorm, RoPE, SwiGLU and grouped-query attention (Llama 2, arXiv:2307.09288), trained by Muon or AdamW."""
+
+    start_from: str | None = Field(
+        None,
+        min_length=1,
+        description="A model to train on, in place of one of the sizes below: a folder, a .gguf file, package:NAME or the "
+        "hub's owner/name@revision. Its tokenizer is adopted.",
+    )
+    layers: int = Field(4, ge=1, description="Decoder blocks.")
+    hidden: int = Field(192, ge=8, description="Width of the residual stream; a multiple of heads.")
+    heads: int = Field(3, ge=1, description="Attention heads.")
+    kv_heads: int = Field(
+        1, ge=1, description="Heads of keys and values, shared by groups of heads (GQA); divides heads."
+    )
+    intermediate: int = Field(512, ge=8, description="Width inside the SwiGLU feed-forward block.")
+    rope_theta: float = Field(10000.0, gt=0, description="Base of the rotary position angles (arXiv:2104.09864).")
+    steps: int = Field(450, ge=1, description="Optimizer steps.")
+    global_batch_tokens: int = Field(
+        4096, ge=8, description="Tokens of one step, over all ranks; a multiple of context_length."
+    )
+    micro_batch_rows: int = Field(8, ge=1, description="At most this many rows go through the model at once on a rank.")
+    optimizer: Literal["adamw", "muon"] = Field("muon", description="muon: matrices by Muon, the rest by AdamW.")
+    learning_rate: float = Field(5e-3, gt=0, description="Peak learning rate.")
+    warmup_steps: int = Field(20, ge=0, description="Steps in which the learning rate rises linearly to its peak.")
+    schedule: Literal["wsd", "cosine"] = Field(
+        "wsd", description="After the warm-up: constant, then linear to zero; or a cosine."
+    )
+    decay_fraction: float = Field(0.5, ge=0, le=1, description="Share of the steps in which wsd decays, at the end.")
+    weight_decay: float = Field(
+        0.1, ge=0, description="Decoupled weight decay of the matrices (norms and embedding have none)."
+    )
+    beta1: float = Field(0.9, ge=0, lt=1, description="AdamW: decay of the gradient's running mean.")
+    beta2: float = Field(0.95, ge=0, lt=1, description="AdamW: decay of the squared gradient's running mean.")
+    clip: float = Field(1.0, ge=0, description="Largest norm of the whole gradient; 0 switches clipping off.")
+    zero_stage: int = Field(
+        0, ge=0, le=3, description="DeepSpeed ZeRO: what is split over the ranks; 0 nothing, 3 everything."
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="Arithmetic of forward and backward; weights are kept in fp32."
+    )
+    compile: bool = Field(False, description="torch.compile: pays on long runs, costs about half a minute to start.")
+    seed: int = Field(0, ge=0, lt=1 << 32, description="Of the initial weights and of the order of the rows.")
+    validation_every: int = Field(100, ge=1, description="Steps between measurements of validation bits per byte.")
+    validation_tokens: int = Field(
+        32768, ge=1, description="Tokens of one such measurement, spread evenly over the split."
+    )
+    checkpoint_every: int = Field(100, ge=1, description="Steps between checkpoints.")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.hidden % self.heads or (self.hidden // self.heads) % 2:
+            raise ValueError(f"hidden ({self.hidden}) must be an even multiple of heads ({self.heads})")
+        if self.heads % self.kv_heads:
+            raise ValueError(f"kv_heads ({self.kv_heads}) must divide heads ({self.heads})")
+        if self.warmup_steps > self.steps:
+            raise ValueError(f"warmup_steps ({self.warmup_steps}) must be at most steps ({self.steps})")
+        if self.precision == "bf16" and self.zero_stage == 0:
+            raise ValueError("precision bf16 needs zero_stage 1 or more: stage 0 keeps no fp32 weights and drifts")
+        if self.optimizer == "muon" and self.zero_stage != 0:
+            raise ValueError(
+                "optimizer muon needs zero_stage 0: it works on whole matrices, which ZeRO flattens and splits"
+            )
+        return self
+
+    def check_paths(self, root: Path) -> None:
+        """Check that the model to start from is there, unless it is the hub's."""
+        require_local(self.start_from, "pretrain.start_from")

@@ -1,0 +1,78 @@
+"""One rank of a training run: `python -m tasks.pretrain.rank --config FILE`, alone or under `torch.distributed.run`.
+
+Launchers parse options by prefix, so everything but the config file's path is in that file. Rank 0, or the first
+rank to fail, leaves `outcome.json` in the work folder; the exit code is the stage's (0, 2, 75, or 1 for a defect).
+"""
+
+import argparse
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from tasks.core.disk_full import no_space_left
+from tasks.core.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, Interrupted, UserError
+from tasks.core.logs import start_log
+from tasks.core.parallel.processes import end_with_parent
+from tasks.core.paths import write_json
+from tasks.pretrain.launch import PARTIAL
+
+
+def main() -> int:
+    """Train as the config file says; returns the exit code."""
+    end_with_parent(signal.SIGKILL)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=Path, required=True, help="JSON file that tasks.pretrain.launch wrote")
+    config: dict[str, Any] = json.loads(parser.parse_args().config.read_text())
+    first = os.environ.get("RANK", "0") == "0"
+    start_log(logging.INFO if first else logging.ERROR)
+    for noisy in ("torchao", "torch.utils._pytree", "DeepSpeed"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    code, outcome = _train(config)
+    if first or code not in (0, EXIT_INTERRUPTED):
+        leave_outcome(Path(config["work"]), os.environ.get("RANK", "0"), outcome)
+    return code
+
+
+def leave_outcome(work: Path, rank: str, outcome: dict[str, Any]) -> None:
+    """Write `outcome.json`, unless another rank has: the first to fail tells the cause, the others miss their peer."""
+    own = work / f"outcome-{rank}.json"
+    write_json(own, outcome)
+    if not (work / "outcome.json").exists():
+        own.replace(work / "outcome.json")
+
+
+def _train(config: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    try:
+        from transformers.utils import logging as transformers_logging
+
+        from tasks.pretrain.loop import train
+        from tasks.pretrain.params import PretrainParams
+
+        transformers_logging.disable_progress_bar()
+        metrics, timings = train(PretrainParams.model_validate(config.pop("params")), config)
+        return 0, {"status": "finished", "metrics": metrics, "timings": timings}
+    except Interrupted:
+        return EXIT_INTERRUPTED, {"status": "interrupted"}
+    except UserError as error:
+        return EXIT_USER_ERROR, {"status": "mistake", "message": str(error)}
+    except Exception as error:
+        work = Path(config["work"])
+        traceback.print_exc()
+        if no_space_left(error, work):
+            message = f"no space left on the disk while training. Free some (checkpoints are in {work}) and start again"
+            shutil.rmtree(work / "checkpoints" / PARTIAL, ignore_errors=True)  # room for this message
+            return EXIT_USER_ERROR, {"status": "mistake", "message": message}
+        return 1, {"status": "failed", "message": repr(error)}
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # ranks that fail must not wait for each other in the process group's clean-up

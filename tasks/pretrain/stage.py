@@ -1,0 +1,96 @@
+"""Pretraining: a Llama-style decoder, or a model of somebody else, learns the packed rows, on one process or many, on CPU or GPU."""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.core.errors import UserError
+from tasks.core.params import read_yaml
+from tasks.core.paths import Inputs, Metrics, Outputs
+from tasks.pretrain.params import PretrainParams
+
+if TYPE_CHECKING:
+    from tasks.model.start_from import Source
+
+log = logging.getLogger(__name__)
+
+
+def run(params: PretrainParams, inputs: Inputs, outputs: Outputs) -> Metrics:
+    """Train on `pack` with the vocabulary of `tokenizer`.
+
+    Where the tokenizer was adopted from a model that comes in at finetune, nothing is trained: a pointer to `tokenizer`
+    (tasks.model.model_pointer) and a curve without rows are left.
+
+    Writes a folder that `AutoModelForCausalLM` and `AutoTokenizer` load, and `curves.csv`, row by row (step, tokens,
+    loss [nats a token], learning_rate, gradient_norm, validation_bits_per_byte).
+
+    Raises:
+        UserError: sizes that do not fit together, missing hardware for bf16, a loss that is not finite, a killed rank.
+        Interrupted: after a checkpoint was written; the next start continues from it.
+    """
+    from tasks.core.execution import load_execution
+    from tasks.model.adopted_model import base_model
+    from tasks.model.start_from import read_source
+    from tasks.pretrain import launch, rank
+
+    source = read_source(inputs["tokenizer"])
+    if source and source.enters == "finetune":
+        return _pass_over(source, inputs["tokenizer"], outputs)
+    if params.start_from != (source.start_from if source else None):
+        raise UserError(
+            f"{inputs['tokenizer']}: was not made for pretrain.start_from: {params.start_from}. Run: dvc repro tokenizer"
+        )
+    start = str(base_model(inputs["tokenizer"])) if source else None
+    execution = load_execution()
+    ranks = execution.rank_count()
+    device = execution.device_name()
+    _check_batch(params, inputs["pack"], ranks, source.context_length if source else None)
+    outcome = launch.run_ranks(
+        rank.__name__,
+        {
+            "params": params.model_dump(),
+            "pack": str(inputs["pack"].absolute()),
+            "tokenizer": str(inputs["tokenizer"].absolute()),
+            "start": start,
+            "output": str(outputs.root.absolute()),
+        },
+        work=outputs.work.absolute(),
+        ranks=ranks,
+        device=device,
+        threads=execution.thread_count(ranks),
+    )
+    outputs.timings.update(outcome["timings"])
+    metrics: Metrics = outcome["metrics"]
+    return metrics
+
+
+def _pass_over(source: "Source", tokenizer: Path, outputs: Outputs) -> Metrics:
+    from tasks.model.curves import COLUMNS, Curves
+    from tasks.model.model_pointer import leave_pointer
+
+    reason = f"finetune.start_from names {source.start_from}"
+    log.info("pretrain: %s: nothing is trained here", reason)
+    leave_pointer(outputs.root, tokenizer, reason)
+    Curves(outputs / "curves.csv", columns=COLUMNS).close()
+    return {"start_from": source.start_from, "parameters": source.parameters, "steps": 0, "tokens": 0}
+
+
+def _check_batch(params: PretrainParams, pack: Path, ranks: int, longest: int | None) -> None:
+    packed = read_yaml(pack / "pack.json")  # JSON is YAML, and this reader explains what is wrong with a file
+    context_length = int(packed["context_length"])
+    if longest is not None and context_length > longest:
+        raise UserError(
+            f"params.yaml: pack.context_length: {context_length} is more than the {longest} tokens that {params.start_from} "
+            f"reads. Allowed: up to {longest}"
+        )
+    rows, rest = divmod(params.global_batch_tokens, context_length)
+    if rest or not rows:
+        raise UserError(
+            f"params.yaml: pretrain.global_batch_tokens: must be a multiple of pack.context_length ({context_length}), "
+            f"got {params.global_batch_tokens}"
+        )
+    if rows % ranks:
+        raise UserError(
+            f"params.yaml: pretrain.global_batch_tokens: {params.global_batch_tokens} tokens are {rows} rows, which "
+            f"{ranks} ranks cannot share evenly. Use a multiple of {ranks * context_length}, or other ranks in execution.yaml"
+        )

@@ -1,0 +1,81 @@
+"""Tokens per second, and the share of the machine's arithmetic that training uses (MFU)."""
+
+import logging
+import time
+
+import torch
+
+from tasks.pretrain.distributed import Group
+
+log = logging.getLogger(__name__)
+SECONDS_OF_PRODUCTS = 0.5
+"""How long matrix products are timed, at least: a clock that is raised only under load has then been raised."""
+
+
+class Throughput:
+    """Counts tokens and seconds of training steps, without validation and checkpoints.
+
+    MFU = tokens/s x FLOPs per token / peak; FLOPs by the convention of `training_flops_per_token`, peak measured here by
+    matrix products on the same device with the same threads, times the ranks: before the training and after it, since what
+    else runs on the machine makes it smaller. The larger counts.
+    """
+
+    def __init__(self, group: Group, flops_per_token: int, precision: str) -> None:
+        self.group, self.flops_per_token, self.precision = group, flops_per_token, precision
+        self.peak_flops = self._peak()
+        self.tokens, self.seconds, self.steps = 0, 0.0, 0
+
+    def _peak(self) -> float:
+        return self.group.total(peak_flops(self.group.device, self.precision))[0]
+
+    def count(self, tokens: int, seconds: float) -> None:
+        """Count one step; the first warms up and is left out."""
+        self.steps += 1
+        if self.steps > 1:
+            self.tokens += tokens
+            self.seconds += seconds
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / self.seconds if self.seconds else 0.0
+
+    def timings(self) -> dict[str, float]:
+        """tokens_per_second, mfu, peak_flops [1/s]; on a GPU gpu_peak_bytes, the most that tensors took of its memory.
+
+        Called once, at the end, on all ranks. A share above 1 is none: it is left out, with a warning.
+        """
+        measured = {"tokens_per_second": self.tokens_per_second}
+        if self.group.device.type == "cuda":  # before products take some
+            measured["gpu_peak_bytes"] = float(torch.cuda.max_memory_allocated(self.group.device))
+        measured["peak_flops"] = max(self.peak_flops, self._peak())
+        mfu = self.tokens_per_second * self.flops_per_token / measured["peak_flops"]
+        if mfu <= 1:
+            measured["mfu"] = mfu
+        elif self.group.first:
+            log.warning(
+                "MFU would be %.2f: the peak (%.3g FLOP/s) was measured while something else used the machine, before and "
+                "after training. It is left out",
+                mfu,
+                measured["peak_flops"],
+            )
+        return measured
+
+
+def peak_flops(device: torch.device, precision: str) -> float:
+    """FLOP/s of square matrix products of random numbers: the best of those that fit into `SECONDS_OF_PRODUCTS`.
+
+    Random, for processors are quicker on constant data: they switch fewer bits and clock higher
+    (https://www.thonking.ai/p/strangely-matrix-multiplications).
+    """
+    size = 8192 if device.type == "cuda" else 1536
+    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    numbers = torch.Generator(device).manual_seed(0)  # of its own: the training's stay as they are
+    left, right = (torch.randn(size, size, device=device, dtype=kind, generator=numbers) for _ in range(2))
+    best, began = float("inf"), time.perf_counter()
+    while time.perf_counter() - began < SECONDS_OF_PRODUCTS or best == float("inf"):
+        started = time.perf_counter()
+        torch.matmul(left, right)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        best = min(best, time.perf_counter() - started)
+    return 2.0 * size**3 / best

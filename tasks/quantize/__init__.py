@@ -1,0 +1,1 @@
+"""Stage quantize: GGUF and int8 exports, checked against the model."""

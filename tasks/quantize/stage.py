@@ -1,0 +1,149 @@
+"""Quantization: the tuned (or base) model in the formats it will be run in, each with what it costs and what it keeps.
+
+The export is gated: asked for next-token log-probabilities, llama.cpp itself must agree with the model it was made from.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from tasks.core.errors import UserError
+from tasks.core.number_format import listed
+from tasks.core.params import StageParams
+from tasks.core.paths import Inputs, Metrics, Outputs, write_json
+
+log = logging.getLogger(__name__)
+CANDIDATES = 20
+"""Most likely next tokens compared at each prompt."""
+SPOKEN = 128
+"""Tokens generated to measure the speed, at most."""
+
+
+class QuantizeParams(StageParams):
+    """Formats, the gate, and how much text they are measured on."""
+
+    formats: tuple[Literal["f16", "q8_0", "q4_0", "torchao-int8"], ...] = Field(
+        ("f16", "q8_0", "q4_0", "torchao-int8"), min_length=1, description="GGUF formats, and torchao's int8 weights."
+    )
+    max_distance: float = Field(
+        1e-3, gt=0, description="Largest difference allowed between the f32 export's log-probabilities and the model's."
+    )
+    prompts: int = Field(20, ge=1, description="Prompts at which log-probabilities are compared.")
+    max_bytes: int = Field(16_000, ge=1, description="Held-out text that each format is scored on, in bytes.")
+
+
+def run(params: QuantizeParams, inputs: Inputs, outputs: Outputs) -> Metrics:
+    """Write `<format>/model.gguf` with its tokenizer beside it or, for torchao, a folder `<format>/` that transformers
+    loads, and `table.json`.
+
+    For each format: bytes, bits per byte, largest and mean difference of next-token log-probabilities (nats) from the
+    model; in the timings, tokens generated a second. `model` says whether it is the tuned model or, where nothing was
+    tuned, the base model, which is written without a chat template. `scored_text` says what all of it is measured on:
+    held-out conversations, for a base model held-out documents, and training documents where nothing is held out.
+
+    Raises:
+        UserError: the f32 export does not give the model's log-probabilities, or llama.cpp encodes texts otherwise.
+    """
+    from tasks.model.load import load_model, prepare_torch
+    from tasks.model.model_pointer import is_pointer, resolve_model
+    from tasks.quantize.comparison_text import TRAINING, choose_text
+    from tasks.quantize.export_check import Yardstick
+    from tasks.tokens.chat_encoder import ChatEncoder
+
+    prepare_torch()
+    source, tuned = resolve_model(inputs["finetune"]), not is_pointer(inputs["finetune"])
+    model, encoder = load_model(source, "cpu"), ChatEncoder(source)
+    held_out, documents, context = inputs["held_out"], inputs["documents"], model.config.max_position_embeddings
+    text = choose_text(encoder, tuned, held_out, documents, params.prompts, params.max_bytes, context)
+    if text.name == TRAINING:
+        log.warning("quantize: nothing is held out: the formats are compared and scored on %s", text.name)
+    yardstick = Yardstick(model, encoder, text)
+    if set(params.formats) == {"torchao-int8"}:
+        gate: Metrics = {"prompts": 0}  # no export of ours is among the formats
+    else:
+        gate = _gate(params, yardstick, source, outputs.work)
+    reference = {
+        "bytes": (source / "model.safetensors").stat().st_size,
+        "bits_per_byte": yardstick.bits_per_byte_of(model),
+    }
+    formats: dict[str, Any] = {}
+    for name in params.formats:
+        folder = outputs / name
+        folder.mkdir()
+        if name == "torchao-int8":
+            formats[name], speed = _torchao(source, folder, tuned, yardstick)
+        else:
+            formats[name], speed = _gguf(source, folder, name, tuned, yardstick)
+        outputs.timings[f"{name}_tokens_per_second"] = speed
+        log.info("quantize: %s: %s, tokens/s %s", name, listed(formats[name]), f"{speed:,.0f}")
+    metrics = {
+        "model": "tuned" if tuned else "base",
+        "formats": formats,
+        "gate": gate,
+        "reference": reference,
+        "scored_bytes": text.bytes,
+        "scored_text": text.name,
+    }
+    write_json(outputs / "table.json", metrics)
+    return metrics
+
+
+def _gate(params: QuantizeParams, yardstick: Any, source: Path, work: Path) -> Metrics:
+    """Export as f32 and compare: an export with a permutation wrong is fluent still, and only this finds it."""
+    from tasks.model.llama_cpp import ExactModel
+    from tasks.quantize.gguf_export import export_gguf
+
+    trial = work / "f32.gguf"
+    export_gguf(source, trial, "f32")
+    with ExactModel(trial, yardstick.context, yardstick.threads) as exported:
+        largest, mean = yardstick.distance(exported, CANDIDATES)
+        unlike = yardstick.other_tokens(exported)
+    trial.unlink()
+    if unlike is not None:
+        raise UserError(
+            f"{source}: llama.cpp reads the text {unlike[:60]!r}... as other tokens than the model's tokenizer gives: the export "
+            "is wrong. Nothing was written."
+        )
+    if not largest <= params.max_distance:
+        raise UserError(
+            f"{source}: llama.cpp's next-token log-probabilities of the f32 export differ from the model's by up to "
+            f"{largest:.3g}, more than quantize.max_distance ({params.max_distance:g}): the export is wrong. Nothing "
+            "was written."
+        )
+    return {"max_distance": largest, "mean_distance": mean, "prompts": len(yardstick.prompts)}
+
+
+def _gguf(source: Path, folder: Path, form: Any, chat: bool, yardstick: Any) -> tuple[Metrics, float]:
+    from tasks.model.llama_cpp import ExactModel
+    from tasks.model.tokenizer_files import copy_tokenizer
+    from tasks.quantize.gguf_export import export_gguf
+
+    target = folder / "model.gguf"
+    kept = export_gguf(source, target, form, chat=chat)
+    copy_tokenizer(source, folder, chat)
+    with ExactModel(target, yardstick.context, yardstick.threads) as exported:
+        largest, mean = yardstick.distance(exported, CANDIDATES)
+        measured = {
+            "bytes": target.stat().st_size,
+            "bits_per_byte": yardstick.bits_per_byte(exported),
+            "max_distance": largest,
+            "mean_distance": mean,
+            "matrices_kept_f16": len(kept),
+        }
+        return measured, exported.generation_speed(yardstick.prompts[0][:16], min(SPOKEN, yardstick.context // 2))
+
+
+def _torchao(source: Path, folder: Path, chat: bool, yardstick: Any) -> tuple[Metrics, float]:
+    from tasks.quantize.int8 import generation_speed, save_int8
+
+    model = save_int8(source, folder, chat)
+    largest, mean = yardstick.distance_of(model, CANDIDATES)
+    measured = {
+        "bytes": (folder / "model.safetensors").stat().st_size,
+        "bits_per_byte": yardstick.bits_per_byte_of(model),
+        "max_distance": largest,
+        "mean_distance": mean,
+    }
+    return measured, generation_speed(model, yardstick.prompts[0][:16], min(SPOKEN, yardstick.context // 2))

@@ -1,0 +1,65 @@
+"""What evaluation measured, a row a text: which text, which unit, and each model beside xz."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Metrics = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Bits per UTF-8 byte of held-out text; None where it was not measured.
+
+    Attributes:
+        text: what was scored, and in which form.
+        base: of the pretrained model.
+        tuned: of the tuned model; None where nothing was tuned.
+        xz: of `xz -9e` on the same text.
+    """
+
+    text: str
+    base: float
+    tuned: float | None
+    xz: float | None = None
+
+
+def is_tuned(measured: Metrics) -> bool:
+    """Whether what evaluate or quantize measured is a tuned model; else it is the base model."""
+    return bool(measured.get("model", "tuned") == "tuned")
+
+
+def bits_per_byte(evaluated: Metrics) -> list[Row]:
+    """Replies first, for which a chat is made; then all held-out text as documents, its conversations and each source."""
+    tuned = evaluated.get("finetune") if is_tuned(evaluated) else None
+    rows = []
+    if replies := evaluated.get("replies"):
+        after = replies["finetune"]["bits_per_byte"] if tuned else None
+        rows.append(Row("replies in conversations, in chat form", replies["pretrain"]["bits_per_byte"], after))
+    if evaluated.get("validation_bits_per_byte") is None:
+        return rows
+    base, xz = evaluated["pretrain"], evaluated["xz"]
+    groups = [(f"{name} documents" if name == "all" else f"{name}, as documents", name) for name in base]
+    for text, name in groups:
+        if name != "by_source":
+            after = tuned[name]["bits_per_byte"] if tuned else None
+            rows.append(Row(text, base[name]["bits_per_byte"], after, xz[name]))
+    for name, found in base["by_source"].items():
+        after = tuned["by_source"][name]["bits_per_byte"] if tuned else None
+        rows.append(Row(f"documents of {name}", found["bits_per_byte"], after, xz["by_source"][name]))
+    return rows
+
+
+def own_set(evaluated: Metrics) -> list[tuple[str, str, int, list[tuple[str, float]]]]:
+    """(file, kind, items, measures by name) of the user's own evaluation set, of the model that is chatted with."""
+    model = "finetune" if is_tuned(evaluated) else "pretrain"
+    rows = []
+    for file, kinds in (evaluated.get("own_set") or {}).items():
+        for kind, found in kinds.items():
+            if kind == "texts":
+                scores = {"bits per byte": found[model]["bits_per_byte"], "of xz -9e": found["xz"]}
+                rows.append((file, kind, found[model]["documents"], list(scores.items())))
+            else:
+                scores = {name: value for name, value in found.items() if name != "asked"}
+                rows.append((file, kind, found["asked"], list(scores.items())))
+    return rows

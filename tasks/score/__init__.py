@@ -1,1 +1,0 @@
-"""Scores: bits per byte, question answering, generations, the report page."""

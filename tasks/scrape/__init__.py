@@ -1,0 +1,1 @@
+"""Stage scrape: websites, files, web archives, data sets and packages become documents."""

@@ -1,0 +1,1 @@
+"""The web crawler: frontier, spider, politeness, robots.txt, sitemaps, traps, rendering."""

@@ -1,0 +1,1 @@
+"""Readers of files and data sets: rows and texts to documents."""

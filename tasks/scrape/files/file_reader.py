@@ -1,0 +1,155 @@
+"""Local files: found by globs and folders, read into documents. What cannot be used comes out as well, with the reason."""
+
+import glob
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from tasks.core.errors import UserError
+from tasks.formats.compressed import Damaged, Stream, plain_suffix
+from tasks.formats.encodings.decode import decode_file
+from tasks.formats.file_kinds import LANGUAGES, Format, format_of, suffixes
+from tasks.formats.symlinks import globbed, within
+from tasks.scrape.files.csv_files import read_csv
+from tasks.scrape.files.json_files import read_json
+from tasks.scrape.files.line_files import read_jsonl
+from tasks.scrape.files.mbox_files import read_mbox
+from tasks.scrape.files.parquet_files import read_parquet
+from tasks.scrape.files.row_documents import Columns, Item, lost
+
+FRONT_MATTER = re.compile(r"\ufeff?---[ \t]*\r?\n(.{0,20000}?)^---[ \t]*\r?(?:\n|\Z)", re.DOTALL | re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files are read: their columns, the declared encoding (None: detected), bytes of a document or line at most."""
+
+    columns: Columns
+    encoding: str | None
+    max_bytes: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file, its kind (None: one that is not read), and whether it was asked for by its kind: by name, by a glob with
+    its suffix, or by a `format`. A mistake in such a file is the user's; in others it costs the file.
+    """
+
+    path: Path
+    kind: Format | None
+    asked: bool
+
+
+def find(patterns: Sequence[str], root: Path, wanted: str, where: str) -> list[Found]:
+    """The files that the globs match or that lie under the folders named, sorted, each once.
+
+    Hidden files and folders (`.git`) are passed over where the pattern does not name them.
+
+    Raises:
+        UserError: a pattern matches no file, or is the name of a file of unknown kind.
+    """
+    found: dict[Path, Found] = {}
+    for pattern in patterns:
+        alone = (root / pattern).is_file()
+        paths = [root / pattern] if alone else _matches(pattern, root)
+        if not paths:
+            raise UserError(f"{where}: paths: {pattern!r} matches no file under {root}")
+        suffix = plain_suffix(Path(pattern))
+        for path in paths:
+            kind = format_of(path, wanted)
+            if kind is None and alone:
+                raise UserError(
+                    f"{where}: {path}: the suffix {path.suffix!r} does not tell the kind of the file. Set format, or "
+                    f"give it one of the suffixes {suffixes()}."
+                )
+            asked = alone or wanted != "auto" or (suffix != "" and suffix == plain_suffix(path))
+            found[path] = Found(path, kind, asked or (path in found and found[path].asked))
+    return [found[path] for path in sorted(found)]
+
+
+def _matches(pattern: str, root: Path) -> list[Path]:
+    if not (root / pattern).is_dir():
+        paths = [Path(match) for match in glob.glob(str(root / pattern), recursive=True)]  # noqa: PTH207  absolute patterns too
+        return globbed((path for path in paths if path.is_file()), root / pattern)
+    paths = []
+    for at, folders, names in os.walk(root / pattern):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths += [Path(at) / name for name in names if not name.startswith(".")]
+    return within((path for path in paths if path.is_file()), root / pattern)
+
+
+def file_url(path: Path, root: Path) -> str:
+    """The `file:` URL: relative to the project where the file lies in it, so that it is the same in every checkout."""
+    absolute = path.absolute()
+    if absolute.is_relative_to(root.absolute()):
+        return "file:" + quote(absolute.relative_to(root.absolute()).as_posix())
+    return absolute.as_uri()
+
+
+def unread(path: Path, root: Path) -> Item:
+    """The removed document that a file of unknown kind becomes."""
+    named = f"the suffix {path.suffix!r} is" if path.suffix else "a name without a suffix is"
+    return lost(str(path), file_url(path, root), "unknown_kind", f"{path}: {named} that of no kind that is read")
+
+
+def read(path: Path, kind: Format, root: Path, how: Reading) -> Iterator[Item]:
+    """The documents of one file, in its order.
+
+    Raises:
+        WrongColumns: it has none of the columns.
+        UserError: the file cannot be opened, or changes meanwhile.
+    """
+    url = file_url(path, root)
+    if kind == "jsonl":
+        yield from read_jsonl(path, url, how.columns, how.encoding, how.max_bytes)
+    elif kind == "json":
+        yield from read_json(path, url, how.columns, how.encoding, how.max_bytes)
+    elif kind in ("csv", "tsv"):
+        yield from read_csv(path, url, how.columns, how.encoding, how.max_bytes, tabs=kind == "tsv")
+    elif kind == "parquet":
+        yield from read_parquet(path, url, how.columns, how.max_bytes)
+    else:
+        yield _text(path, url, kind, how)
+
+
+def read_pages(path: Path, kind: Format, root: Path, max_bytes: int) -> Iterator[tuple[str, bytes] | Item]:
+    """URL and bytes of a file that is kept as it is, or of each message of an mbox; or why there are none.
+
+    Raises:
+        UserError: the file cannot be opened, or changes meanwhile.
+    """
+    url = file_url(path, root)
+    if kind == "mbox":
+        yield from read_mbox(path, url, max_bytes)
+        return
+    content = _whole(path, url, max_bytes)
+    yield content if isinstance(content, Item) else (url, content)
+
+
+def _whole(path: Path, url: str, max_bytes: int) -> bytes | Item:
+    try:
+        with Stream(path) as stream:
+            return stream.read_whole(max_bytes)
+    except Damaged as damage:
+        return lost(str(path), url, damage.reason, damage.detail)
+
+
+def _text(path: Path, url: str, kind: Format, how: Reading) -> Item:
+    content = _whole(path, url, how.max_bytes)
+    if isinstance(content, Item):
+        return content
+    decoded = decode_file(content, how.encoding)
+    if decoded is None:
+        tried = f"no {how.encoding}, or control characters" if how.encoding else "bytes of no text"
+        return Item(str(path), url, content, repr(content[:2000]), reason="unknown_encoding", detail=tried)
+    text, meta = decoded.text, dict(decoded.note)
+    if kind == "markdown" and (front := FRONT_MATTER.match(text)):  # what tools say about the text, not the text
+        text, meta = text[front.end() :].lstrip("\r\n"), {**meta, "front_matter": front.group(1).strip()}
+    if kind == "code" and (language := LANGUAGES.get(plain_suffix(path))):
+        meta["language"] = language
+    if not text.strip():
+        return Item(str(path), url, content, text, reason="empty", detail="no text in the file")
+    return Item(str(path), url, content, text, meta, encoding=decoded.label)

@@ -1,0 +1,76 @@
+"""Parquet: files of rows. Every row comes out, as a document or with the reason why it is none."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+
+from tasks.formats.compressed import Damaged, Stream, codec_of
+from tasks.formats.rows.arrow_rows import LACKING, Row, Unreadable, is_bytes, is_text
+from tasks.formats.rows.json_rows import RowDecoder
+from tasks.formats.rows.parquet_rows import Fetch, Table
+from tasks.scrape.files.row_documents import Columns, Item, WrongColumns, lost, plain, row_item
+
+
+def read_parquet(path: Path, url: str, columns: Columns, max_bytes: int, fetch: Fetch | None = None) -> Iterator[Item]:
+    """The rows of a Parquet file, of at most `max_bytes` each. Of a damaged row group the rows before the damage are kept,
+    the rest is counted once; a file without a readable footer is counted as a whole. `fetch`: see `Table`.
+
+    Raises:
+        WrongColumns: the columns are missing or of another type.
+        UserError: the file cannot be opened, or changes meanwhile.
+    """
+    if codec_of(path):
+        yield lost(
+            str(path), url, "corrupt_file", f"{path}: Parquet is compressed inside; decompress the file around it."
+        )
+        return
+    with Stream(path, compressed=False) as unchanged:
+        try:
+            table = Table(path, max_bytes, fetch)
+        except Damaged as damage:
+            yield lost(str(path), url, damage.reason, damage.detail)
+            return
+        with table:
+            check_columns(path, table.schema, columns)
+            for number, row in table.rows((columns.text, columns.messages)):
+                where, row_url = f"{path}, row {number}", f"{url}#R{number}"
+                if isinstance(row, Damaged):
+                    yield lost(where, row_url, row.reason, row.detail)
+                else:
+                    yield plain_item(row, where, row_url, columns)
+        if fetch is None:  # else it is filled meanwhile
+            unchanged.check_unchanged()
+
+
+def check_columns(path: Path, schema: pa.Schema, columns: Columns) -> None:
+    """Check that a file has one of the columns, and text in it.
+
+    Raises:
+        WrongColumns: it has not.
+    """
+    columns.require(schema.names, path)
+    if columns.text in schema.names and columns.messages not in schema.names:
+        kind = schema.field(columns.text).type
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if not (is_text(kind) or is_bytes(kind) or pa.types.is_null(kind)):
+            raise WrongColumns(
+                f"{path}: column {columns.text!r} holds {kind}, no text. Set text_column or messages_column."
+            )
+
+
+def plain_item(row: Row | Unreadable, where: str, url: str, columns: Columns) -> Item:
+    """What `plain_rows` gives to a document."""
+    if isinstance(row, Unreadable):
+        return lost(where, url, row.reason, f"{where}: {row.detail}")
+    lacking = sum(value is LACKING for value in row.values())
+    row = {name: value for name, value in row.items() if value is not LACKING}
+    decoded = None
+    if isinstance(content := row.get(columns.text), bytes):  # old writers have no other type for strings
+        decoded = RowDecoder().decode(content)
+        row = {**row, columns.text: decoded.text}
+    raw = json.dumps(row, ensure_ascii=False, sort_keys=True, default=plain).encode()
+    item = row_item(json.loads(raw), where, url, raw, columns, decoded)
+    return replace(item, repaired=("unreadable_value",) * lacking)

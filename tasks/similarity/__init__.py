@@ -1,0 +1,1 @@
+"""When texts are alike: canonical text, shingles, MinHash, LSH, and their compiled kernels."""

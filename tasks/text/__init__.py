@@ -1,1 +1,0 @@
-"""Text: document shards, normalisation, filters, hashing, conversations."""

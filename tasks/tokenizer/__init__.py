@@ -1,0 +1,1 @@
+"""Stage tokenizer: trains a tokenizer or adopts one."""

@@ -1,1 +1,0 @@
-"""The web: crawling, WARC files, HTML to text."""

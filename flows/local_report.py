@@ -21,7 +21,7 @@ from tasks.core.provenance import merged
 from tasks.core.publish import made_at
 from tasks.core.restore import recover
 
-TEMPLATE = Path(__file__).parent / "this_run.html.j2"
+TEMPLATE = Path(__file__).parent / "local_report.html.j2"
 PAGE = Path("data/report/index.html")
 Figures = Mapping[str, Any]
 

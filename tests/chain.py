@@ -18,7 +18,7 @@ def training_text(folder: Path, sources: list[dict[str, Any]]) -> list[dict[str,
     """Run scrape, clean, dedup, instruct and decontaminate in `folder`; returns the last one's documents."""
 
     def stage(module: ModuleType, inputs: dict[str, Path], **params: Any) -> Path:
-        name = module.__name__.rpartition(".")[2]
+        name = module.__name__.split(".")[1]
         outputs = Outputs(folder / name, folder / f"{name}.work")
         for path in (outputs.root, outputs.work):
             path.mkdir()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import tasks.decontaminate
+import tasks.decontaminate.stage
 from tasks.conversations import conversation
 from tasks.conversations.conversation import render
 from tasks.core.errors import UserError
@@ -191,7 +191,7 @@ def test_best_is_what_counting_pair_by_pair_gives(texts, held, data):
 
 def test_the_gate_fails_the_pipeline(tmp_path, monkeypatch):
     """A stage that forgets to remove does not get past its own check."""
-    monkeypatch.setattr(tasks.decontaminate, "_divide", _keeps_everything)
+    monkeypatch.setattr(tasks.decontaminate.stage, "_divide", _keeps_everything)
     with pytest.raises(UserError, match="1 training documents still hold held-out items, such as t1"):
         decontaminate(tmp_path, [prose(1), prose(2)], [prose(2)])
 

@@ -273,7 +273,7 @@ def test_same_bytes_for_any_workers_and_hash_seed(tmp_path: Path) -> None:
             (folder / name).mkdir(parents=True)
         (folder / "execution.yaml").write_text(f"workers: {workers}\n")
         code = (
-            "from pathlib import Path; from tasks.dedup import *; from tasks.core.paths import *; import json\n"
+            "from pathlib import Path; from tasks.dedup.stage import *; from tasks.core.paths import *; import json\n"
             "if __name__ == '__main__': print(json.dumps(run(DedupParams(), "
             f"Inputs({{'documents': Path({str(documents)!r})}}), Outputs(Path('out'), Path('work')))))"
         )

@@ -163,7 +163,7 @@ KILLED = """
     from tasks.core.errors import Interrupted
     from tasks.core.paths import Inputs, Outputs
     from tasks.core.interruption import give_in, listen
-    from tasks.finetune import FinetuneParams, run
+    from tasks.finetune.stage import FinetuneParams, run
     from tasks.model import tuning
     listen()
     tuning.SECONDS_BETWEEN_CHECKPOINTS = 0.3

@@ -111,7 +111,7 @@ def test_files_that_dvc_tracks_are_inputs_and_no_stages(toy: Path, server: dict[
     dvc("add", "data/notes")
     declared = (toy / "dvc.yaml").read_text()
     (toy / "dvc.yaml").write_text(
-        declared.replace("      - tasks/words/stage.py", "      - data/notes\n      - tasks/words/stage.py")
+        declared.replace("      - tasks/words", "      - data/notes\n      - tasks/words")
     )
     graph.load_graph.cache_clear()
     nodes = graph.load_graph(toy)
@@ -126,5 +126,5 @@ def test_files_that_dvc_tracks_are_inputs_and_no_stages(toy: Path, server: dict[
     dvc("add", "data/notes")
     assert flow(toy, **server).returncode == 0
     assert (toy / "data/words/out.txt").read_text() == "mw"
-    assert {"data/notes", "tasks/words/stage.py"} == set(graph.locked_hashes(toy, "words")[0])
+    assert {"data/notes", "tasks/words"} == set(graph.locked_hashes(toy, "words")[0])
     assert "Data and pipelines are up to date" in dvc("status")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-import tasks.pack
+import tasks.pack.stage
 from tests.test_pack import documents, pack, prose, tokenizer
 
 __all__ = ["tokenizer"]  # the fixture
@@ -18,17 +18,17 @@ __all__ = ["tokenizer"]  # the fixture
 SLOWLY = """
 import sys, time
 from pathlib import Path
-import tasks.pack
+import tasks.pack.stage
 from tasks.core.paths import Inputs, Outputs
-whole = tasks.pack.write_json
+whole = tasks.pack.stage.write_json
 def slow(path, content):
     whole(path, content)
     time.sleep(0.3)
-tasks.pack.write_json = slow
+tasks.pack.stage.write_json = slow
 documents, tokenizer, root = map(Path, sys.argv[1:])
 out = Outputs(root / "out", root / "out.work")
 out.root.mkdir(); out.work.mkdir()
-tasks.pack.run(tasks.pack.PackParams(context_length=32), Inputs({"documents": documents, "tokenizer": tokenizer}), out)
+tasks.pack.stage.run(tasks.pack.stage.PackParams(context_length=32), Inputs({"documents": documents, "tokenizer": tokenizer}), out)
 """
 
 
@@ -83,9 +83,9 @@ def test_a_shard_that_was_not_finished_is_encoded_again(tmp_path, tokenizer, mon
             raise OSError("killed")
         return whole(path, content)
 
-    whole = tasks.pack.write_json
+    whole = tasks.pack.stage.write_json
     with monkeypatch.context() as patch:
-        patch.setattr(tasks.pack, "write_json", dies)
+        patch.setattr(tasks.pack.stage, "write_json", dies)
         with pytest.raises(OSError, match="killed"):
             pack(tmp_path / "broken", source, tokenizer)
     for path in tmp_path.glob("broken/out.work/encoded/train/002-*.tokens"):

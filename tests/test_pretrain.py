@@ -22,8 +22,9 @@ from tasks.pack.packing import pack_rows
 from tasks.pretrain.architecture import build_config, build_model, training_flops_per_token
 from tasks.pretrain.data_loader import IGNORED, PackedSplit, RowOrder
 from tasks.pretrain.optimizers import Muon, learning_rate
-from tasks.pretrain.params import PretrainParams, run
+from tasks.pretrain.params import PretrainParams
 from tasks.pretrain.rank import leave_outcome
+from tasks.pretrain.stage import run
 
 PROJECT = Path(__file__).parents[1]
 VOCABULARY, CONTEXT = 64, 32
@@ -114,7 +115,8 @@ def start_apart(root: Path, inputs: Inputs, **changes) -> subprocess.Popen:
         "from tasks.core import interruption\n"
         "from tasks.core.errors import Interrupted\n"
         "from tasks.core.paths import Inputs, Outputs\n"
-        "from tasks.pretrain import PretrainParams, run\n"
+        "from tasks.pretrain.params import PretrainParams\n"
+        "from tasks.pretrain.stage import run\n"
         "interruption.listen()\n"
         "params, inputs = json.loads(sys.argv[1]), json.loads(sys.argv[2])\n"
         "try:\n"

@@ -80,7 +80,7 @@ def test_content_encodings() -> None:
     ],
 )
 def test_an_encoding_is_found_and_named(content: bytes, declared: str | None, text: str, label: str) -> None:
-    decoded = decode_file(content_encoding, declared)
+    decoded = decode_file(content, declared)
     assert decoded is not None
     assert (decoded.text, decoded.label) == (text, label)
 

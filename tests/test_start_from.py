@@ -45,7 +45,7 @@ def stage(
     module: Any, data: Path, inputs: list[str], settings: dict[str, Any] | None = None, **params: Any
 ) -> dict[str, Any]:
     """Run a stage as the project does: inputs and outputs under `data`."""
-    name = module.__name__.rpartition(".")[2]
+    name = module.__name__.split(".")[1]
     outputs = Outputs(data / name, data.parent / "work" / name)
     for folder in (outputs.root, outputs.work):
         folder.mkdir(parents=True)

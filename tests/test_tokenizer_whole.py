@@ -57,7 +57,7 @@ PARAMETERS = {
 
 def run(stage: Any, root: Path, inputs: tuple[str, ...], name: str = "", **changes: Any) -> dict[str, Any]:
     """Run a stage as dvc.yaml wires it, its inputs and outputs being folders of `root`; returns its metrics."""
-    name = name or stage.__name__.rpartition(".")[2]
+    name = name or stage.__name__.split(".")[1]
     outputs = Outputs(root / name, root / "work" / name)
     outputs.root.mkdir()
     outputs.work.mkdir(parents=True)

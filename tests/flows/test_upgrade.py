@@ -1,0 +1,78 @@
+"""`make upgrade`: what other code made is kept where nothing else differs, and nowhere else."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from flows.upgrade import upgrade
+from tasks.core.errors import UserError
+
+
+def dvc(project: Path, *arguments: str) -> str:
+    command = [sys.executable, "-m", "dvc", *arguments]
+    return subprocess.run(command, cwd=project, capture_output=True, text=True, check=True).stdout
+
+
+def locked(project: Path) -> dict[str, object]:
+    stages: dict[str, object] = YAML(typ="safe").load(project / "dvc.lock")["stages"]
+    return stages
+
+
+@pytest.fixture
+def moved(toy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project that ran when its stage `words` was one file, and whose code has moved into folders since."""
+    declared = (toy / "dvc.yaml").read_text()
+    (toy / "tasks/words_of_old.py").write_text("x = 1\n")
+    (toy / "dvc.yaml").write_text(declared.replace("- tasks/words", "- tasks/words_of_old.py"))
+    dvc(toy, "repro")
+    monkeypatch.chdir(toy)  # as the command is started
+    (toy / "tasks/words_of_old.py").unlink()
+    (toy / "dvc.yaml").write_text(declared)
+    return toy
+
+
+def test_what_the_moved_code_made_is_kept(moved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = locked(moved)
+    assert "words:" in dvc(moved, "status")
+    assert upgrade(moved, [], sure=True) == ["words"]
+    after = locked(moved)
+    assert [stage for stage in before if before[stage] != after[stage]] == ["words"]
+    assert before["words"]["outs"] == after["words"]["outs"]  # type: ignore[index]
+    assert "up to date" in dvc(moved, "status")
+    assert "Kept in dvc.lock: words" in capsys.readouterr().out
+    assert upgrade(moved, [], sure=True) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "reason"),
+    [
+        ("params.yaml", "text: w", "words: will run: params.yaml: words"),
+        ("data/words/out.txt", "w", "words: will run: data/words is modified"),
+        ("dvc.yaml", "cmd: python -m tasks.words", "words: will run: its command differs"),
+    ],
+)
+def test_what_else_differs_is_made_anew(
+    moved: Path, capsys: pytest.CaptureFixture[str], file: str, text: str, reason: str
+) -> None:
+    path = moved / file
+    changed = path.read_text().replace(text, f"{text}x")
+    path.unlink()  # not what DVC's cache has: it may be linked to it
+    path.write_text(changed)
+    before = (moved / "dvc.lock").read_text()
+    assert upgrade(moved, [], sure=True) == []
+    assert reason in capsys.readouterr().out
+    assert (moved / "dvc.lock").read_text() == before
+
+
+def test_nobody_is_asked_in_a_script(moved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (moved / "dvc.lock").read_text()
+    monkeypatch.setattr("sys.stdin", open("/dev/null"))  # noqa: SIM115, PTH123
+    with pytest.raises(UserError, match="SURE=yes"):
+        upgrade(moved, [], sure=False)
+    with pytest.raises(UserError, match="no stage named 'word'"):
+        upgrade(moved, ["word"], sure=True)
+    assert (moved / "dvc.lock").read_text() == before
+    assert upgrade(moved, ["left"], sure=True) == []  # is as it was

@@ -1,6 +1,7 @@
 # `make help` lists what there is. Everything runs in .venv, which `make install` makes from the locks.
 SHELL := /bin/bash
-PYTHON ?= python3.11
+# The newest that works: a name in PATH may be pyenv's stand-in for a Python that is not there.
+PYTHON ?= $(eval PYTHON := $(shell for name in python3.13 python3.12 python3.11; do $$name -c "" 2>/dev/null && echo $$name && break; done))$(PYTHON)
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 PORT ?= 8080
@@ -15,6 +16,21 @@ export DVC_NO_ANALYTICS = 1
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
+# What a Python must have to make an environment; headers are for what torch and deepspeed compile at their first start.
+define PYTHON_HAS
+import importlib.util, os, sys, sysconfig
+name = "python%d.%d" % sys.version_info[:2]
+headers = os.path.join(sysconfig.get_path("include"), "Python.h")
+missing = ["venv"] * (importlib.util.find_spec("ensurepip") is None) + ["dev"] * (not os.path.exists(headers))
+if not (3, 11) <= sys.version_info < (3, 14):
+    sys.exit("Python 3.11, 3.12 or 3.13 is needed; %s is %d.%d." % (sys.executable, *sys.version_info[:2]))
+if missing:
+    sys.exit("%s lacks parts, e.g. apt-get install %s" % (name, " ".join(name + "-" + part for part in missing)))
+endef
+export PYTHON_HAS
+NO_PYTHON := Python 3.11, 3.12 or 3.13 is needed, e.g. apt-get install python3 python3-venv python3-dev. Name yours: make PYTHON=/path/to/python3.13
+SUITABLE = { $(PYTHON) -c "" 2>/dev/null || { echo "$(NO_PYTHON)"; exit 2; }; $(PYTHON) -c "$$PYTHON_HAS"; }
+
 install: $(VENV)/installed ## make .venv and install the locked dependencies
 
 # Hashes are checked of all but torch, which comes last: whatever else it needs is there by then.
@@ -23,13 +39,13 @@ LOCKED := $(PIP_INSTALL) --require-hashes --no-deps
 # What DVC remembers of files, as pickles, lies in .textmill/dvc, not in /var/tmp where everybody may write: an absolute
 # path for every command of this environment, since DVC's setting is one as well and experiments change the folder.
 $(VENV)/installed: requirements.lock requirements-build.lock requirements-torch.lock infra/dvc_site_cache.pth
-	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is needed. Name yours: make PYTHON=/path/to/python3.11"; exit 2; }
+	@test -x $(VENV)/bin/python || $(SUITABLE)
 	@command -v git >/dev/null || { echo "git is needed, e.g. apt-get install git"; exit 2; }
 	@command -v g++ >/dev/null || { echo "A C++ compiler (g++) is needed, e.g. apt-get install g++"; exit 2; }
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python $(LOCKED) -r requirements-build.lock
 	$(BIN)/python $(LOCKED) --no-build-isolation -r requirements.lock
-	$(BIN)/python $(PIP_INSTALL) -c <(grep -o "^[^ ]*==[^ ;]*" requirements.lock) -r requirements-torch.lock
+	$(BIN)/python $(PIP_INSTALL) -c <(grep -o '^[^ ]*==[^\]*' requirements.lock) -r requirements-torch.lock
 	$(BIN)/python -m pip --disable-pip-version-check check
 	cp infra/dvc_site_cache.pth $$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")
 	@touch $@
@@ -98,6 +114,7 @@ format: install ## format the code
 # What makes and audits the locks, in an environment of its own.
 TOOLS := .lock-venv
 $(TOOLS)/installed: requirements-tools.lock
+	@$(SUITABLE)
 	$(PYTHON) -m venv --clear $(TOOLS)
 	$(TOOLS)/bin/python $(LOCKED) -r requirements-tools.lock
 	@touch $@

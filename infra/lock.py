@@ -1,15 +1,20 @@
 """Write the locks from pyproject.toml: every package at one version, with the hashes of all files that were published of it.
 
-`make lock` runs it in the environment of the tools. Names, versions and hashes only: where packages come from is the
-machine's matter. What a lock holds already stays where it still fits, unless `--upgrade` is given.
+`make lock` runs it in the environment of the tools. One lock serves every Python that `requires-python` names: what one
+alone needs has a marker. Names, versions and hashes only: where packages come from is the machine's matter.
+What a lock holds already stays where it still fits, unless `--upgrade` is given.
 """
 
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
-PYTHON = "3.11"
+PROJECT = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
+OLDEST = re.match(r">=([0-9.]+)", PROJECT["project"]["requires-python"])[1]
+GIVEN = PROJECT["tool"]["uv"]["environments"][0].split(" and ")
+"""What holds wherever the project runs, so that no marker has to say it."""
 HEAD = "# Made by `make lock` from pyproject.toml, installed by `make {}`.\n"
 BUILD = re.compile("setuptools==")
 """What builds the packages that are published as source alone; installed before them."""
@@ -47,12 +52,21 @@ def _compile(wanted: list[str], before: str, upgrade: list[str]) -> list[str]:
     """The packages that are wanted, a block of lines each, sorted by name; versions that `before` has are kept."""
     beside = Path("requirements.lock.new")
     beside.write_text(before, encoding="utf-8")
-    command = ["uv", "pip", "compile", *wanted, *upgrade, "--python-version", PYTHON, "--generate-hashes"]
+    pythons = ["--universal", "--fork-strategy", "fewest", "--python-version", OLDEST]
+    command = ["uv", "pip", "compile", *wanted, *upgrade, *pythons, "--generate-hashes"]
     try:
         subprocess.run([*command, "--no-header", "--no-annotate", "--quiet", "--output-file", beside], check=True)
-        return re.split(r"^(?=\w)", beside.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+        found = re.sub("(?<= ; ).*(?= )", lambda marker: shorter(marker[0]), beside.read_text(encoding="utf-8"))
+        return re.split(r"^(?=\w)", found.replace(" ;  ", " "), flags=re.MULTILINE)[1:]
     finally:
         beside.unlink()
+
+
+def shorter(marker: str) -> str:
+    """The marker without what holds anyway; empty when nothing else is in it."""
+    for term in GIVEN:
+        marker = re.sub(rf"\b{re.escape(term)}( and |$)| and {re.escape(term)}", "", marker)
+    return re.sub(r"\((\w+ \S+ '[^']*')\)", r"\1", marker)
 
 
 def _write(name: str, target: str, blocks: list[str]) -> None:

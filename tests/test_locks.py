@@ -1,5 +1,6 @@
 """The locks: one version of each package, its hashes, and not a word of where it comes from; and what `make audit` says."""
 
+import importlib
 import re
 import subprocess
 import tomllib
@@ -8,23 +9,35 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from packaging.markers import Marker
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from infra import audit
 
 HASHED = ("requirements", "requirements-build", "requirements-models", "requirements-fuzz", "requirements-tools")
-PIN = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*)==(?P<version>\S+)( \\\n    --hash=sha256:[0-9a-f]{64})+")
+PIN = re.compile(
+    r"(?P<name>[A-Za-z0-9][\w.-]*)==(?P<version>\S+)( ; (?P<marker>[^\n\\]+))?( \\\n    --hash=sha256:[0-9a-f]{64})+"
+)
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PYTHONS = ("3.11", "3.12", "3.13")
 
 
 def pins(lock: str) -> dict[str, str]:
-    """Name to version. Nothing else may stand in a lock than pins with hashes, and the line that says who made it."""
+    """Name to version. Nothing else may stand in a lock than pins with hashes, and the line that says who made it.
+
+    A marker may say where a package is needed; no package stands there twice.
+    """
     head, _, rest = (ROOT / f"{lock}.lock").read_text().partition("\n")
     assert head.startswith("# Made by `make lock`")
     found = [PIN.match(block) for block in re.split(r"^(?=\S)", rest, flags=re.MULTILINE) if block]
     assert all(found), lock
     assert "".join(f"{each.group()}\n" for each in found if each) == rest
-    return {canonicalize_name(each["name"]): each["version"] for each in found if each}
+    found_once = {canonicalize_name(each["name"]): each["version"] for each in found if each}
+    assert len(found_once) == len(found)
+    assert all(Marker(each["marker"]).evaluate() in (True, False) for each in found if each and each["marker"])
+    return found_once
 
 
 @pytest.mark.parametrize("lock", HASHED)
@@ -39,9 +52,8 @@ def test_torch_alone_goes_without_hashes() -> None:
 
 
 def test_what_pyproject_asks_for_is_locked() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     locked = pins("requirements") | {"torch": (ROOT / "requirements-torch.lock").read_text().split("==")[1].strip()}
-    for line in [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]:
+    for line in [*PROJECT["project"]["dependencies"], *PROJECT["dependency-groups"]["dev"]]:
         wanted = Requirement(line)
         assert wanted.specifier.contains(locked[canonicalize_name(wanted.name)]), line
     for group, lock in (
@@ -49,9 +61,44 @@ def test_what_pyproject_asks_for_is_locked() -> None:
         ("fuzz", "requirements-fuzz"),
         ("tools", "requirements-tools"),
     ):
-        assert {canonicalize_name(Requirement(line).name) for line in project["dependency-groups"][group]} <= set(
+        assert {canonicalize_name(Requirement(line).name) for line in PROJECT["dependency-groups"][group]} <= set(
             pins(lock)
         )
+
+
+def test_the_pythons_are_those_that_the_locks_are_resolved_for() -> None:
+    named = SpecifierSet(PROJECT["project"]["requires-python"])
+    supported = [Marker(line) for line in PROJECT["tool"]["uv"]["environments"]]
+    for python in (*PYTHONS, "3.14"):
+        here = {
+            "python_full_version": f"{python}.0",
+            "sys_platform": "linux",
+            "implementation_name": "cpython",
+            "platform_python_implementation": "CPython",
+        }
+        assert named.contains(python) == any(marker.evaluate(here) for marker in supported) == (python in PYTHONS)
+    offered = re.search(r"for name in (.*?);", (ROOT / "Makefile").read_text())
+    assert offered
+    assert offered[1].split() == [f"python{python}" for python in reversed(PYTHONS)]
+
+
+@pytest.mark.parametrize(
+    ("marker", "left"),
+    [
+        ("{all}", ""),
+        ("python_full_version < '3.13' and {all}", "python_full_version < '3.13'"),
+        ("{first} and os_name == 'nt' and {rest}", "os_name == 'nt'"),
+        (
+            "{first} and ((platform_machine == 'a' and {rest}) or (platform_machine == 'b' and {rest}))",
+            "(platform_machine == 'a' or platform_machine == 'b')",
+        ),
+    ],
+)
+def test_markers_say_no_more_than_they_must(marker: str, left: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    lock = importlib.import_module("infra.lock")
+    words = {"all": " and ".join(lock.GIVEN), "first": lock.GIVEN[0], "rest": " and ".join(lock.GIVEN[1:])}
+    assert lock.shorter(marker.format(**words)) == left
 
 
 def test_what_is_installed_is_what_is_locked() -> None:

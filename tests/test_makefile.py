@@ -1,5 +1,6 @@
 """The Makefile: what `make help` lists, what `make clean` may remove, what `make install` asks for first."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -15,9 +16,11 @@ PROMISED = {"install", "run", "test", "check", "ui", "chat", "serve", "report", 
 HISTORY = (".textmill/mlflow.db", ".textmill/mlartifacts/0/page.html", ".textmill/prefect/prefect.db")
 
 
-def make(folder: Path, target: str, *variables: str) -> subprocess.CompletedProcess[str]:
+def make(folder: Path, target: str, *variables: str, path: object = None) -> subprocess.CompletedProcess[str]:
+    """`make TARGET` in the folder, all programs found by the environment's PATH unless another is given."""
     command = ["make", "-f", str(ROOT / "Makefile"), target, *variables]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    environment = os.environ | ({"PATH": str(path)} if path else {})
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_help_lists_every_target() -> None:
@@ -26,18 +29,63 @@ def test_help_lists_every_target() -> None:
     assert listed == set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
-def test_install_says_what_is_missing(tmp_path: Path) -> None:
-    (tmp_path / "bin").mkdir()
-    for tool in ("bash", "sh", "make", "python3.11", "g++"):
+def bare(folder: Path, *tools: str) -> Path:
+    """A folder of a project with empty locks, and beside its files the only folder of programs: bash, make and `tools`."""
+    (folder / "bin").mkdir()
+    for tool in ("bash", "sh", "make", *tools):
         if found := shutil.which(tool):
-            (tmp_path / "bin" / tool).symlink_to(found)
+            (folder / "bin" / tool).symlink_to(found)
     for lock in ("requirements", "requirements-build", "requirements-torch"):
-        (tmp_path / f"{lock}.lock").touch()
-    (tmp_path / "infra").mkdir()
-    (tmp_path / "infra/dvc_site_cache.pth").touch()
-    done = make(tmp_path, "install", f"PATH={tmp_path / 'bin'}", f"PYTHON={sys.executable}")
+        (folder / f"{lock}.lock").touch()
+    (folder / "infra").mkdir()
+    (folder / "infra/dvc_site_cache.pth").touch()
+    return folder / "bin"
+
+
+def program(path: Path, script: str) -> None:
+    path.write_text(f"#!{shutil.which('sh')}\n{script}\n")
+    path.chmod(0o755)
+
+
+def test_install_says_what_is_missing(tmp_path: Path) -> None:
+    programs = bare(tmp_path, "python3.11", "g++")
+    done = make(tmp_path, "install", f"PYTHON={sys.executable}", path=programs)
     assert done.returncode != 0
     assert "git is needed" in done.stdout
+
+
+def test_the_newest_python_that_works_makes_the_environment(tmp_path: Path) -> None:
+    programs = bare(tmp_path, "git", "g++")
+    program(programs / "python3.13", "echo 'pyenv: python3.13: command not found' >&2; exit 127")  # pyenv's stand-in
+    for python in ("3.11", "3.12"):
+        program(programs / f"python{python}", f'test "$2" != venv || {{ echo "made by {python}"; exit 1; }}')
+    assert "made by 3.12" in make(tmp_path, "install", path=programs).stdout
+    assert "made by 3.11" in make(tmp_path, "install", "PYTHON=python3.11", path=programs).stdout
+    for python in ("3.11", "3.12"):
+        (programs / f"python{python}").unlink()
+    done = make(tmp_path, "install", path=programs)
+    assert done.returncode != 0
+    assert "Python 3.11, 3.12 or 3.13 is needed, e.g. apt-get install python3" in done.stdout
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    program(tmp_path / ".venv/bin/python", 'echo "kept: $*"; exit 1')  # the environment that is there
+    assert "kept: -m pip install" in make(tmp_path, "install", path=programs).stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("sys.version_info = (3, 14, 0)", "Python 3.11, 3.12 or 3.13 is needed; "),
+        ("importlib.util.find_spec = lambda name: None", "lacks parts, e.g. apt-get install {}-venv"),
+        ("sysconfig.get_path = lambda name: '/nowhere'", "lacks parts, e.g. apt-get install {}-dev"),
+    ],
+)
+def test_a_python_that_cannot_make_an_environment_is_told_why(change: str, said: str, tmp_path: Path) -> None:
+    programs = bare(tmp_path)
+    code = f"import importlib.util, sys, sysconfig; {change}"
+    program(programs / "changed", f'exec {sys.executable} -c "{code}\n$2"')
+    done = make(tmp_path, "install", "PYTHON=changed", path=programs)
+    assert done.returncode != 0
+    assert said.format(f"python{sys.version_info[0]}.{sys.version_info[1]}") in done.stderr
 
 
 def outputs_of_a_run(project: Path) -> None:

@@ -16,19 +16,16 @@ export DVC_NO_ANALYTICS = 1
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-# What a Python must have to make an environment; headers are for what torch and deepspeed compile at their first start.
+# What a Python must have to make an environment.
 define PYTHON_HAS
-import importlib.util, os, sys, sysconfig
-name = "python%d.%d" % sys.version_info[:2]
-headers = os.path.join(sysconfig.get_path("include"), "Python.h")
-missing = ["venv"] * (importlib.util.find_spec("ensurepip") is None) + ["dev"] * (not os.path.exists(headers))
+import importlib.util, sys
 if not (3, 11) <= sys.version_info < (3, 14):
     sys.exit("Python 3.11, 3.12 or 3.13 is needed; %s is %d.%d." % (sys.executable, *sys.version_info[:2]))
-if missing:
-    sys.exit("%s lacks parts, e.g. apt-get install %s" % (name, " ".join(name + "-" + part for part in missing)))
+if importlib.util.find_spec("ensurepip") is None:
+    sys.exit("%s lacks venv, e.g. apt-get install python%d.%d-venv" % (sys.executable, *sys.version_info[:2]))
 endef
 export PYTHON_HAS
-NO_PYTHON := Python 3.11, 3.12 or 3.13 is needed, e.g. apt-get install python3 python3-venv python3-dev. Name yours: make PYTHON=/path/to/python3.13
+NO_PYTHON := Python 3.11, 3.12 or 3.13 is needed, e.g. apt-get install python3 python3-venv. Name yours: make PYTHON=/path/to/python3.13
 SUITABLE = { $(PYTHON) -c "" 2>/dev/null || { echo "$(NO_PYTHON)"; exit 2; }; $(PYTHON) -c "$$PYTHON_HAS"; }
 
 install: $(VENV)/installed ## make .venv and install the locked dependencies

@@ -21,6 +21,7 @@ from tasks.model.curves import Curves, read_curves
 from tasks.pack.packing import pack_rows
 from tasks.pretrain.architecture import build_config, build_model, training_flops_per_token
 from tasks.pretrain.data_loader import IGNORED, PackedSplit, RowOrder
+from tasks.pretrain.distributed import check_compiler
 from tasks.pretrain.optimizers import Muon, learning_rate
 from tasks.pretrain.params import PretrainParams
 from tasks.pretrain.rank import leave_outcome
@@ -162,6 +163,14 @@ def steps_written(root: Path) -> int:
 def test_sizes_that_do_not_fit(changes, message):
     with pytest.raises(UserError, match=message):
         params(**changes)
+
+
+def test_compiling_without_the_headers_of_python_is_refused(monkeypatch):
+    check_compiler(False)
+    monkeypatch.setattr("sysconfig.get_path", lambda name: "/nowhere")
+    check_compiler(False)
+    with pytest.raises(UserError, match=r"apt-get install python3\.\d+-dev, or set compile: false"):
+        check_compiler(True)
 
 
 def test_batch_must_be_whole_rows(tmp_path, inputs, monkeypatch):

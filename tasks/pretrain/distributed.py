@@ -3,7 +3,9 @@
 import logging
 import os
 import signal
+import sysconfig
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +103,20 @@ def check_precision(precision: str, device: str) -> None:
         raise UserError(
             f"params.yaml: pretrain.precision: this machine's {device} has no bf16 units, and without them bf16 is "
             "slower than fp32. Set fp32"
+        )
+
+
+def check_compiler(compile_model: bool) -> None:
+    """Refuse `compile: true` where what torch.compile writes, in C++ that includes Python.h, cannot be compiled.
+
+    Raises:
+        UserError: this Python's headers are missing.
+    """
+    if compile_model and not (Path(sysconfig.get_path("include")) / "Python.h").exists():
+        package = f"python{sysconfig.get_python_version()}-dev"
+        raise UserError(
+            "params.yaml: pretrain.compile: torch.compile needs Python's headers, which are missing on this machine. "
+            f"Install them, e.g. apt-get install {package}, or set compile: false"
         )
 
 

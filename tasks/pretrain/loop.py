@@ -19,7 +19,7 @@ from tasks.model.load import load_model
 from tasks.pretrain import checkpoint
 from tasks.pretrain.architecture import build_config, build_model, training_flops_per_token
 from tasks.pretrain.data_loader import Batch, PackedSplit, RowOrder
-from tasks.pretrain.distributed import Group, StopFlag, check_precision, join_group, start_engine
+from tasks.pretrain.distributed import Group, StopFlag, check_compiler, check_precision, join_group, start_engine
 from tasks.pretrain.document_isolation import require_isolation
 from tasks.pretrain.export import full_weights, pad_token, save_model
 from tasks.pretrain.optimizers import build_optimizer, learning_rate
@@ -38,10 +38,11 @@ def train(params: PretrainParams, config: dict[str, Any]) -> tuple[dict[str, Any
 
     Raises:
         Interrupted: asked to stop; a checkpoint of the step reached is in `work`.
-        UserError: no such device or precision, or a loss that is not finite.
+        UserError: no such device or precision, nothing to compile with, or a loss that is not finite.
     """
     stop = StopFlag()
     check_precision(params.precision, config["device"])
+    check_compiler(params.compile)
     group = join_group(config["device"], config["threads"])
     return Trainer(params, config, group, stop).train()
 

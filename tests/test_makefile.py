@@ -72,6 +72,27 @@ def test_the_newest_python_that_works_makes_the_environment(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
+    ("found", "fits"),
+    [
+        ("No broken requirements found.", True),
+        ("model 1 requires engine, which is not installed.", True),  # on purpose
+        ("model 1 requires engine, which is not installed.\nother 2 requires more, which is not installed.", False),
+        ("modeller 1 requires engine, which is not installed.", False),
+    ],
+)
+def test_an_environment_whose_packages_do_not_fit_is_not_taken(found: str, fits: bool, tmp_path: Path) -> None:
+    programs = bare(tmp_path, "git", "g++", "grep", "tr", "cp", "touch")
+    (tmp_path / "requirements-models.lock").write_text("# Made\nmodel==1 \\\n    --hash=sha256:00\n")
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    program(
+        tmp_path / ".venv/bin/python",
+        f"case \"$*\" in *check) echo '{found}';; *sysconfig*) echo {tmp_path};; esac",
+    )
+    done = make(tmp_path, "install", path=programs)
+    assert (done.returncode == 0) == (tmp_path / ".venv/installed").exists() == fits, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
     ("change", "said"),
     [
         ("sys.version_info = (3, 14, 0)", "Python 3.11, 3.12 or 3.13 is needed; "),

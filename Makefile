@@ -9,9 +9,10 @@ export PATH := $(BIN):$(PATH)
 export DO_NOT_TRACK = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 export DVC_NO_ANALYTICS = 1
+export NO_MKDOCS_2_WARNING = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install models run preset upgrade test check ui chat serve report bench bench-curation bench-patterns bench-memory clean distclean lock audit fuzz format
+.PHONY: help install models run preset upgrade test check docs ui chat serve report bench bench-curation bench-patterns bench-memory clean distclean lock audit fuzz format
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -67,12 +68,19 @@ upgrade: install ## after new code that changes no result: keep what is there, t
 test: install models ## every test, the whole pipeline on small data included
 	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-check: install ## lint, types and the fast tests
+check: install ## lint, types, floors, links of the documentation and the fast tests
 	ruff check .
 	ruff format --check .
 	mypy
 	lint-imports --no-cache
+	mkdocs build --strict --quiet
 	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
+
+docs: install ## the documentation as a site with a search, readable offline; its reference and drawings anew
+	@python -m infra.reference
+	@python -m infra.drawings
+	@mkdocs build --strict --quiet
+	@echo "Open .textmill/site/index.html"
 
 ui: install ## Prefect and MLflow in the browser
 	@python -m flows.ui

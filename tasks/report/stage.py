@@ -20,7 +20,7 @@ LARGEST = "largest.json"
 
 class ReportParams(StageParams):
     """The page: data/report/index.html. It tells what the results are, whoever made them. Timings, provenance and what
-    changed since the last run differ from machine to machine: the page shows them where it finds them (RUN_SCRIPT).
+    changed since the last run differ from machine to machine: the page shows them where it finds them.
     """
 
     title: str = Field(default="Textmill", min_length=1, description="Heading of the page.")

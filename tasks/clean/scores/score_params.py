@@ -18,7 +18,7 @@ class QualityParams(StageParams):
         description="Sources whose documents are poor. They too are scored by the classifier that saw them, and go for "
         "that score alone.",
     )
-    labels: tuple[str, ...] = Field((), description="Files of labels (README.md), named in dvc.yaml too.")
+    labels: tuple[str, ...] = Field((), description="Files of labels (docs/curation.md), named in dvc.yaml too.")
     max_examples: int = Field(5000, ge=1, description="Documents of each side that are trained on, at most.")
     min_score: float = Field(0.5, ge=0, le=1, description="Probability of being good, at least.")
 

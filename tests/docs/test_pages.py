@@ -79,4 +79,4 @@ def test_every_line_ends_within_its_width(page: Page) -> None:
         return
     for number, line in enumerate(page.prose.splitlines(), 1):
         if not line.startswith("|") and page.name != "LOG.md":
-            assert len(line) <= 160, f"{page.name}: {number}"
+            assert len(line) <= 140, f"{page.name}: {number}"

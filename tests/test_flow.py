@@ -110,9 +110,7 @@ def test_files_that_dvc_tracks_are_inputs_and_no_stages(toy: Path, server: dict[
     (notes / "out.txt").write_text("n")
     dvc("add", "data/notes")
     declared = (toy / "dvc.yaml").read_text()
-    (toy / "dvc.yaml").write_text(
-        declared.replace("      - tasks/words", "      - data/notes\n      - tasks/words")
-    )
+    (toy / "dvc.yaml").write_text(declared.replace("      - tasks/words", "      - data/notes\n      - tasks/words"))
     graph.load_graph.cache_clear()
     nodes = graph.load_graph(toy)
     assert list(nodes) == ["words", "left", "right", "join"]

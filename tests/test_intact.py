@@ -86,9 +86,7 @@ def test_a_bit_that_turned_in_the_folder(made: Path) -> None:
 
 def test_what_nobody_tracks_comes_from_where_the_user_has_it(made: Path) -> None:
     declared = (made / "dvc.yaml").read_text()
-    (made / "dvc.yaml").write_text(
-        declared.replace("      - tasks/left", "      - mine.txt\n      - tasks/left")
-    )
+    (made / "dvc.yaml").write_text(declared.replace("      - tasks/left", "      - mine.txt\n      - tasks/left"))
     (made / "mine.txt").write_text("mine")
     graph.load_graph.cache_clear()
     graph.dependency_hashes(made, "left")

@@ -5,11 +5,10 @@ import re
 from xml.etree import ElementTree
 
 import pytest
-from conftest import ROOT
-from pages import PAGES
 
 from infra import drawings, reference
 from tasks.core import graph
+from tests.helpers.documentation import PAGES, ROOT
 
 README = PAGES[0]
 REAL = {(upstream, node.name) for node in graph.load_graph(ROOT).values() for upstream in node.upstream}

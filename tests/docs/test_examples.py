@@ -8,8 +8,6 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from conftest import ROOT
-from pages import CURRENT, PAGES, Page
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
@@ -18,6 +16,7 @@ from tasks.core.execution import Execution
 from tasks.core.params import StageParams, params_model, read_yaml, validate
 from tasks.core.paths import Inputs, Outputs
 from tasks.documents.shards import SCHEMA, read_shard, write_shard
+from tests.helpers.documentation import CURRENT, PAGES, ROOT, Page
 
 STAGES = list(graph.load_graph(ROOT))
 MODELS: dict[str, type[BaseModel]] = {name: params_model(name) for name in STAGES}

@@ -6,10 +6,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
-from pages import CURRENT, PAGES, Page
 
 from tasks.core import graph
+from tests.helpers.documentation import CURRENT, PAGES, ROOT, Page
 
 README = PAGES[0]
 FOLDERS = ("tasks", "flows", "tests", "docs", "infra", "benchmarks", "presets", "evaluation")

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
-from pages import PAGES
+
+from tests.helpers.documentation import PAGES, ROOT
 
 LOADED = re.compile(r"<(?:script|img|iframe)[^>]*\ssrc=\"([^\"]*)\"|<link[^>]*\shref=\"([^\"]*)\"")
 OF_CSS = re.compile(r"url\(\s*[\"']?(?:https?:)?//|@import")

@@ -15,7 +15,7 @@ from tasks.core.graph import load_graph
 
 FOLDER = Path("docs/images")
 FONT = 'font-family="system-ui, sans-serif"'
-STAGE, FLOOR, ARROW, INK = "#3f51b5", "#00796b", "#8a8f98", "#767c88"
+STAGE, FLOOR, ARROW, INK = "#3f51b5", "#00796b", "#8a8f98", "#455a64"
 LANES = ("#e67e22", "#16a085", "#a569bd", "#2e86c1", "#e05a47", "#b7950b")
 WIDE, HIGH, GAP, LANE = 170, 42, 20, 15
 SHOWN_LATE = "report"
@@ -100,7 +100,7 @@ def floors(root: Path) -> str:
             y += 22
         high = 34 + len(rows) * 40
         parts.append(f'<rect x="4" y="{y}" width="{wide}" height="{high}" rx="8" fill="{colour}" fill-opacity="0.2"/>')
-        parts.append(_box(12, y + 6, wide - 16, 22, colour, name, opacity=0))
+        parts.append(_box(wide // 2 - 76, y + 5, 160, 22, INK, name))
         for row, line in enumerate(rows):
             each = (wide - 10) // len(line)
             parts += [
@@ -116,11 +116,10 @@ def _in_rows(names: list[str], wide: int) -> Iterable[list[str]]:
     return (names[start : start + wide] for start in range(0, len(names), wide))
 
 
-def _box(x: int, y: int, wide: int, high: int, colour: str, text: str, opacity: int = 1) -> str:
-    ink = "#fff" if opacity else INK
+def _box(x: int, y: int, wide: int, high: int, colour: str, text: str) -> str:
     return (
-        f'<g><rect x="{x}" y="{y}" width="{wide}" height="{high}" rx="6" fill="{colour}" fill-opacity="{opacity}"/>'
-        f'<text x="{x + wide / 2:g}" y="{y + high / 2:g}" fill="{ink}" font-size="13" text-anchor="middle" '
+        f'<g><rect x="{x}" y="{y}" width="{wide}" height="{high}" rx="6" fill="{colour}"/>'
+        f'<text x="{x + wide / 2:g}" y="{y + high / 2:g}" fill="#fff" font-size="13" text-anchor="middle" '
         f'dominant-baseline="central">{html.escape(text)}</text></g>'
     )
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from flows.dvc_stage import stage_environment
 from tasks.core.provenance import processor
-from tests.toy import EDGES, make
+from tests.helpers.toy import EDGES, make
 
 BARE = """
 from pathlib import Path

@@ -3,7 +3,7 @@
 Ten times the text should take ten times as long; a square takes a hundred times.
 """
 
-from tests.attacks import attacks, patterns, seconds
+from tests.helpers.attacks import attacks, patterns, seconds
 
 SHORT, LONG, ROUNDS = 10_000, 100_000, 5
 SHOWN = 15

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.checkout import ROOT
+
 os.environ.update(
     DO_NOT_TRACK="1",
     MLFLOW_DISABLE_TELEMETRY="true",
@@ -20,8 +22,6 @@ os.environ.update(
     HF_HUB_DISABLE_TELEMETRY="1",
     TOKENIZERS_PARALLELISM="false",
 )
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
 for variable in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "TEXTMILL_OUTBOX", "DVC_ROOT", "DVC_STAGE"):
     os.environ.pop(variable, None)
 # DVC's memory of files of a test is the test's: neither the checkout's nor in a folder that everybody may write in.
@@ -52,7 +52,7 @@ def environment_as_before() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def toy_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The toy project, initialised once."""
-    from toy import make
+    from tests.helpers.toy import make
 
     return make(tmp_path_factory.mktemp("template") / "toy")
 
@@ -82,10 +82,9 @@ def one_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A Prefect server for the whole module: environment variables that point to it."""
-    from running import KEY, wait_for
-
     from flows import dvc_stage, supervised
     from flows.server import free_port, healthy
+    from tests.helpers.running import KEY, wait_for
 
     port, home = free_port(0), tmp_path_factory.mktemp("prefect")
     environment = {

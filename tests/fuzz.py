@@ -1,4 +1,4 @@
-"""`make fuzz`: feed tests/fuzzed.py what atheris makes of the seeds, each target for a share of SECONDS; one process each.
+"""`make fuzz`: feed tests/helpers/fuzzed.py what atheris makes of the seeds, each target for a share of SECONDS; one process each.
 
 An input that fails is kept under tests/seeds, where the tests try it from then on. atheris (coverage-guided fuzzing by
 libFuzzer) is no dependency of the project: `make fuzz` installs it beside.
@@ -19,7 +19,7 @@ def run(name: str) -> None:
     import atheris  # type: ignore[import-not-found, unused-ignore]
 
     with atheris.instrument_imports(include=["tasks"]):
-        from tests.fuzzed import SEEDS, TARGETS
+        from tests.helpers.fuzzed import SEEDS, TARGETS
     found = Path(".textmill/fuzz") / name
     found.mkdir(parents=True, exist_ok=True)
     options = {
@@ -38,7 +38,7 @@ def run(name: str) -> None:
 
 def main() -> int:
     """Each target in turn; returns how many failed."""
-    from tests.fuzzed import TARGETS
+    from tests.helpers.fuzzed import TARGETS
 
     failed = []
     for name in TARGETS:

@@ -3,7 +3,7 @@
 tiktoken joins the neighbours whose joined bytes have the lowest rank, Hugging Face the pair that comes first in the list
 of merges. These differ where two neighbours spell a token but are not the pair it was merged from. In a list that a trainer
 made they never do: each token has one merge, in the order of the ids, and its own bytes are merged to it. That is
-checked here (tests/test_encode.py looks for counterexamples among random lists), and then the ids on a probe.
+checked here (tests/tokens/test_encode.py looks for counterexamples among random lists), and then the ids on a probe.
 """
 
 import json

@@ -14,7 +14,7 @@ from tasks.core.errors import UserError
 
 SECONDS = 60.0
 SECONDS_A_CHARACTER = 60e-6
-"""A million characters get 120 s; cleaned, ordinary text takes 0.4 s of them, the worst of tests/test_growth.py 4.6 s."""
+"""A million characters get 120 s; cleaned, ordinary text takes 0.4 s of them, the worst of tests/project/test_growth.py 4.6 s."""
 
 
 class ItemFailed(UserError):

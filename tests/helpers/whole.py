@@ -1,0 +1,47 @@
+"""Every stage in a row in this process, with parameters small enough for seconds."""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from tasks.core import graph
+from tasks.core.params import params_model, validate
+from tasks.core.paths import Inputs, Outputs, write_json
+from tests.helpers.checkout import ROOT
+
+TINY: dict[str, dict[str, Any]] = {
+    "tokenizer": {"vocab_size": 300},
+    "pack": {"context_length": 64},
+    "pretrain": {
+        "layers": 1,
+        "hidden": 32,
+        "heads": 2,
+        "intermediate": 64,
+        "steps": 4,
+        "global_batch_tokens": 512,
+        "warmup_steps": 1,
+        "validation_every": 4,
+        "checkpoint_every": 4,
+    },
+    "finetune": {"max_steps": 2, "batch": 2, "micro_batch": 2, "max_length": 64},
+    "quantize": {"prompts": 4, "max_bytes": 800, "formats": ["q8_0", "torchao-int8"]},
+    "evaluate": {"max_bytes": 2000, "max_questions": 2, "max_new_tokens": 8, "prompts": ["Hello!"], "samples": 1},
+}
+
+
+def run_stages(folder: Path, params: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Run the stages of dvc.yaml into `folder`/data and `folder`/metrics; returns their metrics.
+
+    `params` are set above TINY; other keys have the models' defaults.
+    """
+    measured: dict[str, Any] = {}
+    for stage, node in graph.load_graph(ROOT).items():
+        outputs = Outputs(folder / "data" / stage, folder / "work" / stage)
+        for path in (outputs.root, outputs.work):
+            path.mkdir(parents=True)
+        inputs = {name: folder / path.relative_to(ROOT) for name, path in node.inputs.items()}
+        settings = TINY.get(stage, {}) | params.get(stage, {})
+        run = importlib.import_module(f"tasks.{stage}.stage").run
+        measured[stage] = run(validate(params_model(stage), settings, stage), Inputs(inputs, stage), outputs)
+        write_json(folder / "metrics" / f"{stage}.json", measured[stage])
+    return measured

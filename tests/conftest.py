@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.checkout import ROOT
-
+pytest.register_assert_rewrite("tests.helpers")
 os.environ.update(
     DO_NOT_TRACK="1",
     MLFLOW_DISABLE_TELEMETRY="true",
@@ -79,11 +78,20 @@ def one_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "execution.yaml").write_text("workers: 1\n")
 
 
+@pytest.fixture
+def one_thread(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs a test where execution.yaml asks for one thread: more make so small a model slower, much slower on a busy machine."""
+    folder = tmp_path_factory.mktemp("execution")
+    (folder / "execution.yaml").write_text("threads: 1\n")
+    monkeypatch.chdir(folder)
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A Prefect server for the whole module: environment variables that point to it."""
     from flows import dvc_stage, supervised
     from flows.server import free_port, healthy
+    from tests.helpers.checkout import ROOT
     from tests.helpers.running import KEY, wait_for
 
     port, home = free_port(0), tmp_path_factory.mktemp("prefect")

@@ -16,75 +16,9 @@ from tasks.clean.scores.labels import measured_precision, read_labels
 from tasks.clean.scores.perplexity import Trigrams
 from tasks.clean.scores.quality_classifier import Classifier, train
 from tasks.clean.scores.score_params import PerplexityParams, ScoreParams
-from tasks.clean.stage import CleanParams, run
 from tasks.clean.url_blocklist import blocked
 from tasks.core.errors import UserError
-from tasks.core.params import validate
-from tasks.core.paths import Inputs, Outputs
-from tasks.documents.shards import document_id, read_documents, write_documents
-
-GOOD = [
-    "river",
-    "mountain",
-    "forest",
-    "village",
-    "morning",
-    "story",
-    "harvest",
-    "winter",
-    "garden",
-    "teacher",
-    "letter",
-    "journey",
-    "evening",
-    "music",
-    "bread",
-]
-POOR = [
-    "casino",
-    "bonus",
-    "winner",
-    "cheap",
-    "pills",
-    "click",
-    "offer",
-    "discount",
-    "jackpot",
-    "viagra",
-    "subscribe",
-    "crypto",
-    "profit",
-    "loan",
-    "free",
-]
-
-
-def sentence(words: list[str], rng: random.Random, n: int = 40) -> str:
-    return " ".join(f"the {rng.choice(words)} of a {rng.choice(words)} is here" for _ in range(n // 7)) + "."
-
-
-def document(source: str, number: int, text: str, **meta: Any) -> dict[str, Any]:
-    url = f"http://{source}.org/{number}"
-    return {"id": document_id(source, url, text.encode()), "url": url, "source": source, "text": text, "meta": meta}
-
-
-def clean(folder: Path, rows: list[dict[str, Any]], **block: Any) -> tuple[dict[str, Any], list[Any], list[Any]]:
-    """Run the stage on documents; returns metrics, kept rows, removed rows."""
-    for name in ("scrape", "out", "work"):
-        (folder / name).mkdir(parents=True)
-    write_documents(rows[: len(rows) // 2], folder / "scrape/documents", "a")
-    write_documents(rows[len(rows) // 2 :], folder / "scrape/documents", "b")
-    declared = {name: Path(name) for name in ("labels.jsonl", "bad.jsonl", "none.jsonl")}
-    params = validate(CleanParams, block, "params.yaml: clean")
-    metrics = run(
-        params, Inputs({"scrape": folder / "scrape", **declared}, "clean"), Outputs(folder / "out", folder / "work")
-    )
-    kept, removed = (read_documents(folder / "out" / name).to_pylist() for name in ("documents", "removed"))
-    assert {row["id"] for row in kept} | {row["id"] for row in removed} == {row["id"] for row in rows}
-    assert len(kept) + len(removed) == len(rows) == metrics["documents_in"]
-    assert metrics["documents_out"] == len(kept) == sum(metrics["languages"].values())
-    return metrics, kept, removed
-
+from tests.helpers.cleaning import GOOD, POOR, clean_documents, document, sentence
 
 pytestmark = pytest.mark.usefixtures("one_worker")
 
@@ -97,7 +31,7 @@ def test_lines_of_a_whole_site_go(tmp_path: Path) -> None:
     rows += [document("other", n, f"{menu}\n{sentence(GOOD, rng)}") for n in range(3)]
     talk = [{"role": "user", "content": menu}, {"role": "assistant", "content": sentence(GOOD, rng)}]
     rows.append(document("site", 99, "x", messages=talk))
-    metrics, kept, removed = clean(tmp_path, rows, max_line_page_share=0.5)
+    metrics, kept, removed = clean_documents(tmp_path, rows, max_line_page_share=0.5)
     assert [(row["url"], row["reason"]) for row in removed] == [("http://site.org/19", "boilerplate")]
     assert metrics["lines"] == {"boilerplate": 40}
     for row in kept:
@@ -114,7 +48,7 @@ def test_only_conversations_pass_for_conversations(tmp_path: Path) -> None:
     titles = ["Error messages", "messages", "The other page"] * 6
     rng = random.Random(0)
     rows = [document("site", n, f"{menu}\n{sentence(GOOD, rng)}", title=title) for n, title in enumerate(titles)]
-    metrics, kept, _ = clean(tmp_path, rows, max_line_page_share=0.5)
+    metrics, kept, _ = clean_documents(tmp_path, rows, max_line_page_share=0.5)
     assert metrics["lines"] == {"boilerplate": len(rows)}
     assert not any(menu in row["text"] for row in kept)
 
@@ -152,7 +86,7 @@ def test_a_lost_worker_changes_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     ]
     folder = tmp_path / "documents"
     rows.append(document("web", 99, "!"))
-    clean(tmp_path / "first", rows, languages=None, max_top_ngram_ratio=1.0)
+    clean_documents(tmp_path / "first", rows, languages=None, max_top_ngram_ratio=1.0)
     for name in ("documents", "removed"):
         shutil.copytree(tmp_path / "first/out" / name, folder / name)
     params = ScoreParams(perplexity=PerplexityParams(reference=("good",), max_perplexity=16))
@@ -190,7 +124,7 @@ def test_scores_are_trained_kept_and_counted(tmp_path: Path) -> None:
     quality = {"positive": ["good"], "negative": ["spam"]}
     perplexity = {"reference": ["good"], "max_perplexity": 1e6}
     loose = {"max_top_ngram_ratio": 1.0, "languages": None}
-    metrics, kept, removed = clean(
+    metrics, kept, removed = clean_documents(
         tmp_path / "1", rows, quality=quality, perplexity=perplexity, max_profanity=1.0, review=3, **loose
     )
     assert {row["reason"] for row in removed} == {"quality"}
@@ -216,9 +150,13 @@ def test_scores_are_trained_kept_and_counted(tmp_path: Path) -> None:
     assert [(row["reason"], row["source"]) for row in sample] == (
         [("", "good")] * 3 + [("", "web")] * 3 + [("quality", "spam")] * 3 + [("quality", "web")] * 3
     )
-    again, same, _ = clean(tmp_path / "2", rows, quality=quality, perplexity=perplexity, max_profanity=1.0, **loose)
+    again, same, _ = clean_documents(
+        tmp_path / "2", rows, quality=quality, perplexity=perplexity, max_profanity=1.0, **loose
+    )
     assert (again, same) == (metrics, kept)
-    _, kept, removed = clean(tmp_path / "3", rows, perplexity={"reference": ["good"], "max_perplexity": 60.0}, **loose)
+    _, kept, removed = clean_documents(
+        tmp_path / "3", rows, perplexity={"reference": ["good"], "max_perplexity": 60.0}, **loose
+    )
     assert {row["reason"] for row in removed} == {"perplexity"}
     assert {row["source"] for row in removed} == {"spam", "web"}
     assert removed[0]["detail"].endswith("> 60")
@@ -234,7 +172,7 @@ def test_labels_train_and_measure(tmp_path: Path) -> None:
     assert measured_precision([labels]) == {"symbol_ratio": {"labelled": 48, "precision": 0.75}}
     assert {label: len(texts) for label, texts in read_labels([labels]).items()} == {"keep": 12, "remove": 36}
     rows = [document("web", n, sentence(GOOD if n % 2 else POOR, rng)) for n in range(20)]
-    metrics, kept, _ = clean(
+    metrics, kept, _ = clean_documents(
         tmp_path / "1", rows, quality={"labels": ["labels.jsonl"]}, languages=None, max_top_ngram_ratio=1.0
     )
     assert len(kept) == 10
@@ -254,7 +192,7 @@ def test_mistakes_in_examples_are_said(tmp_path: Path) -> None:
         )
     ):
         with pytest.raises(UserError, match=said):
-            clean(tmp_path / str(number), rows, quality=quality, languages=None, max_top_ngram_ratio=1.0)
+            clean_documents(tmp_path / str(number), rows, quality=quality, languages=None, max_top_ngram_ratio=1.0)
 
 
 def test_the_classifier_reads_back_what_it_wrote(tmp_path: Path) -> None:
@@ -287,7 +225,7 @@ def test_rule_sets_in_the_stage(tmp_path: Path) -> None:
     page = "\n".join(sentence(GOOD, rng, 14) for _ in range(6))
     rows = [document("a", 1, page + "\nNo end of it\nRead the privacy policy."), document("a", 2, page + "\nA { here.")]
     rows += [document("a", 3, "Too few words for it, and that is all."), document("a", 4, page)]
-    metrics, kept, removed = clean(tmp_path, rows, rules=["gopher_quality", "c4"], max_top_ngram_ratio=1.0)
+    metrics, kept, removed = clean_documents(tmp_path, rows, rules=["gopher_quality", "c4"], max_top_ngram_ratio=1.0)
     assert [row["text"] for row in kept] == [page, page]
     assert metrics["lines"] == {"c4_no_terminal_punc": 1, "c4_policy": 1}
     assert json.loads((tmp_path / "out/lines.json").read_text()) == {
@@ -315,7 +253,7 @@ def test_blocked_addresses(tmp_path: Path) -> None:
     ):
         assert blocked(url, entries) == entry
     rows = [document(name, 1, sentence(GOOD, random.Random(1))) for name in ("bad", "fine")]
-    _, kept, removed = clean(tmp_path / "1", rows, url_blocklist=["bad.org"], max_top_ngram_ratio=1.0)
+    _, kept, removed = clean_documents(tmp_path / "1", rows, url_blocklist=["bad.org"], max_top_ngram_ratio=1.0)
     assert [(row["url"], row["reason"], row["detail"]) for row in removed] == [
         ("http://bad.org/1", "url_blocked", "bad.org")
     ]

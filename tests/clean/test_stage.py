@@ -20,16 +20,14 @@ from warcio.warcwriter import WARCWriter
 from tasks.clean import clean_text
 from tasks.clean import stage as clean_module
 from tasks.clean.normalize import mend
-from tasks.clean.stage import CleanParams, run
+from tasks.clean.stage import CleanParams
 from tasks.clean.warc_reader import read_pages
 from tasks.conversations.conversation import render
 from tasks.core.errors import UserError
 from tasks.core.parallel import item_guard
 from tasks.core.params import validate
-from tasks.core.paths import Inputs, Outputs
-from tasks.documents.shards import REMOVED_SCHEMA, document_id, read_documents, write_documents
-
-PROSE = "The quick brown fox jumps over the lazy dog while seven wizards watch from a distant hill and say nothing."
+from tasks.documents.shards import document_id
+from tests.helpers.cleaning import PROSE, clean, row
 
 pytestmark = pytest.mark.usefixtures("one_worker")
 
@@ -48,39 +46,6 @@ def member(url: str, body: bytes, kind: str = "text/html; charset=utf-8", status
 
 def page(text: str) -> bytes:
     return f"<html><head><title>A page</title></head><body><p>{text}</p></body></html>".encode()
-
-
-def clean(
-    tmp_path: Path,
-    warc: bytes | None = None,
-    rows: list[dict[str, Any]] | None = None,
-    params: CleanParams | None = None,
-    declared: dict[str, Path] | None = None,
-) -> tuple[dict[str, Any], dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
-    """Run the stage; returns metrics, documents by URL, removed by URL."""
-    folder = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
-    scrape = folder / "scrape"
-    for name in ("scrape/web/site", "out", "work"):
-        (folder / name).mkdir(parents=True)
-    (scrape / "sources.json").write_text('{"site": {"kind": "web", "licence": "CC0"}}')
-    if warc is not None:
-        (scrape / "web/site/00000.warc.gz").write_bytes(warc)
-    if rows is not None:
-        write_documents(rows, scrape / "documents")
-    metrics = run(
-        params or CleanParams(),
-        Inputs({"scrape": scrape, **(declared or {})}),
-        Outputs(folder / "out", folder / "work"),
-    )
-    kept, removed = (read_documents(folder / "out" / name) for name in ("documents", "removed"))
-    assert removed.schema.names == REMOVED_SCHEMA.names
-    assert metrics["documents_in"] == len(kept) + len(removed)
-    return metrics, *({row["url"]: row for row in table.to_pylist()} for table in (kept, removed))
-
-
-def row(url: str, text: str, messages: Any = None) -> dict[str, Any]:
-    meta = {"messages": messages} if messages is not None else {}
-    return {"id": document_id("s", url, text.encode()), "url": url, "source": "s", "text": text, "meta": meta}
 
 
 def test_a_page_becomes_a_document(tmp_path: Path) -> None:

@@ -13,8 +13,7 @@ import pytest
 from tasks.core import graph
 from tasks.core.paths import write_json
 from tasks.core.restore import recover, restore
-from tests.core.test_stage_contract import set_params
-from tests.helpers.running import flow, wait_for
+from tests.helpers.running import flow, set_params, wait_for
 
 DVC = [sys.executable, "-m", "dvc"]
 

@@ -15,8 +15,7 @@ from tasks.core.errors import EXIT_USER_ERROR, UserError
 from tasks.core.params import read_yaml
 from tasks.core.secret_params import refuse_secrets, secret_in
 from tasks.scrape.warc.remote_files import Network, open_bytes
-from tests.core.test_stage_contract import set_params
-from tests.helpers.running import flow
+from tests.helpers.running import flow, set_params
 
 TOKEN = "hf_" + "aB3dE6gH9jK2mN5pQ8sT"
 SECRETS = [

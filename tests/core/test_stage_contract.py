@@ -2,14 +2,12 @@
 
 import errno
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -18,35 +16,7 @@ from safetensors import SafetensorError
 from tasks.core.disk_full import no_space_left
 from tasks.core.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR
 from tasks.core.parallel import processes
-from tests.helpers.running import PATIENCE_S, wait_for
-
-COMMAND = [sys.executable, "-m", "tasks.words"]
-
-
-def stage(project: Path, name: str = "words", **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", f"tasks.{name}"]
-    return subprocess.run(
-        command, cwd=project, env={**os.environ, **environment}, capture_output=True, text=True, check=False
-    )
-
-
-def set_params(project: Path, stage: str, **values: Any) -> None:
-    lines = (project / "params.yaml").read_text().splitlines()
-    keep = [line for line in lines if not line.startswith(f"{stage}:")]
-    block = {"text": stage[0], "sleep_s": 0, "fail": False} | values
-    (project / "params.yaml").write_text("\n".join([*keep, f"{stage}: {json.dumps(block)}"]) + "\n")
-
-
-def runs(project: Path) -> list[Any]:
-    """Runs in the project's own MLflow store, oldest first."""
-    import mlflow
-
-    database = project / ".textmill/mlflow.db"
-    if not database.exists():  # whoever asks for it would make it
-        return []
-    client = mlflow.MlflowClient(f"sqlite:///{database}")
-    experiment = client.get_experiment_by_name("textmill")
-    return list(reversed(client.search_runs([experiment.experiment_id]))) if experiment else []
+from tests.helpers.running import COMMAND, PATIENCE_S, runs, set_params, stage, wait_for
 
 
 def test_output_and_metrics_appear_whole(toy: Path) -> None:

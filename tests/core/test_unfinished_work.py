@@ -11,7 +11,7 @@ import pytest
 
 from tasks.core import paths
 from tasks.core.errors import EXIT_INTERRUPTED
-from tests.core.test_stage_contract import COMMAND, set_params, stage
+from tests.helpers.running import COMMAND, set_params, stage
 
 # Leaves a trace in its work folder, says what it found there, and sleeps as params.yaml says.
 NOTED = """(outputs / "half.txt").write_text("half")

@@ -16,9 +16,8 @@ from tasks.decontaminate.stage import DecontaminateParams
 from tasks.decontaminate.stage import run as decontaminate
 from tasks.dedup.stage import DedupParams, run
 from tasks.documents.shards import SCHEMA, SCORES, as_documents, read_documents, shard_paths, write_shard
-from tests.clean.test_scores import GOOD, POOR, clean, document, sentence
-from tests.dedup.test_stage import words
-from tests.helpers.deduplicating import Rows, dedup, text
+from tests.helpers.cleaning import GOOD, POOR, clean_documents, document, sentence
+from tests.helpers.deduplicating import Rows, dedup, text, words
 
 pytestmark = pytest.mark.usefixtures("one_worker")
 
@@ -58,7 +57,7 @@ def test_the_score_that_clean_writes_decides_and_reaches_the_end(tmp_path: Path)
     rows += [document("fine", n, text) for n, text in enumerate(same)]
     rows += [document("longer", n, f"{text} {sentence(POOR, rng)}") for n, text in enumerate(same)]
     quality = {"positive": ["good"], "negative": ["spam"], "min_score": 0.0}
-    clean(tmp_path, rows, quality=quality, languages=None, max_top_ngram_ratio=1.0)
+    clean_documents(tmp_path, rows, quality=quality, languages=None, max_top_ngram_ratio=1.0)
     stages = {name: Outputs(tmp_path / name, tmp_path / f"{name}.work") for name in ("longest", "quality", "end")}
     for each in stages.values():
         each.root.mkdir()

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from tasks.dedup import containment
 from tasks.documents.shards import read_documents
 from tasks.similarity import posting_lists
-from tests.dedup.test_stage import words
-from tests.helpers.deduplicating import dedup, text
+from tests.helpers.deduplicating import dedup, text, words
 
 pytestmark = pytest.mark.usefixtures("one_worker")
 

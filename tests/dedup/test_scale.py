@@ -14,8 +14,7 @@ from tasks.dedup import catalogue
 from tasks.dedup.shingle_sets import Wanted, write_sets
 from tasks.documents.shards import SCHEMA, write_shard
 from tasks.similarity import lsh
-from tests.dedup.test_stage import words
-from tests.helpers.deduplicating import Rows, dedup, text
+from tests.helpers.deduplicating import Rows, dedup, text, words
 
 pytestmark = pytest.mark.usefixtures("one_worker")
 

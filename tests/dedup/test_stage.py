@@ -20,6 +20,7 @@ from tasks.documents.shards import REMOVED_SCHEMA, SCHEMA, read_documents, write
 from tasks.similarity import lsh, shingles
 from tasks.similarity.canonical_text import comparable
 from tests.helpers.checkout import ROOT
+from tests.helpers.deduplicating import words
 
 MASK = 2**64 - 1
 
@@ -77,10 +78,6 @@ def dedup(tmp_path: Path, shards: list[list[tuple[str, str]]], params: DedupPara
 
 def removed_rows(out: Path) -> dict[str, dict]:
     return {row["id"]: row for row in read_documents(out / "removed").to_pylist()}
-
-
-def words(rng: random.Random, count: int) -> list[str]:
-    return ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(2, 8))) for _ in range(count)]
 
 
 TEXTS = st.text(st.sampled_from("ab_ .,\n09éßÉ日本語กा𝒳😀"), max_size=120)

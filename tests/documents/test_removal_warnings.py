@@ -13,7 +13,7 @@ from tasks.core.errors import UserError
 from tasks.decontaminate.stage import DecontaminateParams
 from tasks.dedup.stage import KEYS, DedupParams
 from tasks.documents.removal_warnings import hint, large_losses
-from tests.clean.test_stage import PROSE, clean, row
+from tests.helpers.cleaning import PROSE, clean, row
 
 pytestmark = pytest.mark.usefixtures("one_worker")
 GERMAN = (

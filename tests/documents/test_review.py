@@ -16,7 +16,7 @@ from tasks.core.errors import EXIT_USER_ERROR
 from tasks.documents import review
 from tasks.documents.shards import REMOVED_SCHEMA, SCHEMA, write_shard
 from tasks.scrape.crawler.browser import find_browser
-from tests.clean.test_scores import GOOD, POOR, clean, document, sentence
+from tests.helpers.cleaning import GOOD, POOR, clean_documents, document, sentence
 
 LOOSE: dict[str, Any] = {"languages": None, "max_top_ngram_ratio": 1.0}
 
@@ -53,7 +53,7 @@ def mixed(count: int) -> list[dict[str, Any]]:
 
 def test_from_the_sample_by_labels_to_precision_and_classifier(tmp_path: Path) -> None:
     rows = mixed(40)
-    clean(tmp_path / "1", rows, review=30, **LOOSE)
+    clean_documents(tmp_path / "1", rows, review=30, **LOOSE)
     sample = read_lines(tmp_path / "1/out/review/sample.jsonl")
     page = Page((tmp_path / "1/out/review/index.html").read_text("utf-8"))
     assert page.rows == sample
@@ -70,7 +70,7 @@ def test_from_the_sample_by_labels_to_precision_and_classifier(tmp_path: Path) -
     for row in sample[:-2]:
         row["label"] = "keep" if any(word in row["text"] for word in GOOD) else "remove"
     (tmp_path / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in sample))
-    metrics, kept, removed = clean(tmp_path / "2", rows, quality={"labels": ["labels.jsonl"]}, **LOOSE)
+    metrics, kept, removed = clean_documents(tmp_path / "2", rows, quality={"labels": ["labels.jsonl"]}, **LOOSE)
     labelled = [row for row in sample if row["label"]]
     right = [row["label"] == "remove" for row in labelled if row["reason"] == "symbol_ratio"]
     assert metrics["review"] == {"symbol_ratio": {"labelled": 28, "precision": round(sum(right) / 28, 4)}}
@@ -85,7 +85,7 @@ def test_a_few_of_each_reason_are_always_there(tmp_path: Path) -> None:
     found = []
     for name, workers in (("1", 1), ("2", 2)):
         (tmp_path / "execution.yaml").write_text(f"workers: {workers}\n")
-        _, _, removed = clean(tmp_path / name, [*mixed(8), document("x", 1, "short")], **LOOSE)
+        _, _, removed = clean_documents(tmp_path / name, [*mixed(8), document("x", 1, "short")], **LOOSE)
         found.append((tmp_path / name / "out/examples.json").read_bytes())
     assert found[0] == found[1]
     examples = json.loads(found[0])

@@ -14,14 +14,12 @@ from tasks.evaluate.prompts import Asking
 from tasks.evaluate.question_answering import best, exact_match, f1
 from tasks.model.model_pointer import leave_pointer
 from tasks.tokens.chat_encoder import ChatEncoder
-from tests.decontaminate.test_stage import decontaminate, prose
-from tests.evaluate.test_stage import documents, evaluate, held_out
-from tests.evaluate.test_stage import models as models
-from tests.helpers.tiny import one_thread, sentence
-from tests.instruct.test_stage import document, instruct, said
+from tests.helpers.decontaminating import decontaminate, prose
+from tests.helpers.evaluating import documents, evaluate, held_out
+from tests.helpers.instructing import document, instruct, said
+from tests.helpers.tiny import sentence
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-_ = one_thread
 
 
 def write(folder: Path, name: str, rows: list[dict[str, Any]]) -> Path:
@@ -222,7 +220,7 @@ def test_the_model_folder_works_with_lm_eval_as_it_is_and_gives_the_same_scores(
 
 
 def test_the_report_has_the_scores_of_each_file() -> None:
-    from tests.report.test_curation import curated, page
+    from tests.helpers.reporting import curated, page
 
     metrics = curated()
     metrics["evaluate"]["own_set"] = {

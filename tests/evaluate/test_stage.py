@@ -4,39 +4,23 @@ import math
 import random
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaForCausalLM
 
-from tasks.conversations.conversation import SCHEMA, render
+from tasks.conversations.conversation import render
 from tasks.core.errors import UserError
-from tasks.core.paths import Inputs, Outputs
-from tasks.documents.shards import SCHEMA as DOCUMENTS
-from tasks.documents.shards import write_documents
 from tasks.evaluate.prompts import Asking
 from tasks.evaluate.question_answering import RougeL, exact_match, f1, normalise
-from tasks.evaluate.stage import EvaluateParams, run
 from tasks.model.bits_per_byte import document_nats, measures, rolling_windows
 from tasks.model.model_pointer import leave_pointer
 from tasks.tokens.chat_encoder import ChatEncoder
-from tests.helpers.tiny import conversation, one_thread, sentence, tiny_model
-
-QUICK = {"max_bytes": 3_000, "max_new_tokens": 8, "batch": 4, "prompts": ("Hello!", "What is near?"), "samples": 3}
-
+from tests.helpers.evaluating import QUICK, documents, evaluate, held_out
+from tests.helpers.tiny import conversation, sentence, tiny_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-_ = one_thread
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models")
-    tiny_model(folder / "pretrain", train_steps=30)
-    tiny_model(folder / "finetune", train_steps=60)
-    return {"pretrain": folder / "pretrain", "finetune": folder / "finetune"}
 
 
 def document(number: int, source: str, split: str = "validation", long: int = 1):
@@ -54,16 +38,6 @@ def document(number: int, source: str, split: str = "validation", long: int = 1)
     return {"id": f"d{number}", "source": source, "text": text, "meta": {}, "split": split}
 
 
-def documents(folder: Path, rows) -> Path:
-    write_documents(rows, folder, schema=DOCUMENTS.append(pa.field("split", pa.string())))
-    return folder
-
-
-def held_out(folder: Path, rows) -> Path:
-    write_documents(rows, folder, schema=SCHEMA)
-    return folder
-
-
 def question(number: int, asked: str, answer: str):
     messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
     return {"id": f"d{number}#0", "source": "s", "kind": "question", "messages": messages}
@@ -79,17 +53,6 @@ def data(tmp_path):
         "documents": documents(tmp_path / "documents", rows),
         "held_out": held_out(tmp_path / "held_out", asked + said),
     }
-
-
-def evaluate(folder: Path, models, data, **changes):
-    outputs = Outputs(folder / "out", folder / "work")
-    outputs.root.mkdir(parents=True)
-    outputs.work.mkdir()
-    metrics = run(
-        EvaluateParams(**{**QUICK, **changes}), Inputs({"evaluation": folder / "evaluation", **models, **data}), outputs
-    )
-    json.dumps(metrics, allow_nan=False)
-    return outputs.root, metrics
 
 
 def lines(path: Path):

@@ -15,41 +15,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tasks.conversations.conversation import SCHEMA
 from tasks.core.errors import EXIT_INTERRUPTED, Interrupted, UserError
 from tasks.core.params import validate
 from tasks.core.paths import Inputs, Outputs
-from tasks.documents.shards import write_documents
 from tasks.finetune import sft
 from tasks.finetune.stage import FinetuneParams, run
 from tasks.tokens.chat_encoder import ChatEncoder, require_template
 from tasks.tokens.dialogue_windows import Dialogues, training_order
 from tests.helpers.checkout import ROOT
-from tests.helpers.tiny import conversation, one_thread, tiny_model
+from tests.helpers.tiny import conversation, conversations, tiny_model
 
 SMALL = {"max_length": 64, "max_steps": 4, "batch": 4, "micro_batch": 4, "learning_rate": 1e-3}
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-_ = one_thread
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pretrain")
     tiny_model(folder)
-    return folder
-
-
-def conversations(folder: Path, rows) -> Path:
-    write_documents(
-        (
-            {"id": str(i), "source": "s", "kind": "conversation", "messages": messages}
-            for i, messages in enumerate(rows)
-        ),
-        folder,
-        schema=SCHEMA,
-    )
     return folder
 
 

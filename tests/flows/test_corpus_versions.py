@@ -16,8 +16,8 @@ from tasks.core.params import validate
 from tasks.core.paths import Inputs, Outputs, write_json
 from tasks.documents.shards import REMOVED_SCHEMA, SCHEMA, read_documents, write_documents, write_shard
 from tasks.pack.stage import PackParams, run
+from tests.helpers.packing import prose
 from tests.helpers.tiny import tiny_tokenizer
-from tests.pack.test_stage import prose
 
 
 def write_version(

@@ -12,9 +12,8 @@ import pytest
 from flows import dvc_stage
 from flows.supervised import cold_dvc, warm_dvc
 from tasks.core.errors import EXIT_USER_ERROR
-from tests.core.test_stage_contract import set_params
 from tests.helpers.checkout import ROOT
-from tests.helpers.running import locked, processes_of, wait_for
+from tests.helpers.running import locked, processes_of, set_params, wait_for
 from tests.helpers.toy import make
 
 

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.core.test_stage_contract import runs
 from tests.helpers.checkout import ROOT
-from tests.helpers.running import flow_run, wait_for
+from tests.helpers.running import flow_run, runs, wait_for
 
 DVC = [sys.executable, "-m", "dvc"]
 PREFECT = [sys.executable, "-m", "prefect", "--no-prompt"]

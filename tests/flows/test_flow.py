@@ -9,8 +9,7 @@ import pytest
 from flows import run_plan
 from tasks.core import graph
 from tasks.core.errors import EXIT_USER_ERROR
-from tests.core.test_stage_contract import runs, set_params
-from tests.helpers.running import flow, locked, states
+from tests.helpers.running import flow, locked, runs, set_params, states
 from tests.helpers.toy import EDGES
 
 

@@ -15,9 +15,20 @@ from filelock import FileLock
 from flows import dvc_stage, run_plan, supervised
 from flows.run_lock import hold
 from tasks.core.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
-from tests.core.test_stage_contract import runs, set_params
 from tests.helpers.checkout import ROOT
-from tests.helpers.running import FLOW, PATIENCE_S, flow, flow_run, post, processes_of, state_of, states, wait_for
+from tests.helpers.running import (
+    FLOW,
+    PATIENCE_S,
+    flow,
+    flow_run,
+    post,
+    processes_of,
+    runs,
+    set_params,
+    state_of,
+    states,
+    wait_for,
+)
 
 
 @pytest.mark.slow

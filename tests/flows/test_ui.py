@@ -15,8 +15,7 @@ import pytest
 
 from flows.server import MLFLOW_PORT
 from tasks.core.errors import EXIT_USER_ERROR
-from tests.core.test_stage_contract import runs, set_params
-from tests.helpers.running import processes_of, wait_for
+from tests.helpers.running import processes_of, runs, set_params, wait_for
 
 UI = [sys.executable, "-m", "flows.ui"]
 DVC = [sys.executable, "-m", "dvc"]

@@ -9,7 +9,6 @@ import pyarrow as pa
 from tasks.core.paths import Inputs, Outputs
 from tasks.dedup.stage import DedupParams, run
 from tasks.documents.shards import SCHEMA, read_documents, write_shard
-from tests.dedup.test_stage import words
 
 Rows = list[dict[str, Any]]
 
@@ -33,3 +32,7 @@ def dedup(tmp_path: Path, shards: list[Rows], **params: Any) -> tuple[dict[str, 
 
 def text(seed: int, count: int = 80) -> str:
     return " ".join(words(random.Random(seed), count))
+
+
+def words(rng: random.Random, count: int) -> list[str]:
+    return ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(2, 8))) for _ in range(count)]

@@ -1,5 +1,6 @@
-"""Starting the flow over a toy project, and looking at what became of it: processes, Prefect states, dvc.lock."""
+"""Starting the flow or a stage over a toy project, and looking at what became of it: processes, states, dvc.lock, MLflow."""
 
+import json
 import os
 import subprocess
 import sys
@@ -87,3 +88,42 @@ def flow_run(server: dict[str, str], name: str) -> dict[str, Any]:
 def state_of(server: dict[str, str], name: str) -> str:
     """The name of that flow run's state."""
     return str(flow_run(server, name)["state"]["name"])
+
+
+COMMAND = [sys.executable, "-m", "tasks.words"]
+
+
+def stage(project: Path, name: str = "words", **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", f"tasks.{name}"]
+    return subprocess.run(
+        command, cwd=project, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+
+
+def set_params(project: Path, stage: str, **values: Any) -> None:
+    lines = (project / "params.yaml").read_text().splitlines()
+    keep = [line for line in lines if not line.startswith(f"{stage}:")]
+    block = {"text": stage[0], "sleep_s": 0, "fail": False} | values
+    (project / "params.yaml").write_text("\n".join([*keep, f"{stage}: {json.dumps(block)}"]) + "\n")
+
+
+def runs(project: Path) -> list[Any]:
+    """Runs in the project's own MLflow store, oldest first."""
+    import mlflow
+
+    database = project / ".textmill/mlflow.db"
+    if not database.exists():  # whoever asks for it would make it
+        return []
+    client = mlflow.MlflowClient(f"sqlite:///{database}")
+    experiment = client.get_experiment_by_name("textmill")
+    return list(reversed(client.search_runs([experiment.experiment_id]))) if experiment else []
+
+
+def parents(project: Path) -> list[Any]:
+    return [run for run in runs(project) if "mlflow.parentRunId" not in run.data.tags]
+
+
+def client(project: Path) -> Any:
+    import mlflow
+
+    return mlflow.MlflowClient(f"sqlite:///{project / '.textmill/mlflow.db'}")

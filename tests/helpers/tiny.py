@@ -1,10 +1,12 @@
 """A tiny tokenizer and Llama model in the form of the pipeline's own, made in a second or two, for tests of what loads them."""
 
 import random
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import pytest
+from tasks.conversations.conversation import SCHEMA
+from tasks.documents.shards import write_documents
 
 SPECIAL = ["<|endoftext|>", "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]
 CHAT_TEMPLATE = (
@@ -16,14 +18,6 @@ CHAT_TEMPLATE = (
 SUBJECTS = ["the cat", "my dog", "a teacher", "the old tree", "our house", "music", "the weather", "a long book"]
 VERBS = ["likes", "sees", "wants", "remembers", "is near", "needs", "was like", "knows"]
 OBJECTS = ["the sea", "green tea", "a small town", "the café", "nothing", "summer rain", "bread", "good friends"]
-
-
-@pytest.fixture
-def one_thread(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs a test where execution.yaml asks for one thread: more make so small a model slower, much slower on a busy machine."""
-    folder = tmp_path_factory.mktemp("execution")
-    (folder / "execution.yaml").write_text("threads: 1\n")
-    monkeypatch.chdir(folder)
 
 
 def sentence(rng: random.Random) -> str:
@@ -96,3 +90,16 @@ def tiny_model(folder: Path, train_steps: int = 0, context_length: int = 128) ->
     model.eval()
     model.save_pretrained(folder)
     return model
+
+
+def conversations(folder: Path, rows: Iterable[list[dict[str, str]]]) -> Path:
+    """Dialogues as instruct leaves them, in `folder`."""
+    write_documents(
+        (
+            {"id": str(i), "source": "s", "kind": "conversation", "messages": messages}
+            for i, messages in enumerate(rows)
+        ),
+        folder,
+        schema=SCHEMA,
+    )
+    return folder

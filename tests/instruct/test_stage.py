@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,14 +9,13 @@ from hypothesis import strategies as st
 from tasks.conversations.conversation import render, trimmed
 from tasks.conversations.turns import Rejected
 from tasks.core.errors import UserError
-from tasks.core.paths import Inputs, Outputs
-from tasks.documents.shards import document_id, read_documents, read_shard, write_documents
+from tasks.documents.shards import read_shard
 from tasks.held_out.benchmark_items import read_references
 from tasks.held_out.split import split_of
 from tasks.instruct import chat_items
 from tasks.instruct.dialogue_rules import check, windows
 from tasks.instruct.pydoc_questions import questions_of
-from tasks.instruct.stage import InstructParams, run
+from tests.helpers.instructing import again, document, instruct, reasons, said, talk
 
 TURN = st.fixed_dictionaries({"role": st.sampled_from(["system", "user", "assistant", "tool"]), "content": st.text()})
 PAGE = """Python 3.11.7 [main, GCC 12.2.0]
@@ -75,52 +73,10 @@ __all__ = ['Shelf']
 """
 
 
-def talk(*contents: str) -> list[dict[str, str]]:
-    return [{"role": ("user", "assistant")[n % 2], "content": content} for n, content in enumerate(contents)]
-
-
-def said(number: int, turns: int = 4) -> list[dict[str, str]]:
-    return talk(*(f"This is what I say in turn {turn} of talk {number}, and nowhere else." for turn in range(turns)))
-
-
-def document(messages=None, text=None, url="package:talk", source="talk"):
-    text = render(messages) if text is None else text
-    meta = {"messages": messages} if messages is not None else {}
-    name = document_id(source, url, text.encode())
-    return {"id": name, "text": text, "url": url, "source": source, "meta": meta}
-
-
 @pytest.fixture(autouse=True)
 def _one_worker(tmp_path, monkeypatch):
     (tmp_path / "execution.yaml").write_text("workers: 1\n")
     monkeypatch.chdir(tmp_path)
-
-
-def instruct(folder: Path, documents: list[dict], per_shard: int = 9, **params):
-    for start in range(0, max(len(documents), 1), per_shard):
-        write_documents(documents[start : start + per_shard], folder / "documents", prefix=f"{start:05d}-")
-    return again(folder, folder / "documents", **params)
-
-
-def again(folder: Path, documents: Path, name: str = "out", **params):
-    outputs = Outputs(folder / name, folder / f"{name}.work")
-    outputs.root.mkdir(parents=True)
-    outputs.work.mkdir()
-    references = {Path(file).name: folder / file for file in params.get("references", ())}
-    metrics = run(
-        InstructParams(**params),
-        Inputs({"documents": documents, "evaluation": folder / "evaluation"} | references),
-        outputs,
-    )
-    json.dumps(metrics, allow_nan=False)
-    tables = {
-        kind: read_documents(outputs.root / kind).to_pylist() for kind in ("train", "held_out", "removed", "split")
-    }
-    return tables, metrics
-
-
-def reasons(tables):
-    return sorted(row["reason"] for row in tables["removed"])
 
 
 @settings(deadline=None, max_examples=300)

@@ -29,12 +29,11 @@ from tasks.quantize.gguf_export import export_gguf
 from tasks.tokenizer import stage as tokenizer_stage
 from tasks.tokens.chat_encoder import ChatEncoder
 from tasks.tokens.encode import load_tokenizer
-from tests.finetune.test_stage import conversations
 from tests.helpers import hub_server
 from tests.helpers.checkout import ROOT
 from tests.helpers.given import CHATML, digits_split, given_model, gpt2_split, qwen_split
-from tests.helpers.tiny import conversation
-from tests.tokenizer.test_stage import corpus
+from tests.helpers.tiny import conversation, conversations
+from tests.helpers.training_tokenizers import corpus
 
 pytestmark = pytest.mark.usefixtures("one_worker")
 GGUF = {"quantize.formats": ("q8_0",)}

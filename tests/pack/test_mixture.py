@@ -17,15 +17,7 @@ from tasks.core.paths import Inputs, Outputs
 from tasks.documents.shards import REMOVED_SCHEMA, SCHEMA, read_documents, write_documents
 from tasks.pack.mixture import Mixture, copies, targets
 from tasks.pack.stage import PackParams, run
-from tests.helpers.tiny import tiny_tokenizer
-from tests.pack.test_stage import prose
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tokenizer")
-    tiny_tokenizer(folder)
-    return folder
+from tests.helpers.packing import prose
 
 
 @settings(deadline=None, max_examples=200)

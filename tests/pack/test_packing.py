@@ -15,9 +15,8 @@ from tasks.pack.packing import Strategy, document_of, next_fit, pack_rows
 from tasks.pack.stage import PackParams
 from tasks.pretrain.data_loader import IGNORED, PackedSplit
 from tasks.tokens.encode import encode_documents
-from tests.pack.test_stage import documents, pack, prose, tokenizer
+from tests.helpers.packing import documents, pack, prose
 
-__all__ = ["tokenizer"]  # the fixture
 STRATEGIES = get_args(Strategy)
 PAD = 60_000
 cases = st.tuples(

@@ -11,9 +11,7 @@ import pytest
 
 import tasks.pack.stage
 from tests.helpers.checkout import ROOT
-from tests.pack.test_stage import documents, pack, prose, tokenizer
-
-__all__ = ["tokenizer"]  # the fixture
+from tests.helpers.packing import documents, pack, prose
 
 SLOWLY = """
 import sys, time

@@ -1,6 +1,5 @@
 """The whole pipeline on small real text: the same bytes from `dvc repro` and from a flow that is killed again and again."""
 
-import inspect
 import json
 import os
 import re
@@ -10,102 +9,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
 
 from tasks.core.errors import EXIT_USER_ERROR
 from tasks.core.params import read_yaml
-from tasks.scrape.package_conversations import read as read_package
-from tests.helpers.checkout import ROOT
 from tests.helpers.running import FLOW, PATIENCE_S, locked, processes_of, wait_for
+from tests.helpers.small_project import make, small_project
 
-SMALL: dict[str, dict[str, Any]] = {
-    "scrape": {"sources": [{"name": "texts", "kind": "files", "paths": ["texts/*"]}]},
-    "instruct": {"validation_fraction": 0.1},
-    "tokenizer": {"vocab_size": 512},
-    "pack": {"context_length": 128},
-    "pretrain": {
-        "layers": 2,
-        "hidden": 64,
-        "heads": 2,
-        "intermediate": 128,
-        "steps": 60,
-        "global_batch_tokens": 1024,
-        "warmup_steps": 5,
-        "validation_every": 20,
-        "checkpoint_every": 10,
-    },
-    "finetune": {"max_steps": 6, "batch": 4, "micro_batch": 4, "max_length": 128},
-    "quantize": {"prompts": 4, "max_bytes": 2000, "formats": ["f16", "q8_0", "torchao-int8"]},
-    "evaluate": {"max_bytes": 4000, "max_questions": 2, "max_new_tokens": 8, "prompts": ["Hello!"], "samples": 1},
-}
 KILLED_AT = ["clean", "pretrain", "finetune", "quantize"]
-
-
-def write_texts(folder: Path) -> None:
-    """300 conversations, the documentation of standard modules as text and HTML, a duplicate, an address, mojibake."""
-    folder.mkdir()
-    conversations = [
-        item.meta["messages"] for item, _ in zip(read_package("chitchat-dataset"), range(300), strict=False)
-    ]
-    rows = [json.dumps({"messages": messages}) for messages in conversations]
-    (folder / "conversations.jsonl").write_text("\n".join([*rows, rows[0]]) + "\n")
-    for name in ("argparse", "email", "heapq", "random", "statistics", "threading", "decimal", "string"):
-        module = __import__(name)
-        members = [
-            value for _, value in inspect.getmembers(module) if inspect.isclass(value) or inspect.isroutine(value)
-        ]
-        text = "\n\n".join(filter(None, (inspect.getdoc(value) for value in [module, *members])))
-        (folder / f"{name}.txt").write_text(f"{text}\n\nAsk ada@example.org about it: itâ€™s all thereâ€¦\n")
-        (folder / f"{name}.html").write_text(
-            f"<html><body><nav>Home</nav><pre>{name}: {text[:3000]}</pre></body></html>"
-        )
 
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_project(tmp_path_factory.mktemp("template") / "project")
-
-
-def small_project(folder: Path) -> Path:
-    """A checkout of the project with its own text and small parameters."""
-    folder.mkdir()
-    for name in (
-        "tasks",
-        "flows",
-        ".dvc",
-        "dvc.yaml",
-        "params.yaml",
-        "execution.yaml",
-        ".gitignore",
-        ".dvcignore",
-        "evaluation",
-    ):
-        source, target = ROOT / name, folder / name
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "cache", "tmp"))
-        else:
-            shutil.copy(source, target)
-    yaml = YAML()
-    params = yaml.load((folder / "params.yaml").read_text())
-    for stage, changes in SMALL.items():
-        params[stage].update(changes)
-    with (folder / "params.yaml").open("w") as file:
-        yaml.dump(params, file)
-    write_texts(folder / "texts")
-    run = lambda *command: subprocess.run(command, cwd=folder, check=True, capture_output=True)  # noqa: E731
-    run("git", "init", "-q")
-    run("git", "add", "-A")
-    run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "small")
-    return folder
-
-
-def make(template: Path, folder: Path, workers: int) -> Path:
-    shutil.copytree(template, folder)
-    (folder / "execution.yaml").write_text(f"workers: {workers}\nranks: 1\nthreads: 1\ndevice: cpu\n")
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +100,7 @@ def test_what_the_artifacts_are_named_and_hold(reproduced: Path) -> None:
 
 @pytest.mark.slow
 def test_every_stage_is_tracked_without_prefect(reproduced: Path) -> None:
-    from tests.core.test_stage_contract import runs
+    from tests.helpers.running import runs
 
     found = runs(reproduced)
     parents = [run for run in found if "mlflow.parentRunId" not in run.data.tags]

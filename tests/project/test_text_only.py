@@ -13,9 +13,9 @@ from ruamel.yaml import YAML
 
 from tasks.core import graph
 from tasks.model.model_pointer import is_pointer, resolve_model
+from tests.helpers.small_project import make, small_project
 from tests.helpers.tiny import conversation
 from tests.helpers.whole import run_stages
-from tests.project.test_pipeline import make, small_project
 
 SUBJECTS = [
     "Der Bäcker",
@@ -138,7 +138,7 @@ def test_text_alone_gives_an_evaluated_and_quantized_base_model(german_project: 
 def test_mlflow_has_the_models_that_there_are(german_project: Path) -> None:
     from mlflow import MlflowClient
 
-    from tests.core.test_stage_contract import runs
+    from tests.helpers.running import runs
 
     found = runs(german_project)
     assert {run.info.status for run in found} == {"FINISHED"}

@@ -23,10 +23,9 @@ from tasks.quantize.export_check import Yardstick
 from tasks.quantize.stage import QuantizeParams, run
 from tasks.tokenizer.trainers import train
 from tasks.tokens.chat_encoder import ChatEncoder
-from tests.helpers.tiny import conversation, one_thread, tiny_model
+from tests.helpers.tiny import conversation, tiny_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-_ = one_thread
 
 
 @pytest.fixture(scope="module")

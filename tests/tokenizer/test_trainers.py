@@ -19,11 +19,10 @@ from tasks.tokenizer.trainers import LONGEST_WORD
 from tasks.tokens.chat_encoder import require_template
 from tasks.tokens.encode import encode_documents, engine_name
 from tests.helpers.checkout import ROOT
-from tests.pack.test_stage import documents as documents_of
-from tests.pack.test_stage import pack, prose
-from tests.tokenizer.test_stage import HOSTILE, _one_worker, corpus, train
+from tests.helpers.packing import documents as documents_of
+from tests.helpers.packing import pack, prose
+from tests.helpers.training_tokenizers import HOSTILE, corpus, train
 
-__all__ = ["_one_worker"]
 MODELS = ("bpe", "unigram", "wordpiece")
 WORDS = pre_tokenizers.ByteLevel(add_prefix_space=False)
 
@@ -113,7 +112,7 @@ def test_long_words_are_cut_not_unknown(folders):
 TRAIN_AGAIN = """
 import sys
 from pathlib import Path
-from tests.tokenizer.test_stage import train
+from tests.helpers.training_tokenizers import train
 for model in sys.argv[3:]:
     train(Path(sys.argv[1]) / model, Path(sys.argv[2]), model=model)
 """

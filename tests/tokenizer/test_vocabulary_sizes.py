@@ -11,9 +11,8 @@ from tasks.core.params import validate
 from tasks.tokenizer.stage import TokenizerParams
 from tasks.tokenizer.vocabulary_sizes import CostModel, propose
 from tasks.tokens.encode import encode_documents
-from tests.tokenizer.test_stage import _one_worker, corpus, train
+from tests.helpers.training_tokenizers import corpus, train
 
-__all__ = ["_one_worker"]
 SIZES = (262, 300, 500)
 
 

@@ -312,7 +312,7 @@ def test_a_shard_that_loses_its_worker_and_then_its_result_s_node_is_made_again(
 @pytest.mark.slow
 def test_stages_on_ray_write_the_same_bytes(cluster: str, tmp_path: Path) -> None:
     """The data stages, run as DVC runs them, where what is pickled belongs to `__main__`."""
-    from tests.project.test_pipeline import small_project
+    from tests.helpers.small_project import small_project
 
     outputs = []
     for engine in ("local", "ray"):

@@ -15,8 +15,8 @@ import pytest
 from tasks.core import graph
 from tasks.core.params import read_yaml
 from tasks.model.curves import COLUMNS
-from tests.core.test_stage_contract import runs, set_params, stage
 from tests.helpers.checkout import ROOT
+from tests.helpers.running import client, runs, set_params, stage
 
 # A stage that trains: a curve, pages, a model of its own and two exported ones of different content.
 TRAINING = """(outputs / "half.txt").write_text("half")
@@ -46,12 +46,6 @@ def trained(toy_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     set_params(project, "left", text="L")
     assert stage(project, "left").returncode == 0
     return project
-
-
-def client(project: Path) -> Any:
-    import mlflow
-
-    return mlflow.MlflowClient(f"sqlite:///{project / '.textmill/mlflow.db'}")
 
 
 def run_of(project: Path, name: str) -> Any:

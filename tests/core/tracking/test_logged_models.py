@@ -15,11 +15,8 @@ import pytest
 from flows import supervised
 from flows.server import free_port, healthy
 from flows.ui import MLFLOW_ALONE
-from tests.core.test_stage_contract import set_params
-from tests.core.tracking.test_lineage import client
-from tests.core.tracking.test_parent_run import parents
 from tests.helpers.checkout import ROOT
-from tests.helpers.running import wait_for
+from tests.helpers.running import client, parents, set_params, wait_for
 from tests.helpers.tiny import tiny_model
 
 DVC = [sys.executable, "-m", "dvc"]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tasks.core.tracking.moved_checkout import PREFECT_PATHS, settle
-from tests.core.test_stage_contract import runs, stage
+from tests.helpers.running import runs, stage
 
 WRITES_A_PAGE = '(outputs / "page.html").write_text(params.text)\n    (outputs / "half.txt")'
 

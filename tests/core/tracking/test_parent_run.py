@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,9 +14,8 @@ from tasks.core.params import read_yaml
 from tasks.core.tracking.parent_run import drawn
 from tasks.core.tracking.stage_run import StageRun
 from tasks.core.tracking.store import Store
-from tests.core.test_stage_contract import runs, set_params
 from tests.helpers.checkout import ROOT
-from tests.helpers.running import wait_for
+from tests.helpers.running import client, parents, runs, set_params, wait_for
 
 DVC = [sys.executable, "-m", "dvc"]
 TRAINS = """(outputs / "curves.csv").write_text("step,loss,rate\\n1,4.5,0.1\\n2,3.5,\\n")
@@ -50,16 +48,6 @@ def project(toy_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     set_params(project, "join", text="JJ")
     subprocess.run([*DVC, "repro"], cwd=project, check=True, capture_output=True)
     return project
-
-
-def parents(project: Path) -> list[Any]:
-    return [run for run in runs(project) if "mlflow.parentRunId" not in run.data.tags]
-
-
-def client(project: Path) -> Any:
-    import mlflow
-
-    return mlflow.MlflowClient(f"sqlite:///{project / '.textmill/mlflow.db'}")
 
 
 @pytest.mark.slow

@@ -9,8 +9,7 @@ import psutil
 import pytest
 
 from tasks.core.tracking.outbox import Record, open_outbox
-from tests.core.test_stage_contract import runs, set_params, stage
-from tests.helpers.running import PATIENCE_S, processes_of, wait_for
+from tests.helpers.running import PATIENCE_S, processes_of, runs, set_params, stage, wait_for
 
 
 def sender_of(project: Path) -> psutil.Process | None:

@@ -14,6 +14,7 @@ import pytest
 
 from tasks.core.errors import UserError
 from tasks.scrape.warc.remote_files import Network, RemoteFile
+from tests.helpers.large_archive import ARCHIVE, NOISE, source
 from tests.helpers.scraping import members, page, pages, response, rows, scrape, url
 
 
@@ -68,13 +69,6 @@ def served(files: dict[str, bytes], ranges: bool = True, trouble: Any = lambda r
 
 
 pytestmark = pytest.mark.usefixtures("one_worker")
-NOISE = [random.Random(n).randbytes(40_000).hex().encode() for n in range(40)]
-ARCHIVE = members(*(response(url(n), b"<p>" + noise) for n, noise in enumerate(NOISE)))
-FAST = {"retries": 3, "retry_delay": 0.01, "timeout": 5}
-
-
-def source(*paths: str, **options: Any) -> dict[str, Any]:
-    return {"name": "a", "kind": "warc", "paths": list(paths), **FAST, **options}
 
 
 class Broken:

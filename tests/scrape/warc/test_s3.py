@@ -9,9 +9,9 @@ import pytest
 
 from tasks.core.errors import UserError
 from tasks.scrape.warc import file_systems
+from tests.helpers.large_archive import ARCHIVE, NOISE, source
 from tests.helpers.s3_server import Store, serve
 from tests.helpers.scraping import members, page, pages, record, response, rows, scrape, url
-from tests.scrape.warc.test_remote_files import ARCHIVE, NOISE, source
 
 KEY, SECRET = "AKIDEXAMPLE", "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY"
 WET = members(record("conversion", url("text"), "Größe".encode(), Content_Type="text/plain"))

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import tasks.decontaminate.stage
 from tasks.conversations.conversation import render
 from tasks.core.errors import UserError
 from tasks.core.paths import Inputs
+from tasks.decontaminate import stage
 from tasks.documents.shards import read_shard, shard_paths, write_shard
 from tasks.held_out import ngram_index, ngram_overlap
 from tasks.held_out.benchmark_items import read_references
@@ -30,10 +30,7 @@ def talk(seed: int, turns: int = 6):
     return [{"role": ("user", "assistant")[turn % 2], "content": prose(seed * 100 + turn, 12)} for turn in range(turns)]
 
 
-@pytest.fixture(autouse=True)
-def _one_worker(tmp_path, monkeypatch):
-    (tmp_path / "execution.yaml").write_text("workers: 1\n")
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("one_worker")
 
 
 def test_every_planted_leak_goes_and_nothing_else(tmp_path):
@@ -155,7 +152,7 @@ def test_best_is_what_counting_pair_by_pair_gives(texts, held, data):
 
 def test_the_gate_fails_the_pipeline(tmp_path, monkeypatch):
     """A stage that forgets to remove does not get past its own check."""
-    monkeypatch.setattr(tasks.decontaminate.stage, "_divide", _keeps_everything)
+    monkeypatch.setattr(stage, "_divide", _keeps_everything)
     with pytest.raises(UserError, match="1 training documents still hold held-out items, such as t1"):
         decontaminate(tmp_path, [prose(1), prose(2)], [prose(2)])
 

@@ -148,10 +148,10 @@ KILLED = """
     from tasks.core.errors import Interrupted
     from tasks.core.paths import Inputs, Outputs
     from tasks.core.interruption import give_in, listen
+    from tasks.finetune import sft
     from tasks.finetune.stage import FinetuneParams, run
-    from tasks.model import tuning
     listen()
-    tuning.SECONDS_BETWEEN_CHECKPOINTS = 0.3
+    sft.SECONDS_BETWEEN_CHECKPOINTS = 0.3
     root, work, base, train = map(Path, sys.argv[1:5])
     inputs = Inputs({"pretrain": base, "train": train})
     try:

@@ -73,10 +73,7 @@ __all__ = ['Shelf']
 """
 
 
-@pytest.fixture(autouse=True)
-def _one_worker(tmp_path, monkeypatch):
-    (tmp_path / "execution.yaml").write_text("workers: 1\n")
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("one_worker")
 
 
 @settings(deadline=None, max_examples=300)

@@ -9,31 +9,28 @@ from pathlib import Path
 
 import pytest
 
-import tasks.pack.stage
+from tasks.pack import stage
 from tests.helpers.checkout import ROOT
 from tests.helpers.packing import documents, pack, prose
 
 SLOWLY = """
 import sys, time
 from pathlib import Path
-import tasks.pack.stage
+from tasks.pack import stage
 from tasks.core.paths import Inputs, Outputs
-whole = tasks.pack.stage.write_json
+whole = stage.write_json
 def slow(path, content):
     whole(path, content)
     time.sleep(0.3)
-tasks.pack.stage.write_json = slow
+stage.write_json = slow
 documents, tokenizer, root = map(Path, sys.argv[1:])
 out = Outputs(root / "out", root / "out.work")
 out.root.mkdir(); out.work.mkdir()
-tasks.pack.stage.run(tasks.pack.stage.PackParams(context_length=32), Inputs({"documents": documents, "tokenizer": tokenizer}), out)
+stage.run(stage.PackParams(context_length=32), Inputs({"documents": documents, "tokenizer": tokenizer}), out)
 """
 
 
-@pytest.fixture(autouse=True)
-def _one_worker(tmp_path, monkeypatch):
-    (tmp_path / "execution.yaml").write_text("workers: 1\n")
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("one_worker")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -81,9 +78,9 @@ def test_a_shard_that_was_not_finished_is_encoded_again(tmp_path, tokenizer, mon
             raise OSError("killed")
         return whole(path, content)
 
-    whole = tasks.pack.stage.write_json
+    whole = stage.write_json
     with monkeypatch.context() as patch:
-        patch.setattr(tasks.pack.stage, "write_json", dies)
+        patch.setattr(stage, "write_json", dies)
         with pytest.raises(OSError, match="killed"):
             pack(tmp_path / "broken", source, tokenizer)
     for path in tmp_path.glob("broken/out.work/encoded/train/002-*.tokens"):

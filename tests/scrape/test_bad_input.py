@@ -21,10 +21,7 @@ BAD_URLS = ["http://[bad/2", "http://\u2100.example/", "//[x"]
 PROSE = "People who live near the sea often say that the weather is a matter of taste, and everyone of them agrees."
 
 
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "execution.yaml").write_text("workers: 1\n")
+pytestmark = pytest.mark.usefixtures("one_worker")
 
 
 @pytest.mark.parametrize("bad", BAD_URLS)

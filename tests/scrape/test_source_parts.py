@@ -21,11 +21,7 @@ from tasks.scrape.sources import FilesSource
 from tasks.scrape.warc.warc_writer import resource_record
 from tests.helpers.scraping import files, members, pages, record, rows, scrape, url
 
-
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "execution.yaml").write_text("workers: 1\n")
+pytestmark = pytest.mark.usefixtures("one_worker")
 
 
 def content(outputs: Any) -> dict[Path, bytes]:

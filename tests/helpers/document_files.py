@@ -1,8 +1,12 @@
-"""Documents made by hand, as small as their formats allow: PDF, EPUB."""
+"""Documents made by hand, as small as their formats allow: PDF, EPUB, Word, LaTeX, e-mail."""
 
 import io
 import zipfile
 from collections.abc import Sequence
+from email.message import EmailMessage
+from typing import Any
+
+import docx
 
 FONT = b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica/Encoding/WinAnsiEncoding>>"
 
@@ -92,3 +96,39 @@ def epub(chapters: dict[str, str], spine: Sequence[str] | None = None, nav: str 
         for name, content in more.items():
             archive.writestr(name, content)
     return out.getvalue()
+
+
+PROSE = "The quick brown fox jumps over the lazy dog while seven wizards watch from a distant hill and say nothing."
+
+
+def word(build: Any) -> bytes:
+    made = docx.Document()
+    build(made)
+    out = io.BytesIO()
+    made.save(out)
+    return out.getvalue()
+
+
+BOOK = {"one": f"<h1>First</h1><p>{PROSE}</p>", "two": "<p>The second &amp; last.</p>"}
+PAPER = r"""\documentclass{article} % not text
+\newcommand{\mill}{the mill}
+\title{On \emph{mills}} \author{Ann {\"O}st}
+\begin{document} \maketitle
+They grind 5\% of the grain, see \cite{ann24} and Eq.~\ref{e}. % a comment
+\section[short]{Of $n$ stones {in} braces}
+\begin{equation} E = mc^2 \end{equation}
+\begin{itemize}\item wheat \item rye\end{itemize}
+\begin{lstlisting}[language=Python]
+def f(x):
+    return x % 2
+\end{lstlisting}
+\subsection*{Links} \href{http://x.org/}{a link} \input{/etc/passwd} \today
+\begin{figure}\includegraphics[width=3cm]{a.png}\caption{A picture.}\end{figure}
+\end{document} after"""
+
+
+def message(**options: Any) -> EmailMessage:
+    made = EmailMessage()
+    made["From"], made["Date"] = "J\u00f6rg <joerg@mill.org>", "Thu, 26 Nov 2026 13:00:00 +0100"
+    made["Subject"] = "Gr\u00fc\u00dfe"
+    return made

@@ -49,3 +49,62 @@ def again(folder: Path, documents: Path, name: str = "out", **params):
 
 def reasons(tables):
     return sorted(row["reason"] for row in tables["removed"])
+
+
+PAGE = """Python 3.11.7 [main, GCC 12.2.0]
+Module Index : Topics : Keywords
+
+shelf (version 1.0)	index
+/usr/lib/python3.11/shelf.py
+Module Reference
+
+Keeps books on shelves. It is fast.
+
+Classes
+
+builtins.object
+Shelf
+
+class Shelf(builtins.object)
+Shelf(width=3)
+
+A place where books stand, e.g. Novels and poems.
+More of it.
+
+Methods defined here:
+__init__(self, width=3)
+Initialize self.  See help(type(self)) for accurate signature.
+close(self)
+close(self) -> None
+
+Put the books away.
+find(self, title)
+>>> shelf.find("x")
+open(self, /, *, force=False) -> bool
+Open the shelf
+with both hands. Then read.
+Methods inherited from builtins.object:
+wipe(self)
+Clean everything off it.
+
+Functions
+
+_hidden(x)
+Do what nobody sees.
+aim(book)
+lower case is no sentence.
+burn(book) -> None
+Never do this to a book!
+count(*shelves, start: int = 0) -> int from builtins.type
+Return how many books the given shelves hold.
+zip(a)
+Return a zip.
+
+Data
+
+__all__ = ['Shelf']
+"""
+
+
+def pages(count: int):
+    return [document(None, text=f"Page {number}.", url=f"file:{number}") for number in range(count)]

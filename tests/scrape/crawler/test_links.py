@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks.http import content_encoding
 from tasks.scrape.crawler.frontier import Outcome
 from tasks.scrape.crawler.html_page import HtmlPage
+from tasks.scrape.crawler.links import Scope, links_of
 from tasks.scrape.crawler.robots_txt import Robots
+from tasks.scrape.sources import WebSource
 from tests.helpers.scraping import outcomes, pages, scrape, web
 from tests.helpers.site_server import serve
 
@@ -106,10 +107,10 @@ def test_queries_are_written_in_the_encoding_of_the_page() -> None:
     assert addresses('<a href="/?q=&#26085;">', "iso-8859-1") == ["http://e.org/?q=%E6%97%A5"]
 
 
-def test_what_follows_a_gzip_body_is_none_of_it() -> None:
-    packed = gzip.compress(b"one") + gzip.compress(b"two")
-    for tail in (b"", b"\n", bytes(8), b"\x1f", b"<!-- by a proxy -->"):
-        assert content_encoding.decode_content(packed + tail, "gzip", 10) == b"onetwo"
-    for cut in (packed[:-1], packed[:-20], packed + b"\x1f\x8b"):
-        with pytest.raises(content_encoding.Undecodable):
-            content_encoding.decode_content(cut, "gzip", 10)
+def test_links_in_the_order_of_the_page() -> None:
+    source = WebSource(name="s", start=("http://www.e.org/",), deny=("/private",))
+    html = b"""<base href="/docs/"><a href="b#x">b</a> <a href=" a ">a</a><a href="b#y">b</a><a href="javascript:x()">j</a>
+    <a href="/private/1">p</a><a href="http://e.org/c">c</a><a href="http://[bad">x</a><a href="//other.org/">o</a>"""
+    found = list(links_of("http://www.e.org/x", {"Content-Type": "text/html"}, html, Scope(source)))
+    followed = list(dict.fromkeys(link.url for link in found if not link.excluded))
+    assert followed == ["http://www.e.org/docs/b", "http://www.e.org/docs/a", "http://e.org/c"]

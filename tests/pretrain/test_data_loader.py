@@ -1,0 +1,51 @@
+"""Rows as the model sees them: every token once, every row once an epoch, documents that do not see each other."""
+
+import numpy as np
+import torch
+
+from tasks.pretrain.architecture import build_config, build_model
+from tasks.pretrain.data_loader import IGNORED, PackedSplit, RowOrder
+from tests.helpers.pretraining import (
+    CONTEXT,
+    VOCABULARY,
+    params,
+)
+
+
+def test_rows_are_the_stream(inputs):
+    data = PackedSplit(inputs["pack"], "train", pad=1)
+    batch = data.batch(np.arange(len(data)))
+    assert (
+        batch.targets == data.targets(np.arange(len(data))) == len(data.tokens) - 1
+    )  # every token but the first, once
+    starts = batch.position_ids == 0
+    for row in range(len(data)):
+        inside = ~starts[row, 1:] & (batch.labels[row, 1:] != IGNORED)
+        assert (batch.labels[row, :-1][inside] == batch.input_ids[row, 1:][inside]).all()
+    padding = batch.labels == IGNORED
+    assert (batch.input_ids[padding] == 1).all()
+
+
+def test_each_epoch_visits_every_row_once():
+    order = RowOrder(rows=10, batch_rows=4, seed=3)
+    seen = np.concatenate([order.of_step(step) for step in range(5)])
+    assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10))
+    assert (RowOrder(10, 4, 3).of_step(4) == seen[16:]).all()  # without having walked there
+    assert (RowOrder(10, 4, 4).of_step(0) != seen[:4]).any()
+
+
+def test_documents_in_a_row_do_not_see_each_other(inputs):
+    model = build_model(build_config(params(), VOCABULARY, CONTEXT, 0, 1), seed=0).eval()
+    data = PackedSplit(inputs["pack"], "train", pad=1)
+    number = next(row for row in range(len(data)) if data.rows[row + 1] - data.rows[row] > 1)
+    batch = data.batch(np.array([number]))
+    border = int(np.flatnonzero(batch.position_ids[0] == 0)[1])
+    tokens, positions = torch.from_numpy(batch.input_ids), torch.from_numpy(batch.position_ids)
+    changed = tokens.clone()
+    changed[0, :border] = 6 + (changed[0, :border] + 1) % (VOCABULARY - 6)
+    with torch.no_grad():
+        before, after = (model(input_ids=t, position_ids=positions, use_cache=False).logits for t in (tokens, changed))
+        alone = model(input_ids=tokens[:, border:], position_ids=positions[:, border:], use_cache=False).logits
+    assert (before[:, :border] - after[:, :border]).abs().max() > 0
+    assert (before[:, border:] - after[:, border:]).abs().max().item() == 0.0
+    assert torch.allclose(before[:, border:], alone, atol=1e-5)

@@ -1,3 +1,5 @@
+"""Decontaminate: every planted leak goes and nothing else, whatever the thresholds, shards and workers."""
+
 import json
 import random
 import tempfile

@@ -1,3 +1,5 @@
+"""Evaluate: bits per byte as lm-eval counts them, answers as torchmetrics scores them, and what cannot be measured is null."""
+
 import json
 import lzma
 import math

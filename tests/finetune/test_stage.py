@@ -1,3 +1,5 @@
+"""Finetune: what is learned, what an interruption leaves, and the mistakes that are told."""
+
 import hashlib
 import json
 import os

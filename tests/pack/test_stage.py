@@ -1,3 +1,5 @@
+"""Pack: documents become rows as the textbook packs them, the same bytes whatever the workers."""
+
 import json
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Tokenizer: its ids, its special tokens, how it splits, and the same bytes from the same documents."""
+
 import json
 from pathlib import Path
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from tasks.clean.html.extract import HTML_TYPES, PLAIN_TYPES
-from tasks.http.message import HEAD_BYTES, Message, Unusable, charset_of, decoded_body
+from tasks.http.response import HEAD_BYTES, HttpResponse, UnusableResponse, charset_of, decode_body
 
 MAGIC = b"\x1f\x8b\x08"
 CHUNK_BYTES = 1 << 16
@@ -119,13 +119,13 @@ def _pages(content: bytes, max_page_bytes: int, max_document_bytes: int) -> Iter
             yield Page(url, problem=("http_status", f"HTTP status {status or 'missing'}"))
             continue
         # warcio's own decoding stops after the first of several gzip members.
-        message = Message(headers.protocol or "", int(status[:3]), headers.headers, record.raw_stream.read())
+        response = HttpResponse(headers.protocol or "", int(status[:3]), headers.headers, record.raw_stream.read())
         declared = headers.get_header("Content-Type") or ""
         kind = declared.partition(";")[0].strip().lower()
         most = max_document_bytes if kind and kind not in (*HTML_TYPES, *PLAIN_TYPES) else max_page_bytes
         try:
-            body, _ = decoded_body(message if record.rec_type == "response" else replace(message, headers=[]), most)
-        except Unusable as unusable:
+            body, _ = decode_body(response if record.rec_type == "response" else replace(response, headers=[]), most)
+        except UnusableResponse as unusable:
             too_large = unusable.reason == "too_large"
             yield Page(url, problem=("page_too_large" if too_large else unusable.reason, unusable.detail))
             continue

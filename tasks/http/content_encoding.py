@@ -40,7 +40,7 @@ def decode_content(body: bytes, encodings: str, max_bytes: int) -> bytes:
     return body
 
 
-class Member:
+class CompressedStream:
     """A compressed stream that begins at byte `start` of `body`, inflated in parts as it is iterated over.
 
     `end`: where it ends; None if it does not, or was not read to its end. `wbits`: as zlib's. Input is handed on in
@@ -71,7 +71,7 @@ def _inflate(body: bytes, coding: str, wbits: int, max_bytes: int) -> bytes:
     parts: list[bytes] = []
     size, at = 0, 0
     while at < len(body):
-        member = Member(body, at, wbits)
+        member = CompressedStream(body, at, wbits)
         try:
             for part in member:
                 parts.append(part)

@@ -23,7 +23,7 @@ def is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast and not (ip.version == 6 and ip.is_site_local)
 
 
-def is_literal(host: str) -> bool:
+def is_ip_address(host: str) -> bool:
     """Whether `host` is an IP address rather than a name."""
     try:
         ipaddress.ip_address(host)
@@ -43,4 +43,4 @@ def host_name(url: str) -> str:
 def names_public_host(url: str) -> bool:
     """Whether a URL's host is a public address, or a name that is not local to judge by its form; it is not resolved."""
     host = host_name(url)
-    return bool(host) and (is_public(host) if is_literal(host) else not LOCAL.search(host))
+    return bool(host) and (is_public(host) if is_ip_address(host) else not LOCAL.search(host))

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 from tasks.core.errors import UserError
 from tasks.formats.encodings.decode import decode_page
-from tasks.http.message import Message, Unusable, charset_of, decoded_body, parse
 from tasks.http.public_addresses import host_name
+from tasks.http.response import HttpResponse, UnusableResponse, charset_of, decode_body, parse_response
 from tasks.scrape.document_writer import Intake
 from tasks.scrape.files.row_documents import Item, lost
 from tasks.scrape.sources import WarcSource
@@ -56,16 +56,16 @@ def read_file(path: str, source: WarcSource, intake: Intake, limit: int | None) 
                 return
 
 
-def _problem(record: Record, name: str, source: WarcSource, intake: Intake) -> Unusable | None:
+def _problem(record: Record, name: str, source: WarcSource, intake: Intake) -> UnusableResponse | None:
     """Why a record is of no use; None where it was taken. Whatever is wrong with it is, not the end of the file."""
     try:
         _take(record, name, source, intake)
-    except Unusable as problem:
+    except UnusableResponse as problem:
         return problem
     except (UserError, OSError, AssertionError):
         raise
     except Exception as error:
-        return Unusable("broken_record", f"{type(error).__name__}: {error}")
+        return UnusableResponse("broken_record", f"{type(error).__name__}: {error}")
     return None
 
 
@@ -81,16 +81,16 @@ def _take(record: Record, name: str, source: WarcSource, intake: Intake) -> None
         intake.other(f"record_{kind}" if kind in NO_PAGES else "record_unknown")
         return
     if record.headers.get("warc-segment-number"):
-        raise Unusable("segmented", "the first segment of a record that goes on in others")
+        raise UnusableResponse("segmented", "the first segment of a record that goes on in others")
     if record.cut:
-        raise Unusable("too_large", f"more than {source.max_bytes} bytes")
+        raise UnusableResponse("too_large", f"more than {source.max_bytes} bytes")
     url = record.headers.get("warc-target-uri", "").strip("<>")
     if not url:
-        raise Unusable("no_url", "WARC-Target-URI is missing")
+        raise UnusableResponse("no_url", "WARC-Target-URI is missing")
     try:
         scheme = urlsplit(url).scheme
     except ValueError as error:  # as of http://[
-        raise Unusable("bad_url", str(error)) from None
+        raise UnusableResponse("bad_url", str(error)) from None
     noted = ["wrong_length"] * record.wrong_length + ["cut_by_crawler"] * bool(record.headers.get("warc-truncated"))
     noted += ["digest_differs"] * _differs(record)
     date = _date(record.headers.get("warc-date", ""))
@@ -107,37 +107,37 @@ def _take(record: Record, name: str, source: WarcSource, intake: Intake) -> None
             intake.other("no_text")
             return
         if len(record.block) > source.max_bytes:
-            raise Unusable("too_large", f"more than {source.max_bytes} bytes")
+            raise UnusableResponse("too_large", f"more than {source.max_bytes} bytes")
         intake.page(url, record.block, _record(url, date, 200, "HTTP/1.1", media, record.block))
     intake.counts.repaired.update(noted)
 
 
 def _response(record: Record, url: str, date: datetime | None, source: WarcSource, intake: Intake) -> list[str]:
-    message = parse(record.block)
-    if not 200 <= message.status < 300:
-        raise Unusable("http_status", f"HTTP status {message.status}")
-    media = message.header("content-type")
+    response = parse_response(record.block)
+    if not 200 <= response.status < 300:
+        raise UnusableResponse("http_status", f"HTTP status {response.status}")
+    media = response.header("content-type")
     known = _media(media) or record.headers.get("warc-identified-payload-type", "").lower()
     if known and known not in TEXT_TYPES:
         intake.other("no_text")
         return []
-    body, repairs = decoded_body(message, source.max_bytes)
+    body, repairs = decode_body(response, source.max_bytes)
     if not body.strip():
-        raise Unusable("empty", "no body")
+        raise UnusableResponse("empty", "no body")
     intake.page(
         url,
         body,
-        _copied(record, message, date, repairs)
+        _copied(record, response, date, repairs)
         or _record(
-            url, date, message.status, message.protocol, media or known, body, record.headers.get("warc-ip-address")
+            url, date, response.status, response.protocol, media or known, body, record.headers.get("warc-ip-address")
         ),
     )
     return repairs
 
 
-def _copied(record: Record, message: Message, date: datetime | None, repairs: list[str]) -> bytes | None:
+def _copied(record: Record, response: HttpResponse, date: datetime | None, repairs: list[str]) -> bytes | None:
     """The record as it stands in the archive, if every reader understands it as it was understood here."""
-    sound = not (message.header("content-encoding") or message.header("transfer-encoding") or repairs)
+    sound = not (response.header("content-encoding") or response.header("transfer-encoding") or repairs)
     sound = sound and date is not None and ISO_DATE.fullmatch(record.headers["warc-date"]) is not None
     sound = sound and "warc-truncated" not in record.headers and not record.headers["warc-target-uri"].startswith("<")
     return record.member if sound else None

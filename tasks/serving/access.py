@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tasks.http.public_addresses import is_literal
+from tasks.http.public_addresses import is_ip_address
 from tasks.serving.admission import Gate
 from tasks.serving.api_keys import is_known
 from tasks.serving.protocol import RequestError
@@ -49,7 +49,7 @@ class Access:
             return True
         found = HOST.fullmatch(host)
         name = (found[1] or found[2]).lower() if found else ""
-        return name in ("localhost", *self.hosts) or is_literal(name)
+        return name in ("localhost", *self.hosts) or is_ip_address(name)
 
 
 class Guard:

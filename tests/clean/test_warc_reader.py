@@ -15,7 +15,7 @@ from tasks.clean.stage import CleanParams
 from tasks.clean.stage import run as clean
 from tasks.core.paths import Inputs, Outputs
 from tasks.documents.shards import read_documents
-from tasks.http.message import Message, Unusable, decoded_body, parse
+from tasks.http.response import HttpResponse, UnusableResponse, decode_body, parse_response
 from tests.helpers.scraping import (
     FORMS,
     PROSE,
@@ -67,8 +67,8 @@ BODIES: list[tuple[str, bytes, bytes, list[str]]] = [
 
 @pytest.mark.parametrize(("head", "sent", "body", "repairs"), BODIES)
 def test_codings_of_bodies(head: str, sent: bytes, body: bytes, repairs: list[str]) -> None:
-    message = parse(f"HTTP/1.1 200 OK\r\n{head}\r\n\r\n".encode() + sent)
-    found, noted = decoded_body(message, 10_000)
+    message = parse_response(f"HTTP/1.1 200 OK\r\n{head}\r\n\r\n".encode() + sent)
+    found, noted = decode_body(message, 10_000)
     assert body.startswith(found) if "body_incomplete" in noted else found == body
     assert len(found) > 100
     assert noted == repairs
@@ -102,7 +102,7 @@ UNDONE: list[tuple[str, bytes]] = [  # bodies whose codings were undone, while t
 
 @pytest.mark.parametrize(("head", "body"), UNDONE)
 def test_a_repair_never_shortens_a_body_that_is_valid_as_it_is(head: str, body: bytes) -> None:
-    found, noted = decoded_body(parse(f"HTTP/1.1 200 OK\r\n{head}\r\n\r\n".encode() + body), 10_000)
+    found, noted = decode_body(parse_response(f"HTTP/1.1 200 OK\r\n{head}\r\n\r\n".encode() + body), 10_000)
     assert found == body
     assert set(noted) <= {"not_chunked", "not_compressed"}
     assert noted
@@ -119,7 +119,7 @@ def test_a_repair_never_shortens_a_body_that_is_valid_as_it_is(head: str, body: 
     ],
 )
 def test_chunks_that_are_cut_off_are_chunks(sent: bytes, body: bytes) -> None:
-    found, _ = decoded_body(Message("HTTP/1.1", 200, [("Transfer-Encoding", "chunked")], sent), 10_000)
+    found, _ = decode_body(HttpResponse("HTTP/1.1", 200, [("Transfer-Encoding", "chunked")], sent), 10_000)
     assert len(found) > 30
     assert body.startswith(found) or found.startswith(body)
     assert b"\r\n" not in found
@@ -152,8 +152,8 @@ def test_coded_bodies_arrive_in_clean(tmp_path: Path) -> None:
     ],
 )
 def test_bodies_that_cannot_be_had(head: str, sent: bytes, reason: str) -> None:
-    with pytest.raises(Unusable) as raised:
-        decoded_body(parse(f"HTTP/1.1 200 OK\r\n{head}\r\n\r\n".encode() + sent), 10_000)
+    with pytest.raises(UnusableResponse) as raised:
+        decode_body(parse_response(f"HTTP/1.1 200 OK\r\n{head}\r\n\r\n".encode() + sent), 10_000)
     assert raised.value.reason == reason
 
 
@@ -161,8 +161,8 @@ def test_bodies_that_cannot_be_had(head: str, sent: bytes, reason: str) -> None:
 @given(st.binary(max_size=300), st.sampled_from(["gzip", "deflate", "br", "zstd", "identity", "chunked"]))
 def test_any_body_is_decoded_or_refused(body: bytes, coding: str) -> None:
     headers = [("Transfer-Encoding" if coding == "chunked" else "Content-Encoding", coding)]
-    with suppress(Unusable):
-        found, _ = decoded_body(Message("HTTP/1.1", 200, headers, body), 1000)
+    with suppress(UnusableResponse):
+        found, _ = decode_body(HttpResponse("HTTP/1.1", 200, headers, body), 1000)
         assert len(found) <= 1000
 
 

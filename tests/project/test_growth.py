@@ -13,7 +13,7 @@ from tasks.clean.pii_mask import mask
 from tasks.clean.rules.rule_sets import apply_rules
 from tasks.dedup.canonical_url import canonical_url
 from tasks.http.content_encoding import decode_content
-from tasks.http.message import Message, decoded_body
+from tasks.http.response import HttpResponse, decode_body
 from tasks.instruct.pydoc_questions import first_sentence, questions_of
 from tasks.scrape.crawler import traps
 from tasks.scrape.crawler.robots_meta import directives
@@ -79,8 +79,8 @@ def ungzipped(text: str) -> bytes:
     return decode_content(text.encode("latin-1") if text.startswith("\x1f") else gzip.compress(b"x"), "gzip", 1000)
 
 
-def gzipped(text: str) -> Message:
-    return Message("HTTP/1.1", 200, [("Content-Encoding", "gzip")], text.encode("latin-1"))
+def gzipped(text: str) -> HttpResponse:
+    return HttpResponse("HTTP/1.1", 200, [("Content-Encoding", "gzip")], text.encode("latin-1"))
 
 
 CASES: dict[str, tuple[Callable[[str], object], Callable[[int], str]]] = {
@@ -92,7 +92,7 @@ CASES: dict[str, tuple[Callable[[str], object], Callable[[int], str]]] = {
     **{name: (lambda text: directives("a", [text], [text]), make) for name, make in LINKED.items()},
     **{name: (complexity, make) for name, make in TAGS.items()},
     "gzip members of a response": (ungzipped, MEMBERS),
-    "gzip members of a record": (lambda text: decoded_body(gzipped(text), 1000), MEMBERS),
+    "gzip members of a record": (lambda text: decode_body(gzipped(text), 1000), MEMBERS),
     "parents in an address": (canonical_url, lambda size: "http://a/" + "a/" * (size // 5) + "../" * (size // 5)),
     "query": (canonical_url, repeat("a=1&", "http://a/?")),
     "trap": (

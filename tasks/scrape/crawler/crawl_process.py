@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from tasks.core.errors import UserError
 from tasks.core.parallel.subprocesses import child
 from tasks.formats.file_kinds import require_package
-from tasks.http.public_addresses import is_literal, is_public
+from tasks.http.public_addresses import is_ip_address, is_public
 from tasks.scrape.crawler.browser import require_browser
 from tasks.scrape.crawler.crawl import EXIT_AWAY, EXIT_DAMAGED, EXIT_NO_SPACE, CrawlConfig
 from tasks.scrape.crawler.frontier import Frontier
@@ -130,7 +130,7 @@ def _public(source: WebSource) -> bool:
     """Whether a start URL names a host of the public Internet, as far as names tell."""
     hosts = [urlsplit(url).hostname or "" for url in source.start]
     return any(
-        is_public(host) if is_literal(host) else host not in source.private_hosts and not LOCAL_NAME.search(host)
+        is_public(host) if is_ip_address(host) else host not in source.private_hosts and not LOCAL_NAME.search(host)
         for host in hosts
     )
 

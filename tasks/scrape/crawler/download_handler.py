@@ -11,7 +11,7 @@ from scrapy.core.downloader.handlers.http11 import (
 )
 from twisted.web._newclient import HEADER
 
-from tasks.http.message import HEAD_BYTES
+from tasks.http.response import HEAD_BYTES
 
 TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 """The name of a header (RFC 9110, 5.6.2)."""

@@ -10,7 +10,7 @@ from w3lib.html import strip_html5_whitespace
 from w3lib.url import safe_url_string
 
 from tasks.formats.encodings.decode import decode_page
-from tasks.http.message import charset_of
+from tasks.http.response import charset_of
 
 ADDRESS_IN = {"a": "href", "area": "href", "frame": "src", "iframe": "src"}
 MAX_URL_LENGTH = 2000

@@ -14,8 +14,8 @@ from urllib.parse import urljoin, urlsplit
 from scrapy import Request, Spider, exceptions, signals
 
 from tasks.http import content_encoding
-from tasks.http.message import HEAD_BYTES
-from tasks.http.public_addresses import is_literal, is_public
+from tasks.http.public_addresses import is_ip_address, is_public
+from tasks.http.response import HEAD_BYTES
 from tasks.scrape.crawler import sitemaps
 from tasks.scrape.crawler.browser import Browser, Rendered, find_browser
 from tasks.scrape.crawler.download_handler import is_head_too_large
@@ -279,7 +279,7 @@ class SiteSpider(Spider):  # type: ignore[misc]
 
     async def _request(self, url: str, limit: int, conditions: Mapping[str, str]) -> Answer:
         host = (urlsplit(url).hostname or "").lower()
-        if host not in self.source.private_hosts and is_literal(host) and not is_public(host):
+        if host not in self.source.private_hosts and is_ip_address(host) and not is_public(host):
             return refused_address(host)
         if host not in self.source.private_hosts:
             try:

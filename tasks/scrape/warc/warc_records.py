@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tasks.http.message import HEAD_LINE_END
+from tasks.http.response import HEAD_LINE_END
 from tasks.scrape.warc.stream_buffer import Window
 
 START = b"WARC/"

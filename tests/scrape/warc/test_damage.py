@@ -17,7 +17,7 @@ from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
 from tasks.core.paths import Outputs
-from tasks.http.message import Unusable, parse
+from tasks.http.response import UnusableResponse, parse_response
 from tasks.scrape.archive_documents import read_file
 from tasks.scrape.document_writer import Intake
 from tasks.scrape.sources import WarcSource
@@ -62,7 +62,7 @@ def test_a_header_ends_where_its_line_ends(letter: str) -> None:
     """The UTF-8 of some letters has bytes, and some characters are, what Python takes for the end of a line."""
     value = f"/caf{letter}x"
     block = f"HTTP/1.1 200 OK\r\nLocation: {value}\r\nX: y\r\n\r\nbody".encode()
-    message = parse(block)
+    message = parse_response(block)
     assert message.header("location").encode("latin-1").decode() == value
     assert (message.header("x"), message.body) == ("y", b"body")
     assert _headers(f"WARC/1.0\r\nWARC-Target-URI: {value}\r\nX: y".encode()) == {"warc-target-uri": value, "x": "y"}
@@ -226,8 +226,8 @@ def test_reading_takes_time_as_the_file_is_long(shape: str) -> None:
         began = time.process_time()
         for found in read_records(stream, 10_000_000):
             if isinstance(found, Record) and found.kind == "response":
-                with suppress(Unusable):
-                    parse(found.block)
+                with suppress(UnusableResponse):
+                    parse_response(found.block)
         return time.process_time() - began
 
     seconds(1000)

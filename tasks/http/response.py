@@ -15,7 +15,7 @@ from typing import Any
 
 from tasks.formats.encodings.decode import decode_file
 from tasks.formats.encodings.encoding_detection import control_share
-from tasks.http.content_encoding import MAX_CODINGS, Member
+from tasks.http.content_encoding import MAX_CODINGS, CompressedStream
 
 STATUS = re.compile(rb"HTTP/(\d(?:\.\d)?) +(\d{3})(?: |\r|\n|$)")
 HEAD_END = re.compile(rb"\r?\n\r?\n")
@@ -32,7 +32,7 @@ LEAST_CHUNKED_BYTES = 16
 """In chunks that end as they should: fewer could be numbers that stand on lines of their own."""
 
 
-class Unusable(Exception):
+class UnusableResponse(Exception):
     """There is no body to be had: `reason` and `detail`."""
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -41,7 +41,7 @@ class Unusable(Exception):
 
 
 @dataclass(frozen=True)
-class Message:
+class HttpResponse:
     """A response. `headers` as sent, in order; `body` as sent, codings included."""
 
     protocol: str
@@ -63,7 +63,7 @@ def charset_of(content_type: str) -> str:
     return ""
 
 
-def parse(block: bytes) -> Message:
+def parse_response(block: bytes) -> HttpResponse:
     """A response out of the block of a WARC record.
 
     Raises:
@@ -71,11 +71,11 @@ def parse(block: bytes) -> Message:
     """
     start = STATUS.match(block)
     if not start:
-        raise Unusable("broken_http", f"no HTTP response: {block[:60]!r}")
+        raise UnusableResponse("broken_http", f"no HTTP response: {block[:60]!r}")
     end = HEAD_END.search(block)
     head, body = (block[: end.start()], block[end.end() :]) if end else (block, b"")
     if len(head) > HEAD_BYTES:
-        raise Unusable("broken_http", f"a head of more than {HEAD_BYTES} bytes")
+        raise UnusableResponse("broken_http", f"a head of more than {HEAD_BYTES} bytes")
     headers: list[tuple[str, list[str]]] = []
     for line in HEAD_LINE_END.split(head.decode("latin-1"))[1:]:
         name, colon, value = line.partition(":")
@@ -84,28 +84,28 @@ def parse(block: bytes) -> Message:
         elif colon and name.strip():
             headers.append((name.strip(), [value.strip()]))
     told = [(name, " ".join(lines)) for name, lines in headers]
-    return Message(f"HTTP/{start.group(1).decode()}", int(start.group(2)), told, body)
+    return HttpResponse(f"HTTP/{start.group(1).decode()}", int(start.group(2)), told, body)
 
 
-def decoded_body(message: Message, max_bytes: int) -> tuple[bytes, list[str]]:
+def decode_body(response: HttpResponse, max_bytes: int) -> tuple[bytes, list[str]]:
     """The body with its codings undone, and what was not as declared: not_chunked, not_compressed, body_incomplete.
 
     Raises:
         Unusable: too_large: more than `max_bytes`; undecodable: nothing can be read, or the coding is unknown.
     """
-    body, repairs = message.body, []
-    if "chunked" in message.header("transfer-encoding").lower():
+    body, repairs = response.body, []
+    if "chunked" in response.header("transfer-encoding").lower():
         body, repair = _unchunked(body)
         repairs += [repair] if repair else []
-    named = [name.strip().lower() for name in message.header("content-encoding").split(",")]
+    named = [name.strip().lower() for name in response.header("content-encoding").split(",")]
     codings = [coding for coding in named if coding not in ("", "identity", "none")]
     if len(codings) > MAX_CODINGS:
-        raise Unusable("undecodable", f"more than {MAX_CODINGS} codings")
+        raise UnusableResponse("undecodable", f"more than {MAX_CODINGS} codings")
     for coding in reversed(codings):
         body, repair = _decompressed(body, coding, max_bytes)
         repairs += [repair] if repair else []
     if len(body) > max_bytes:
-        raise Unusable("too_large", f"more than {max_bytes} bytes")
+        raise UnusableResponse("too_large", f"more than {max_bytes} bytes")
     return body, repairs
 
 
@@ -150,12 +150,12 @@ def _decompressed(body: bytes, coding: str, max_bytes: int) -> tuple[bytes, str]
     if not body:
         return body, ""
     if coding not in CODINGS:
-        raise Unusable("undecodable", f"Content-Encoding {coding!r} is unknown")
+        raise UnusableResponse("undecodable", f"Content-Encoding {coding!r} is unknown")
     if not body.startswith(MAGIC.get(coding, b"")) or _is_markup(body) or _is_utf8(body):
         return _as_it_is(body, coding)
     try:
         found, repair = CODINGS[coding](body, max_bytes)
-    except Unusable as problem:
+    except UnusableResponse as problem:
         if problem.reason == "too_large":
             raise
         return _as_it_is(body, coding)
@@ -176,7 +176,7 @@ def _is_utf8(body: bytes) -> bool:
 def _as_it_is(body: bytes, coding: str) -> tuple[bytes, str]:
     if _is_markup(body) or looks_like_text(body):
         return body, "not_compressed"
-    raise Unusable("undecodable", f"no {coding}")
+    raise UnusableResponse("undecodable", f"no {coding}")
 
 
 def _gzip(body: bytes, max_bytes: int) -> tuple[bytes, str]:
@@ -187,12 +187,12 @@ def _deflate(body: bytes, max_bytes: int) -> tuple[bytes, str]:
     """Zlib's format by the standard; some servers send raw deflate, as which almost anything begins well."""
     try:
         return _inflated(body, 15, max_bytes)
-    except Unusable as problem:
+    except UnusableResponse as problem:
         if problem.reason == "too_large":
             raise
     found, repair = _inflated(body, -15, max_bytes)
     if repair:
-        raise Unusable("undecodable", "no deflate")
+        raise UnusableResponse("undecodable", "no deflate")
     return found, repair
 
 
@@ -200,18 +200,18 @@ def _inflated(body: bytes, wbits: int, max_bytes: int) -> tuple[bytes, str]:
     parts: list[bytes] = []
     size, at, complete = 0, 0, False
     while at < len(body):
-        member = Member(body, at, wbits)
+        member = CompressedStream(body, at, wbits)
         try:
             for part in member:
                 parts.append(part)
                 size += len(part)
                 if size > max_bytes:
-                    raise Unusable("too_large", f"more than {max_bytes} bytes")
+                    raise UnusableResponse("too_large", f"more than {max_bytes} bytes")
         except zlib.error as error:
             if complete:  # what follows a whole body is none of it
                 break
             if not size:
-                raise Unusable("undecodable", str(error)) from None
+                raise UnusableResponse("undecodable", str(error)) from None
         if member.end is None:
             return b"".join(parts), "body_incomplete"
         complete = True
@@ -231,10 +231,10 @@ def _by_arrow(codec: str, body: bytes, max_bytes: int) -> tuple[bytes, str]:
             parts.append(part)
             size += len(part)
             if size > max_bytes:
-                raise Unusable("too_large", f"more than {max_bytes} bytes")
+                raise UnusableResponse("too_large", f"more than {max_bytes} bytes")
     except OSError as error:
         if not parts:
-            raise Unusable("undecodable", str(error)) from None
+            raise UnusableResponse("undecodable", str(error)) from None
         repair = "body_incomplete"
     return b"".join(parts), repair
 

@@ -9,8 +9,7 @@ from tasks.clean.normalize import mend
 from tasks.clean.pii_mask import Kind, mask
 from tasks.clean.quality_filters import Removal
 from tasks.conversations.conversation import MARKERS, Message, render, trimmed
-from tasks.documents.sections import KINDS as PLACES
-from tasks.documents.sections import change_parts
+from tasks.documents.sections import OFFSET_KINDS, map_sections
 
 Row = dict[str, Any]
 PERSONAL = ("from", "author")
@@ -31,8 +30,8 @@ def clean_row(row: Row, unescape: bool, kinds: Sequence[Kind], counters: dict[st
 
     meta = json.loads(row["meta"]) if row["meta"] else {}
     if not isinstance(meta, dict) or "messages" not in meta:
-        row["text"] = change_parts(row["text"] or "", meta, one) if isinstance(meta, dict) else one(row["text"] or "")
-        if meta and (said := meta.keys() & {*PLACES, *PERSONAL}):
+        row["text"] = map_sections(row["text"] or "", meta, one) if isinstance(meta, dict) else one(row["text"] or "")
+        if meta and (said := meta.keys() & {*OFFSET_KINDS, *PERSONAL}):
             meta |= {name: one(meta[name]) for name in said & {*PERSONAL} if isinstance(meta[name], str)}
             row["meta"] = json.dumps(meta, ensure_ascii=False, sort_keys=True)
         return row["text"], False

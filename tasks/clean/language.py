@@ -7,7 +7,7 @@ import string
 from functools import cache
 from typing import Any
 
-from tasks.documents.word_characters import letters
+from tasks.documents.word_characters import letters_only
 
 SAMPLE_CHARACTERS = 2000
 CAPITALS, LETTERS = string.ascii_uppercase.encode(), string.ascii_letters.encode()
@@ -26,7 +26,7 @@ def detect(text: str, min_score: float, min_letters: int) -> tuple[str | None, f
 
     Marks count as letters: without its vowels a text is in no language.
     """
-    sample = letters(text[:SAMPLE_CHARACTERS])
+    sample = letters_only(text[:SAMPLE_CHARACTERS])
     if len(sample.replace(" ", "")) < min_letters:
         return None, None
     if _in_capitals(sample):

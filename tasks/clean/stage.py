@@ -34,9 +34,9 @@ from tasks.core.parallel.item_guard import ItemFailed, fused
 from tasks.core.params import require_files
 from tasks.core.paths import Inputs, Metrics, Outputs, write_json
 from tasks.documents import removal_warnings, review
-from tasks.documents.sections import without_lines
+from tasks.documents.sections import meta_without_lines
 from tasks.documents.shards import REMOVED_SCHEMA, SCHEMA, read_shard, write_shard
-from tasks.documents.source_counts import Sizes, funnel
+from tasks.documents.source_counts import SourceCounts, funnel_metrics
 
 log = logging.getLogger(__name__)
 LANGUAGE = "language_score"
@@ -128,11 +128,11 @@ def run(params: CleanParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         totals["removed"].update(second["removed"])
         lines.update(second["lines"].counts, second["lines"].samples)
         totals["languages"] = second["languages"]
-    sizes = funnel([result["in"] for result in results], after, totals["removed"])
+    sizes = funnel_metrics([result["in"] for result in results], after, totals["removed"])
     reasons = ", ".join(f"{reason} {count}" for reason, count in totals["removed"].most_common())
     if not sizes["documents_out"]:
         first = "".join(
-            f" {removal_warnings.hint('clean', r, KEYS, params)}," for r, _ in totals["removed"].most_common(1)
+            f" {removal_warnings.removal_hint('clean', r, KEYS, params)}," for r, _ in totals["removed"].most_common(1)
         )
         raise UserError(
             f"clean: none of the {sizes['documents_in']} documents of {inputs['scrape']} is left. Removed: "
@@ -142,11 +142,13 @@ def run(params: CleanParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         "clean: %d documents in, %d out; removed: %s", sizes["documents_in"], sizes["documents_out"], reasons or "none"
     )
     removed, documents = outputs / "removed", outputs / "documents"
-    removal_warnings.say_losses("clean", sizes["sources"], removed, KEYS, params)
-    write_json(outputs / "examples.json", review.examples(review.draw("clean", [removed], review.EXAMPLES)))
+    removal_warnings.warn_of_removals("clean", sizes["sources"], removed, KEYS, params)
+    write_json(
+        outputs / "examples.json", review.removal_examples(review.sample_documents("clean", [removed], review.EXAMPLES))
+    )
     if params.review:
-        drawn = review.draw("clean", [removed, documents], params.review)
-        review.write(drawn, params.review, outputs / "review")
+        drawn = review.sample_documents("clean", [removed, documents], params.review)
+        review.write_review(drawn, params.review, outputs / "review")
     metrics: Metrics = {**sizes, **{name: dict(sorted(totals[name].items())) for name in COUNTS[1:]}}
     if lines.counts:
         metrics["lines"] = dict(sorted(lines.counts.items()))
@@ -204,7 +206,7 @@ def clean_shard(
                 prose, is_conversation = clean_row(row, unescape, params.mask, counters)
                 text, language = judge(prose, params, is_conversation, lines, bad_words)
                 if not is_conversation:
-                    row["meta"], row["text"] = without_lines(row["meta"], row["text"], text), text
+                    row["meta"], row["text"] = meta_without_lines(row["meta"], row["text"], text), text
         except Removal as removal:
             reason, detail, *known = removal.args
             _note(row, *known)
@@ -221,7 +223,7 @@ def clean_shard(
             _count(after, row, None)
     write_shard(pa.Table.from_pylist(kept, schema=SCHEMA), outputs / "documents" / f"{shard.name}.parquet")
     write_shard(pa.Table.from_pylist(removed, schema=REMOVED_SCHEMA), outputs / "removed" / f"{shard.name}.parquet")
-    sizes: dict[str, Sizes] = {"in": before, "out": after}
+    sizes: dict[str, SourceCounts] = {"in": before, "out": after}
     scores = [score for row in (*kept, *removed) if (score := row.get(LANGUAGE)) is not None]
     histograms = {LANGUAGE: histogram.count(LANGUAGE, scores)} if scores else {}
     return {**sizes, **counters, "lines": lines.counts, "samples": lines.samples, "histograms": histograms}

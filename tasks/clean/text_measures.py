@@ -19,7 +19,7 @@ from operator import mul
 import numpy as np
 import numpy.typing as npt
 
-from tasks.documents.word_characters import UNSEEN, is_word_character
+from tasks.documents.word_characters import INVISIBLE, is_word_character
 
 Characters = tuple[str, npt.NDArray[np.int64]]
 """Each character of a text, once, and how often it comes: int64 [characters]."""
@@ -44,7 +44,7 @@ def symbol_ratio(characters: Characters) -> float:
 
 @lru_cache(1 << 16)
 def _kind(character: str) -> int:
-    if character.isspace() or character in UNSEEN:
+    if character.isspace() or character in INVISIBLE:
         return UNDRAWN
     return IN_WORD if is_word_character(character) else SYMBOL
 

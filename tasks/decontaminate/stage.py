@@ -27,9 +27,9 @@ from tasks.core.parallel.engine import map_shards
 from tasks.core.parallel.worker_pool import expect_workers
 from tasks.core.params import StageParams, require_files
 from tasks.core.paths import Inputs, Metrics, Outputs
-from tasks.documents.removal_warnings import say_losses
-from tasks.documents.shards import REMOVED_SCHEMA, SCHEMA, as_documents, read_shard, shard_paths, write_shard
-from tasks.documents.source_counts import by_source, funnel
+from tasks.documents.removal_warnings import warn_of_removals
+from tasks.documents.shards import REMOVED_SCHEMA, SCHEMA, cast_to_schema, read_shard, shard_paths, write_shard
+from tasks.documents.source_counts import count_by_source, funnel_metrics
 from tasks.held_out import evaluation_set
 from tasks.held_out.benchmark_items import Reference, read_references
 from tasks.held_out.split import TRAIN, VALIDATION
@@ -99,14 +99,14 @@ def run(params: DecontaminateParams, inputs: Inputs, outputs: Outputs) -> Metric
             "Nothing may train on them: please report this as a defect"
         )
     removed = _sum(shard["removed"] for shard in counts)
-    metrics = funnel(
+    metrics = funnel_metrics(
         [shard["before"] for shard in counts],
         [shard["after"] for shard in counts],
         {"contaminated": sum(removed.values())},
     )
     if references:
         metrics["references"] = _by_file(references, _sum(shard["matched"] for shard in counts))
-    say_losses("decontaminate", metrics["sources"], outputs / "removed", {"contaminated": "max_overlap"}, params)
+    warn_of_removals("decontaminate", metrics["sources"], outputs / "removed", {"contaminated": "max_overlap"}, params)
     return metrics | {
         "removed_by_source": removed,
         "removed_for": _sum(shard["kinds"] for shard in counts),
@@ -214,7 +214,7 @@ def _divide(
         hits, *document_frequency.counted(items, index, params.max_documents), params.max_overlap
     )
     splits = _splits(shard, split)
-    table = as_documents(read_shard(shard))
+    table = cast_to_schema(read_shard(shard))
     gone = np.array([name == TRAIN for name in splits], bool) & (item >= 0)
     mask = pa.array(gone)
     stay = table.append_column("split", pa.array(splits, pa.string())).filter(pc.invert(mask))
@@ -237,13 +237,13 @@ def _divide(
     write_shard(removed.cast(REMOVED_SCHEMA), target / "removed" / shard.name)
     sizes_of = {name: stay.filter(pc.equal(stay.column("split"), name)) for name in (TRAIN, VALIDATION)}
     return {
-        "before": by_source(table),
-        "after": by_source(stay),
-        "removed": {source: size["documents"] for source, size in by_source(removed).items()},
+        "before": count_by_source(table),
+        "after": count_by_source(stay),
+        "removed": {source: size["documents"] for source, size in count_by_source(removed).items()},
         "kinds": dict(Counter(kinds.tolist())),
         "matched": dict(Counter(matched)),
         **{
-            name: {"documents": len(part), "bytes": sum(size["bytes"] for size in by_source(part).values())}
+            name: {"documents": len(part), "bytes": sum(size["bytes"] for size in count_by_source(part).values())}
             for name, part in sizes_of.items()
         },
     }

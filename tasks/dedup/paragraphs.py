@@ -19,7 +19,7 @@ from tasks.core.parallel.engine import map_shards
 from tasks.dedup.catalogue import Corpus, as_uint64, catalogue_column, numbered
 from tasks.dedup.keep_rule import by_rank
 from tasks.documents import parquet
-from tasks.documents.sections import without_lines
+from tasks.documents.sections import meta_without_lines
 from tasks.documents.shards import read_shard, write_shard
 from tasks.similarity import lsh
 from tasks.similarity.canonical_text import comparable, digest
@@ -194,6 +194,6 @@ def shorten(job: tuple[Path, Path], cut: Cut, verdicts: Path) -> None:
         for position in positions[begin:end].tolist():
             parts[position : position + 2] = [""] * len(parts[position : position + 2])  # with the separator after it
         text = "".join(parts).strip()
-        new.append({"row": row, "text": text, "meta": without_lines(meta, before, text)})
+        new.append({"row": row, "text": text, "meta": meta_without_lines(meta, before, text)})
     schema = pa.schema([("row", pa.int64()), ("text", pa.string()), ("meta", pa.string())])
     write_shard(pa.Table.from_pylist(new, schema=schema), verdicts / f"{shard.stem}.text.parquet")

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from tasks.core.errors import UserError
 from tasks.dedup.canonical_url import url_keys
 from tasks.documents.shards import SCHEMA, read_shard
-from tasks.documents.source_counts import by_source
+from tasks.documents.source_counts import count_by_source
 from tasks.similarity import lsh, shingles
 from tasks.similarity.canonical_columns import comparable_column, digests
 
@@ -89,7 +89,7 @@ def sketch(shard: Path, folder: Path, recipe: Recipe) -> dict[str, Any]:
         of_document["url_key"] = url_keys(table.column("url"))
         of_document["fetched_at"] = table.column("fetched_at").cast(pa.int64()).fill_null(-1)
     longest = pc.max(pc.binary_length(table.column("id"))).as_py() or 1
-    counts = {"sources": by_source(table), "documents": len(table), "id_bytes": longest}
+    counts = {"sources": count_by_source(table), "documents": len(table), "id_bytes": longest}
     beside = folder / f".{name}.{os.getpid()}"
     if recipe.sets:
         hashes.tofile(beside)

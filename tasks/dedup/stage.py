@@ -26,9 +26,9 @@ from tasks.core.parallel.engine import map_shards
 from tasks.core.parallel.worker_pool import expect_workers
 from tasks.core.params import StageParams
 from tasks.core.paths import Inputs, Metrics, Outputs, write_json
-from tasks.documents.removal_warnings import say_losses
-from tasks.documents.shards import REMOVED_SCHEMA, SCHEMA, as_documents, read_shard, shard_paths, write_shard
-from tasks.documents.source_counts import by_source, funnel
+from tasks.documents.removal_warnings import warn_of_removals
+from tasks.documents.shards import REMOVED_SCHEMA, SCHEMA, cast_to_schema, read_shard, shard_paths, write_shard
+from tasks.documents.source_counts import count_by_source, funnel_metrics
 
 log = logging.getLogger(__name__)
 REASON_OF = {
@@ -191,7 +191,7 @@ def run(params: DedupParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         "dedup: %d documents in, %d out; removed: %s",
         *(metrics["documents_in"], metrics["documents_out"], listed(metrics["removed"])),
     )
-    say_losses("dedup", metrics["sources"], outputs / "removed", KEYS, params)
+    warn_of_removals("dedup", metrics["sources"], outputs / "removed", KEYS, params)
     return metrics
 
 
@@ -227,7 +227,7 @@ def _divide(numbered: tuple[int, Path], verdicts: Path, outputs: Path) -> dict[s
     from tasks.dedup.levels import read_verdicts
 
     number, shard = numbered
-    table, verdict = as_documents(read_shard(shard)), read_verdicts(verdicts / "verdicts.arrow", number)
+    table, verdict = cast_to_schema(read_shard(shard)), read_verdicts(verdicts / "verdicts.arrow", number)
     removed_rows = verdict.column("row")
     mask = pc.is_in(pa.array(range(len(table)), pa.int64()), value_set=removed_rows.combine_chunks())
     removed = table.filter(mask)
@@ -240,7 +240,7 @@ def _divide(numbered: tuple[int, Path], verdicts: Path, outputs: Path) -> dict[s
     write_shard(kept.select(SCHEMA.names).cast(SCHEMA), outputs / "documents" / shard.name)
     write_shard(removed.select(REMOVED_SCHEMA.names).cast(REMOVED_SCHEMA), outputs / "removed" / shard.name)
     reasons = {row["values"].as_py(): row["counts"].as_py() for row in pc.value_counts(removed.column("reason"))}
-    return {"sources": by_source(kept), "removed": reasons}
+    return {"sources": count_by_source(kept), "removed": reasons}
 
 
 def _with_texts(table: pa.Table, shorter: pa.Table) -> pa.Table:
@@ -260,7 +260,7 @@ def _metrics(
     for shard in kept:
         for reason, count in shard["removed"].items():
             removed[reason] += count
-    sizes = funnel([shard["sources"] for shard in counts], [shard["sources"] for shard in kept], removed)
+    sizes = funnel_metrics([shard["sources"] for shard in counts], [shard["sources"] for shard in kept], removed)
     thresholds = {"near": params.threshold, "contained": params.containment}
     decided = {REASON_OF[level]: value for level, value in thresholds.items() if level in params.levels}
     return {**sizes, "clusters": clusters, "thresholds": decided}

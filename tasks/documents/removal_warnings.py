@@ -12,11 +12,11 @@ from pydantic import BaseModel
 from tasks.documents.shards import read_shard, shard_paths
 
 log = logging.getLogger(__name__)
-MOST = 0.5
+WARN_SHARE = 0.5
 """Share of a source's documents that has to go for one reason before it is told."""
 
 
-class Loss(NamedTuple):
+class RemovalCount(NamedTuple):
     """Documents of a source that went for a reason, of how many."""
 
     source: str
@@ -25,27 +25,31 @@ class Loss(NamedTuple):
     documents: int
 
 
-def say_losses(
+def warn_of_removals(
     stage: str, sources: Mapping[str, Mapping[str, int]], removed: Path, keys: Mapping[str, str], params: BaseModel
 ) -> None:
-    """Warn, in a line each, of the reasons for which more than MOST of the documents of a source went.
+    """Warn, in a line each, of the reasons for which more than WARN_SHARE of the documents of a source went.
 
     Args:
-        sources: source → `documents_in`, as `tasks.documents.source_counts.funnel` gives them.
+        sources: source → `documents_in`, as `tasks.documents.source_counts.funnel_metrics` gives them.
         removed: the shards of what the stage removed, with `source` and `reason`.
-        keys: see `hint`.
+        keys: see `removal_hint`.
     """
-    for loss in large_losses(sources, count_removed(removed)):
+    for large in large_removals(sources, count_removed(removed)):
         log.warning(
             "%s: %d of the %d documents of %s are removed as %s. %s",
-            *(stage, loss.removed, loss.documents, loss.source, loss.reason, hint(stage, loss.reason, keys, params)),
+            *(stage, large.removed, large.documents, large.source, large.reason),
+            removal_hint(stage, large.reason, keys, params),
         )
 
 
-def large_losses(sources: Mapping[str, Mapping[str, int]], removed: Mapping[tuple[str, str], int]) -> list[Loss]:
-    """The largest losses first; `removed`: (source, reason) → documents."""
-    losses = [Loss(*pair, count, sources[pair[0]]["documents_in"]) for pair, count in removed.items()]
-    return sorted((loss for loss in losses if loss.removed > MOST * loss.documents), key=lambda loss: -loss.removed)
+def large_removals(
+    sources: Mapping[str, Mapping[str, int]], removed: Mapping[tuple[str, str], int]
+) -> list[RemovalCount]:
+    """The largest removals first; `removed`: (source, reason) → documents."""
+    removals = [RemovalCount(*pair, count, sources[pair[0]]["documents_in"]) for pair, count in removed.items()]
+    large = [removal for removal in removals if removal.removed > WARN_SHARE * removal.documents]
+    return sorted(large, key=lambda removal: -removal.removed)
 
 
 def count_removed(folder: Path) -> Counter[tuple[str, str]]:
@@ -58,7 +62,7 @@ def count_removed(folder: Path) -> Counter[tuple[str, str]]:
     return total
 
 
-def hint(stage: str, reason: str, keys: Mapping[str, str], params: BaseModel) -> str:
+def removal_hint(stage: str, reason: str, keys: Mapping[str, str], params: BaseModel) -> str:
     """What to do about documents that go for `reason`; `keys`: how a reason begins → the key of `params` that decides."""
     key = next((key for begin, key in keys.items() if reason.startswith(begin)), None)
     if key is None:

@@ -59,17 +59,17 @@ addEventListener("click", ({{target}}) => {{
 """
 
 
-def draw(stage: str, folders: Sequence[Path], each: int) -> list[Row]:
+def sample_documents(stage: str, folders: Sequence[Path], per_reason: int) -> list[Row]:
     """At most `each` documents of every (reason, source) with the smallest ids, which are hashes: a random sample.
 
     `folders` are those of `stage` to draw from; the reason of documents that it kept is "".
     """
     strata: dict[tuple[str, str], list[Row]] = {}
     paths = [path for folder in folders for path in shard_paths(folder)]
-    for rows in map_shards(partial(_smallest, stage=stage, each=each), paths, f"{stage}: sample"):
+    for rows in map_shards(partial(_smallest, stage=stage, each=per_reason), paths, f"{stage}: sample"):
         for row in rows:
             stratum = row["reason"], row["source"]
-            strata[stratum] = heapq.nsmallest(each, [*strata.get(stratum, []), row], _id)
+            strata[stratum] = heapq.nsmallest(per_reason, [*strata.get(stratum, []), row], _id)
     return [row for _, rows in sorted(strata.items()) for row in rows]
 
 
@@ -100,7 +100,7 @@ def _smallest(path: Path, stage: str, each: int) -> list[Row]:
     ]
 
 
-def examples(rows: Iterable[Row]) -> dict[str, list[Row]]:
+def removal_examples(rows: Iterable[Row]) -> dict[str, list[Row]]:
     """Of each reason the EXAMPLES documents with the smallest ids, texts cut at EXAMPLE_CHARACTERS."""
     found: dict[str, list[Row]] = {}
     for row in rows:
@@ -112,7 +112,7 @@ def examples(rows: Iterable[Row]) -> dict[str, list[Row]]:
     return found
 
 
-def add_others(rows: Sequence[Row], documents: Path) -> None:
+def add_kept_texts(rows: Sequence[Row], documents: Path) -> None:
     """Where a document went for another's sake, `for_text`: that one's text, if it is in `documents`."""
     wanted = frozenset(row["for_id"].partition("#")[0] for row in rows if row["for_id"])  # #: a question of a document
     texts: dict[str, str] = {}
@@ -131,7 +131,7 @@ def _texts(path: Path, wanted: frozenset[str]) -> dict[str, str]:
     return {ids[place]: (text or "")[:MAX_CHARACTERS] for place, text in zip(places, texts, strict=True)}
 
 
-def write(rows: Sequence[Row], each: int, folder: Path) -> None:
+def write_review(rows: Sequence[Row], per_reason: int, folder: Path) -> None:
     """Write sample.jsonl and index.html."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "sample.jsonl").open("w", encoding="utf-8", errors="backslashreplace") as out:
@@ -143,7 +143,7 @@ def write(rows: Sequence[Row], each: int, folder: Path) -> None:
             said = html.escape(f"{row['stage']}: {row['reason'] or 'kept'}")
             body.append(f"<h2>{said} <small>{html.escape(row['source'])}</small></h2>")
         body.append(_article(row))
-    page = PAGE.format(count=len(rows), each=each, body="\n".join(body))
+    page = PAGE.format(count=len(rows), each=per_reason, body="\n".join(body))
     (folder / "index.html").write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
@@ -175,13 +175,13 @@ def main(arguments: list[str] | None = None) -> int:
             data = Path("data", stage)
             # That a document is no duplicate cannot be seen from it alone: of others than clean, what went is enough.
             kept = [data / "documents"] if stage == "clean" else []
-            drawn = draw(stage, [data / "removed", *kept], each)
-            add_others(drawn, data / "documents")
+            drawn = sample_documents(stage, [data / "removed", *kept], each)
+            add_kept_texts(drawn, data / "documents")
             rows += drawn
     except UserError as error:
         print(error, file=sys.stderr)
         return EXIT_USER_ERROR
-    write(rows, each, folder)
+    write_review(rows, each, folder)
     print(f"{len(rows)} documents: {folder / 'index.html'}")
     return 0
 

@@ -9,21 +9,21 @@ from bisect import bisect_right
 from collections.abc import Callable
 from typing import Any
 
-Places = dict[str, list[tuple[int, str]]]
-KINDS = ("pages", "sections")
+SectionOffsets = dict[str, list[tuple[int, str]]]
+OFFSET_KINDS = ("pages", "sections")
 
 
-class Builder:
-    """A text in the making, and its places."""
+class TextBuilder:
+    """A text in the making, and the offsets of its pages and sections."""
 
     def __init__(self, max_characters: int) -> None:
-        self.places: Places = {}
+        self.offsets: SectionOffsets = {}
         self._parts: list[str] = []
         self._size, self._max = 0, max_characters
 
     def begin(self, kind: str, label: str, offset: int = 0) -> None:
         """A page or section begins with the next part, or `offset` characters into it."""
-        self.places.setdefault(kind, []).append((self._size + offset, label))
+        self.offsets.setdefault(kind, []).append((self._size + offset, label))
 
     def add(self, text: str, separator: str = "\n\n") -> None:
         """The next part, behind the separator if it is not the first; a blank one is left out.
@@ -47,17 +47,17 @@ class Builder:
         return "".join(self._parts)
 
     def _move(self, separator: str) -> None:
-        for kind, places in self.places.items():
-            self.places[kind] = [(at + len(separator) * (at >= self._size), label) for at, label in places]
+        for kind, offsets in self.offsets.items():
+            self.offsets[kind] = [(at + len(separator) * (at >= self._size), label) for at, label in offsets]
         self._size += len(separator)
 
 
-def change_parts(text: str, meta: dict[str, Any], change: Callable[[str], str]) -> str:
-    """`text` with `change` made to each of its parts, whose places in `meta` are moved accordingly."""
-    places = _places(meta, len(text))
-    if not places:
+def map_sections(text: str, meta: dict[str, Any], change: Callable[[str], str]) -> str:
+    """`text` with `change` made to each of its parts, whose offsets in `meta` are moved accordingly."""
+    offsets = _offsets(meta, len(text))
+    if not offsets:
         return change(text)
-    starts = sorted({0, *(at for marks in places.values() for at, _ in marks)})
+    starts = sorted({0, *(at for marks in offsets.values() for at, _ in marks)})
     moved: dict[int, int] = {}
     parts: list[str] = []
     size = 0
@@ -68,13 +68,13 @@ def change_parts(text: str, meta: dict[str, Any], change: Callable[[str], str]) 
         if part := change(part):
             parts.append(part + between)
             size += len(parts[-1])
-    meta |= {kind: [[moved[at], label] for at, label in marks] for kind, marks in places.items()}
+    meta |= {kind: [[moved[at], label] for at, label in marks] for kind, marks in offsets.items()}
     return "".join(parts).rstrip("\n")
 
 
-def without_lines(meta: str | None, before: str, after: str) -> str | None:
-    """The `meta` of a document whose text was `before` and lost lines to become `after`, its places moved accordingly."""
-    if not meta or before == after or not any(f'"{kind}"' in meta for kind in KINDS):
+def meta_without_lines(meta: str | None, before: str, after: str) -> str | None:
+    """The `meta` of a document whose text was `before` and lost lines to become `after`, its offsets moved accordingly."""
+    if not meta or before == after or not any(f'"{kind}"' in meta for kind in OFFSET_KINDS):
         return meta
     about = json.loads(meta)
     starts, at, kept = [0], 0, 0
@@ -88,21 +88,25 @@ def without_lines(meta: str | None, before: str, after: str) -> str | None:
         else:
             new_starts.append(new_starts[-1])
         starts.append(at)
-    for kind, places in _places(about, len(before)).items():
-        about[kind] = [[new_starts[bisect_right(starts, mark) - 1], label] for mark, label in places]
+    for kind, offsets in _offsets(about, len(before)).items():
+        about[kind] = [[new_starts[bisect_right(starts, mark) - 1], label] for mark, label in offsets]
     return json.dumps(about, ensure_ascii=False, sort_keys=True)
 
 
-def _places(meta: dict[str, Any], length: int) -> Places:
+def _offsets(meta: dict[str, Any], length: int) -> SectionOffsets:
     """Those in `meta` that are such; a user's own rows may say something else under the same name."""
 
-    def is_place(place: Any) -> bool:
+    def is_offset(entry: Any) -> bool:
         return (
-            isinstance(place, list)
-            and len(place) == 2
-            and isinstance(place[0], int)
-            and isinstance(place[1], str)
-            and 0 <= place[0] <= length
+            isinstance(entry, list)
+            and len(entry) == 2
+            and isinstance(entry[0], int)
+            and isinstance(entry[1], str)
+            and 0 <= entry[0] <= length
         )
 
-    return {kind: meta[kind] for kind in KINDS if isinstance(meta.get(kind), list) and all(map(is_place, meta[kind]))}
+    return {
+        kind: meta[kind]
+        for kind in OFFSET_KINDS
+        if isinstance(meta.get(kind), list) and all(map(is_offset, meta[kind]))
+    }

@@ -14,7 +14,7 @@ import pyarrow as pa
 from tasks.core.errors import UserError
 from tasks.documents import parquet
 
-SCORES = ("language_score", "profanity", "quality", "perplexity")
+SCORE_COLUMNS = ("language_score", "profanity", "quality", "perplexity")
 """What clean measures of a document, each a column; null where it was not asked for or could not be told."""
 SCHEMA = pa.schema(
     [
@@ -26,7 +26,7 @@ SCHEMA = pa.schema(
         ("fetched_at", pa.timestamp("ms", tz="UTC")),  # when it came over the network; null for local files
         ("licence", pa.string()),
         ("meta", pa.string()),  # a JSON object; conversations carry {"messages": [{"role", "content"}, ...]}
-        *((name, pa.float64()) for name in SCORES),
+        *((name, pa.float64()) for name in SCORE_COLUMNS),
     ]
 )
 REMOVED_SCHEMA = pa.schema(
@@ -39,7 +39,7 @@ REMOVED_SCHEMA = pa.schema(
         ("matched", pa.string()),  # for contamination: the evaluation item that it overlaps
     ]
 )
-FEW_VALUES = ("source", "lang", "licence", "reason")
+DICTIONARY_COLUMNS = ("source", "lang", "licence", "reason")
 """Columns whose values repeat, written with a dictionary. One of texts or ids would make reading a fifth slower."""
 SHARD_BYTES = 2 << 20
 """Text bytes after which a new shard begins: small enough to spread over cores, and set by the data alone, not the workers."""
@@ -84,13 +84,13 @@ def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         ) from None
 
 
-def as_documents(table: pa.Table) -> pa.Table:
+def cast_to_schema(table: pa.Table) -> pa.Table:
     """The columns of SCHEMA, in its order and of its types. Scores that the table lacks are null.
 
     Raises:
         KeyError: another column is missing.
     """
-    for name in SCORES:
+    for name in SCORE_COLUMNS:
         if name not in table.column_names:
             table = table.append_column(name, pa.nulls(len(table), pa.float64()))
     return table.select(SCHEMA.names).cast(SCHEMA)
@@ -109,7 +109,7 @@ def count_rows(folder: Path) -> int:
 def write_shard(table: pa.Table, path: Path) -> None:
     """Write one shard; the same table gives the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    few = [name for name in FEW_VALUES if name in table.column_names]
+    few = [name for name in DICTIONARY_COLUMNS if name in table.column_names]
     parquet.write_table(
         table, path, compression="zstd", compression_level=1, use_dictionary=few
     )  # 3: 1.7 times as long

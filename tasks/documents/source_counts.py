@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-Sizes = Mapping[str, Mapping[str, int]]
+SourceCounts = Mapping[str, Mapping[str, int]]
 """Source → {"documents", "characters", "bytes"} of text (UTF-8)."""
 
 
-def by_source(table: pa.Table) -> dict[str, dict[str, int]]:
+def count_by_source(table: pa.Table) -> dict[str, dict[str, int]]:
     """Documents, characters and bytes of text for each source."""
     text = table.column("text")
     encoded = (
@@ -29,8 +29,10 @@ def by_source(table: pa.Table) -> dict[str, dict[str, int]]:
     }
 
 
-def funnel(before: Iterable[Sizes], after: Iterable[Sizes], removed: Mapping[str, int]) -> dict[str, Any]:
-    """Metrics of a stage that removes documents, from its shards' sizes; asserts that none is unaccounted for.
+def funnel_metrics(
+    before: Iterable[SourceCounts], after: Iterable[SourceCounts], removed: Mapping[str, int]
+) -> dict[str, Any]:
+    """Metrics of a stage that removes documents, from its shards' counts; asserts that none is unaccounted for.
 
     Returns documents_in, documents_out, removed (by reason), and for each source documents, characters and bytes,
     each `_in` and `_out`.

@@ -10,7 +10,7 @@ import unicodedata
 from itertools import chain, groupby
 
 JOINERS = "\u200c\u200d"
-UNSEEN = frozenset(
+INVISIBLE = frozenset(
     map(chr, (0x34F, 0x180B, 0x180C, 0x180D, 0x180F, *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)))
 ) | {*JOINERS}
 """Joiners and variation selectors: they only say how a neighbour is drawn."""
@@ -30,26 +30,26 @@ def _mark_ranges() -> str:
     return "".join(f"{chr(run[0])}-{chr(run[-1])}" for run in runs)
 
 
-WORD = rf"\w{_mark_ranges()}{JOINERS}"
+WORD_CLASS = rf"\w{_mark_ranges()}{JOINERS}"
 """The inside of a character class of `re`, for all word characters and the underscore."""
-ASCII_RUN, RUN = re.compile(r"\w+"), re.compile(f"[{WORD}]+")  # the same in ASCII, the first four times as fast
-NO_LETTERS = re.compile(rf"(?:[^{WORD}]|[\d_])+")
+ASCII_RUN, RUN = re.compile(r"\w+"), re.compile(f"[{WORD_CLASS}]+")  # the same in ASCII, the first four times as fast
+NO_LETTERS = re.compile(rf"(?:[^{WORD_CLASS}]|[\d_])+")
 NO_ASCII_LETTERS = bytes(code for code in range(128) if not chr(code).isalpha())
 SPACES = bytes.maketrans(NO_ASCII_LETTERS, b" " * len(NO_ASCII_LETTERS))
 
 
-def runs(text: str) -> list[str]:
+def word_runs(text: str) -> list[str]:
     """The runs of word characters and underscores of a text."""
     return (ASCII_RUN if text.isascii() else RUN).findall(text)
 
 
-def letters(text: str) -> str:
+def letters_only(text: str) -> str:
     """The letters and marks of a text, a space for whatever stands between."""
     if text.isascii():
         return b" ".join(text.encode().translate(SPACES).split()).decode()
     return NO_LETTERS.sub(" ", text).strip()
 
 
-def is_of_letters(word: str) -> bool:
+def has_only_letters(word: str) -> bool:
     """Whether there is nothing but letters and their marks."""
     return word.isalpha() or (not word.isascii() and NO_LETTERS.search(word) is None)

@@ -5,7 +5,7 @@ import string
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from tasks.documents.word_characters import runs
+from tasks.documents.word_characters import word_runs
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -42,7 +42,7 @@ class _Words:
         self._stem = PorterStemmer().stem if stemmer else str
 
     def tokenize(self, text: str) -> list[str]:
-        words = runs(text.lower().replace("_", " "))
+        words = word_runs(text.lower().replace("_", " "))
         return [self._stem(word) if len(word) > 3 else word for word in words]
 
 

@@ -17,8 +17,8 @@ def examples(removed: Mapping[str, Path], kept: Mapping[str, Path]) -> Examples:
     """
     found: Examples = {}
     for stage, folder in removed.items():
-        drawn = review.draw(stage, [folder], review.EXAMPLES)
+        drawn = review.sample_documents(stage, [folder], review.EXAMPLES)
         if stage in kept:
-            review.add_others(drawn, kept[stage])
-        found[stage] = review.examples(drawn)
+            review.add_kept_texts(drawn, kept[stage])
+        found[stage] = review.removal_examples(drawn)
     return found

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from tasks.core.errors import UserError
 from tasks.documents.shards import read_shard
-from tasks.documents.word_characters import is_of_letters
+from tasks.documents.word_characters import has_only_letters
 from tasks.held_out.split import TRAIN, VALIDATION
 from tasks.tokens.encode import as_encoded, encode_documents, encode_slowly, engine_name, load_tokenizer
 
@@ -53,7 +53,7 @@ def measure(work: tuple[Path, npt.NDArray[np.bool_]], tokenizer_folder: Path) ->
             if back != as_encoded(tokenizer, row["text"]):
                 raise UserError(f"{shard}: document {row['id']}: its text does not come back from its tokens")
             split_words = row["text"].split()
-            words.update(word for word in split_words if is_of_letters(word))
+            words.update(word for word in split_words if has_only_letters(word))
             total = counts.setdefault((row["split"], row["source"] or ""), dict(NOTHING))
             total["documents"] += 1
             total["bytes"] += len(row["text"].encode())

@@ -15,7 +15,14 @@ from tasks.core.paths import Inputs, Outputs
 from tasks.decontaminate.stage import DecontaminateParams
 from tasks.decontaminate.stage import run as decontaminate
 from tasks.dedup.stage import DedupParams, run
-from tasks.documents.shards import SCHEMA, SCORES, as_documents, read_documents, shard_paths, write_shard
+from tasks.documents.shards import (
+    SCHEMA,
+    SCORE_COLUMNS,
+    cast_to_schema,
+    read_documents,
+    shard_paths,
+    write_shard,
+)
 from tests.helpers.cleaning import GOOD, POOR, clean_documents, document, sentence
 from tests.helpers.deduplicating import Rows, dedup, text, words
 
@@ -87,12 +94,12 @@ def test_the_score_that_clean_writes_decides_and_reaches_the_end(tmp_path: Path)
 def test_shards_without_scores_are_documents_too(tmp_path: Path) -> None:
     """And a score in `meta` counts where the column says nothing."""
     base = [{"id": i, "text": text(1), "source": "s", "meta": json.dumps({"quality": n})} for n, i in enumerate("ab")]
-    old = pa.Table.from_pylist(base, schema=SCHEMA).drop_columns(list(SCORES))
-    assert as_documents(old).schema == SCHEMA
-    assert as_documents(old).select(old.column_names) == old
+    old = pa.Table.from_pylist(base, schema=SCHEMA).drop_columns(list(SCORE_COLUMNS))
+    assert cast_to_schema(old).schema == SCHEMA
+    assert cast_to_schema(old).select(old.column_names) == old
     with pytest.raises(KeyError):
-        as_documents(old.drop_columns(["text"]))
-    for number, table in enumerate((old, as_documents(old))):
+        cast_to_schema(old.drop_columns(["text"]))
+    for number, table in enumerate((old, cast_to_schema(old))):
         folder = tmp_path / str(number)
         for name in ("out", "work"):
             (folder / name).mkdir(parents=True)

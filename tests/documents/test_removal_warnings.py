@@ -12,7 +12,7 @@ from tasks.clean.stage import CleanParams
 from tasks.core.errors import UserError
 from tasks.decontaminate.stage import DecontaminateParams
 from tasks.dedup.stage import KEYS, DedupParams
-from tasks.documents.removal_warnings import hint, large_losses
+from tasks.documents.removal_warnings import large_removals, removal_hint
 from tests.helpers.cleaning import PROSE, clean, row
 
 pytestmark = pytest.mark.usefixtures("one_worker")
@@ -50,7 +50,7 @@ def test_a_reason_is_told_exactly_where_it_took_more_than_half(removed: dict[tup
         source: {"documents_in": kept + sum(n for (name, _), n in removed.items() if name == source)}
         for source in "abc"
     }
-    told = large_losses(sources, removed)
+    told = large_removals(sources, removed)
     assert {loss[:2] for loss in told} == {
         pair for pair, count in removed.items() if 2 * count > sources[pair[0]]["documents_in"]
     }
@@ -68,5 +68,5 @@ def test_a_reason_is_told_exactly_where_it_took_more_than_half(removed: dict[tup
 )
 def test_the_parameters_that_are_named_exist(stage: str, params: BaseModel, keys: dict[str, str]) -> None:
     for reason, key in keys.items():
-        assert f"change {stage}.{key} (" in hint(stage, reason, keys, params)
-    assert hint(stage, "unheard_of", keys, params) == f"Look at data/{stage}/removed"
+        assert f"change {stage}.{key} (" in removal_hint(stage, reason, keys, params)
+    assert removal_hint(stage, "unheard_of", keys, params) == f"Look at data/{stage}/removed"

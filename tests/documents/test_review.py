@@ -149,7 +149,7 @@ def test_the_page_labels(tmp_path: Path) -> None:
         | {"text": text, "for_id": None}
         for n, text in enumerate(["\nfirst <b>\"'&amp; </article>", "second é\t\n", "third"])
     ]
-    review.write(rows, 3, tmp_path)
+    review.write_review(rows, 3, tmp_path)
     page = tmp_path / "index.html"
     click = (
         "<script>for (const [n, label] of [[0, 'keep'], [1, 'keep'], [1, 'remove']])"

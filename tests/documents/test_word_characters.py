@@ -16,10 +16,10 @@ from tasks.clean.rules.bad_words import BadWords
 from tasks.clean.rules.words import Page
 from tasks.clean.scores import quality_classifier
 from tasks.clean.scores.perplexity import words_of
-from tasks.documents.word_characters import UNSEEN, is_word_character, letters, runs
+from tasks.documents.word_characters import INVISIBLE, is_word_character, letters_only, word_runs
 from tasks.evaluate.question_answering import RougeL
 from tasks.similarity.shingles import IN_WORD, LAST_CODE_POINT, SEPARATOR, character_classes
-from tasks.tokenizer.fertility import is_of_letters
+from tasks.tokenizer.fertility import has_only_letters
 
 PROSE = {  # language: two sentences about rivers and schools in its script
     "ar": "يَجْرِي النَّهْرُ بِالْقُرْبِ مِنَ الْمَدِينَةِ. يَذْهَبُ الْأَطْفَالُ إِلَى الْمَدْرَسَةِ كُلَّ يَوْمٍ سَيْرًا عَلَى الْأَقْدَامِ.",
@@ -57,24 +57,24 @@ def test_the_notion_is_that_of_unicode_for_every_character() -> None:
     word = [c for c in assigned if is_word_character(c)]
     assert set(word) <= set(filter(by_category.match, assigned))
     assert set(filter(regex.compile(r"[\p{L}\p{M}\p{Nd}\u200c\u200d]").match, assigned)) <= set(word)
-    assert set("".join(runs(" ".join(assigned)))) == {*word, "_"}
+    assert set("".join(word_runs(" ".join(assigned)))) == {*word, "_"}
     classes = character_classes()
     for character in map(chr, range(LAST_CODE_POINT)):
         assert (classes[ord(character)] != SEPARATOR) == (is_word_character(character) or character == "_")
-    assert set(word) >= UNSEEN
+    assert set(word) >= INVISIBLE
 
 
 def test_words_are_not_cut_at_marks() -> None:
     hindi, persian = "नदी शहर के पास से बहती है", "می\u200cخواهم کتاب\u200cها را"
     for text in (hindi, persian):
         words = text.split()
-        assert runs(text) == words_of(text) == words
+        assert word_runs(text) == words_of(text) == words
         page = Page(text)
         assert [page.word(index) for index in range(len(words))] == words
-        assert all(map(is_of_letters, words))
-        assert letters(f"{text} 12, 3_4!") == text
+        assert all(map(has_only_letters, words))
+        assert letters_only(f"{text} 12, 3_4!") == text
         assert [character_classes()[ord(character)] == IN_WORD for character in text] == [c != " " for c in text]
-    assert not is_of_letters("क2")
+    assert not has_only_letters("क2")
     assert quality_classifier._words(hindi) == [word for word in hindi.split() if len(word) > 1]
 
 
@@ -95,4 +95,4 @@ def test_rouge_is_the_package_s_in_ascii_and_knows_other_scripts() -> None:
 
 def test_language_is_told_by_words_not_by_signs() -> None:
     assert detect("12 34 !! __ 5", 0.5, 1) == (None, None)
-    assert re.fullmatch("[a-z ]*", letters("abc_12 d3e"))
+    assert re.fullmatch("[a-z ]*", letters_only("abc_12 d3e"))

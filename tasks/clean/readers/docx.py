@@ -11,7 +11,7 @@ from typing import Any
 
 from tasks.clean.html.extract import extract_text
 from tasks.clean.readers.read_document import MAX_CHARACTERS, Content, Unreadable, open_zip
-from tasks.documents.sections import Builder
+from tasks.documents.sections import TextBuilder
 
 W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 FALLBACK = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"
@@ -35,7 +35,7 @@ def read(body: bytes, format: str) -> Content:
     except Exception as error:  # python-docx raises many kinds on packages that break the format
         raise Unreadable("corrupt_file", f"no Word document: {error!r}"[:500]) from None
     writer = _Writer({style.style_id: (style.name or "").lower() for style in document.styles})
-    built = Builder(MAX_CHARACTERS)
+    built = TextBuilder(MAX_CHARACTERS)
     page: list[str] = []
 
     def finish() -> None:
@@ -53,7 +53,7 @@ def read(body: bytes, format: str) -> Content:
     known = document.core_properties
     about = {"author": known.author, "created": known.created.isoformat() if known.created else ""}
     about = {name: value for name, value in about.items() if value}
-    return Content(built.text, known.title or "", {**about, **built.places})
+    return Content(built.text, known.title or "", {**about, **built.offsets})
 
 
 class _Writer:

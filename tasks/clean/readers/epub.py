@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from tasks.clean.html.extract import extract_text, is_too_complex
 from tasks.clean.readers.read_document import MAX_CHARACTERS, Content, Unreadable, open_zip
-from tasks.documents.sections import Builder
+from tasks.documents.sections import TextBuilder
 from tasks.formats.encodings.decode import decode_page
 
 CONTAINER = "META-INF/container.xml"
@@ -40,7 +40,7 @@ def read(body: bytes, format: str) -> Content:
     if locked := _encrypted(archive) & set(chapters):
         raise Unreadable("encrypted", f"{len(locked)} of {len(chapters)} chapters")
     titles = _titles(archive, manifest)
-    built = Builder(MAX_CHARACTERS)
+    built = TextBuilder(MAX_CHARACTERS)
     lost = spine.count(None)
     for chapter in chapters:
         try:
@@ -61,7 +61,7 @@ def read(body: bytes, format: str) -> Content:
     about = {"author": named["creator"], "book_language": named["language"], "created": named["date"]}
     kept = {name: value for name, value in about.items() if value}
     damaged = {"sections_damaged": lost} if lost else {}
-    return Content(built.text, named["title"], {**kept, **damaged, **built.places})
+    return Content(built.text, named["title"], {**kept, **damaged, **built.offsets})
 
 
 def _bytes(archive: zipfile.ZipFile, name: str) -> bytes:

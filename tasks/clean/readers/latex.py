@@ -5,7 +5,7 @@ from functools import cache
 from typing import Any
 
 from tasks.clean.readers.read_document import MAX_CHARACTERS, Content
-from tasks.documents.sections import Builder
+from tasks.documents.sections import TextBuilder
 from tasks.formats.encodings.decode import decode_page
 
 LEVELS = ("part", "chapter", "section", "subsection", "subsubsection")
@@ -20,7 +20,7 @@ def read(body: bytes, format: str) -> Content:
     """The text of the document environment, or all of it where there is none. Files that it names are not looked for."""
     source = LISTING.sub(r"\\\1{verbatim}", decode_page(body, html=False).text)
     inside = found.group(1) if (found := BODY.search(source)) else source
-    built = Builder(MAX_CHARACTERS)
+    built = TextBuilder(MAX_CHARACTERS)
     at = 0
     headings = list(HEADING.finditer(inside))
     for heading, following in zip([None, *headings], [*headings, None], strict=True):
@@ -36,7 +36,7 @@ def read(body: bytes, format: str) -> Content:
         for name, pattern in GIVEN.items()
         if (match := pattern.search(source))
     }
-    return Content(built.text, given.pop("title", ""), {**given, **built.places})
+    return Content(built.text, given.pop("title", ""), {**given, **built.offsets})
 
 
 def _braced(source: str, start: int) -> tuple[str, int]:

@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from tasks.clean.readers.read_document import MAX_CHARACTERS, Content, Unreadable
-from tasks.documents.sections import Builder
+from tasks.documents.sections import TextBuilder
 
 ENDS = re.compile(r"[.!?:;。！？…][\"'”’»)\]]*\s*$")
 LINE_HYPHEN = re.compile("[\x02\ufffe]\\s*")
@@ -30,7 +30,7 @@ def read(body: bytes, format: str) -> Content:
         reason = "encrypted" if getattr(error, "err_code", None) in (PASSWORD, SECURITY) else "corrupt_file"
         raise Unreadable(reason, str(error)) from None
     outline = _outline(pdf)
-    built = Builder(MAX_CHARACTERS)
+    built = TextBuilder(MAX_CHARACTERS)
     empty = damaged = 0
     separator = "\n\n"
     for number in range(pages):
@@ -54,7 +54,7 @@ def read(body: bytes, format: str) -> Content:
     if date := DATE.match(known.get("CreationDate", "")):
         about["created"] = "-".join(date.groups())
     about |= {name: count for name, count in (("pages_without_text", empty), ("pages_damaged", damaged)) if count}
-    return Content(built.text, known.get("Title", ""), {**about, **built.places})
+    return Content(built.text, known.get("Title", ""), {**about, **built.offsets})
 
 
 def _page_text(pdf: Any, number: int) -> str | None:

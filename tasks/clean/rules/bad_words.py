@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tasks.clean.rules.rejection import Verdict
 from tasks.core.errors import UserError
-from tasks.documents.word_characters import WORD, runs
+from tasks.documents.word_characters import WORD_CLASS, word_runs
 
 UNSPACED = ("ja", "th", "zh")
 WHERE = "params.yaml: clean.bad_words"
@@ -29,7 +29,7 @@ class BadWords:
 
     def __init__(self, lists: Mapping[str, tuple[str, ...]]) -> None:
         # Beside each word its runs of letters: a text can only have the word that has all of them.
-        self._lists = {code: [(word, runs(word)) for word in words] for code, words in lists.items()}
+        self._lists = {code: [(word, word_runs(word)) for word in words] for code, words in lists.items()}
 
     @classmethod
     def read(cls, files: Mapping[str, Path]) -> "BadWords":
@@ -61,7 +61,7 @@ class BadWords:
             if code in UNSPACED:
                 found = next((word for word, _ in words if word in text), None)
             else:
-                whole = set(runs(text)) if whole is None else whole
+                whole = set(word_runs(text)) if whole is None else whole
                 found = next((word for word, own in words if whole.issuperset(own) and _stands_alone(word, text)), None)
             if found is not None:
                 return "c4_bad_word", found
@@ -69,4 +69,4 @@ class BadWords:
 
 
 def _stands_alone(word: str, text: str) -> bool:
-    return re.search(rf"(?<![{WORD}]){re.escape(word)}(?![{WORD}])", text) is not None
+    return re.search(rf"(?<![{WORD_CLASS}]){re.escape(word)}(?![{WORD_CLASS}])", text) is not None

@@ -23,9 +23,9 @@ from tasks.clean.scores.score_params import ScoreParams, thresholds
 from tasks.conversations.conversation import messages_of
 from tasks.core.errors import UserError
 from tasks.core.parallel.engine import map_shards
-from tasks.documents.sections import without_lines
+from tasks.documents.sections import meta_without_lines
 from tasks.documents.shards import REMOVED_SCHEMA, SCHEMA, read_shard, shard_paths, write_shard
-from tasks.documents.source_counts import by_source
+from tasks.documents.source_counts import count_by_source
 
 Row = dict[str, Any]
 
@@ -172,7 +172,7 @@ def _refine(
                 detail = f"{len(text)} characters < {min_characters} left"
                 removed.append({**row, "reason": "boilerplate", "detail": detail})
                 continue
-            row["meta"], row["text"] = without_lines(row["meta"], row["text"], text), text
+            row["meta"], row["text"] = meta_without_lines(row["meta"], row["text"], text), text
         left.append(row)
     rows = left
     histograms = {}
@@ -194,7 +194,7 @@ def _refine(
     both = [read_shard(root / "removed" / path.name), pa.Table.from_pylist(removed, schema=REMOVED_SCHEMA)]
     write_shard(pa.concat_tables(both), target / "removed" / path.name)
     return {
-        "out": by_source(table),
+        "out": count_by_source(table),
         "removed": Counter(row["reason"] for row in removed),
         "lines": lines.counts,
         "samples": lines.samples,

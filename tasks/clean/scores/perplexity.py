@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tasks.documents.word_characters import WORD
+from tasks.documents.word_characters import WORD_CLASS
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
-TOKEN = re.compile(rf"[{WORD}]+|[^{WORD}\s]")
+TOKEN = re.compile(rf"[{WORD_CLASS}]+|[^{WORD_CLASS}\s]")
 VOCABULARY = 50_000
 DISCOUNT = 0.75
 ORDER = 3

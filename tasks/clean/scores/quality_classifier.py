@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.documents.word_characters import runs
+from tasks.documents.word_characters import word_runs
 
 FEATURES = 1 << 18
 MAX_CHARACTERS = 20_000
@@ -33,7 +33,7 @@ def _vectorizer() -> Any:
 
 def _words(text: str) -> list[str]:
     """scikit-learn's own are these, but fall apart at each mark: runs of two characters or more."""
-    return [run for run in runs(text) if len(run) > 1]
+    return [run for run in word_runs(text) if len(run) > 1]
 
 
 def features(texts: Sequence[str]) -> Any:

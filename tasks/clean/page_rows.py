@@ -108,7 +108,7 @@ def _fill(
     decoded = decode_page(page.body, page.charset, is_html)
     encodings[decoded.label] += 1
     row["text"] = decoded.text
-    about |= decoded.note
+    about |= decoded.meta
     row["meta"] = json.dumps(about, sort_keys=True)
     problem = unreadable(row["text"])
     if problem is None and is_html:

@@ -8,11 +8,11 @@ from typing import Any, Literal
 from tasks.conversations.conversation import Message
 from tasks.conversations.turns import QUIET, Rejected, led_by, message_of, refuse_more
 from tasks.core.errors import UserError
-from tasks.formats.compressed import Damaged
+from tasks.formats.compressed import DamagedFile
 from tasks.formats.encodings.decode import decode_file
-from tasks.formats.rows.arrow_rows import LACKING, Unreadable
-from tasks.formats.rows.json_rows import RowDecoder, read_values
-from tasks.formats.rows.parquet_rows import Table
+from tasks.formats.rows.arrow_rows import UNCONVERTIBLE, UnreadableRow
+from tasks.formats.rows.json_rows import RowDecoder, parse_json_values
+from tasks.formats.rows.parquet_rows import ParquetReader
 
 MAX_ROW_BYTES = 1 << 30
 """Of a row of Parquet: these files are the user's own."""
@@ -42,7 +42,7 @@ def read_records(path: Path) -> Iterator[tuple[int, Any]]:
         case ".json":
             decoded = decode_file(path.read_bytes())
             try:
-                records = read_values(decoded.text if decoded else "")[0]
+                records = parse_json_values(decoded.text if decoded else "")[0]
             except ValueError as error:
                 raise UserError(f"{path}: not valid JSON ({error}). One record a line? Name it .jsonl") from None
             if not isinstance(records, list):
@@ -63,7 +63,7 @@ def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
             if not line.strip():
                 continue
             try:
-                for record in read_values(decoder.decode(line).text):
+                for record in parse_json_values(decoder.decode(line).text):
                     yield number, record
             except (ValueError, RecursionError) as error:
                 yield number, Rejected("malformed", f"not JSON: {error}")
@@ -71,15 +71,15 @@ def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
 
 def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
     try:
-        with Table(path, MAX_ROW_BYTES) as table:
+        with ParquetReader(path, MAX_ROW_BYTES) as table:
             for number, row in table.rows(MESSAGES):
-                if isinstance(row, Damaged):
+                if isinstance(row, DamagedFile):
                     raise row
-                if isinstance(row, Unreadable):
+                if isinstance(row, UnreadableRow):
                     yield number, Rejected("malformed", row.detail)
                 else:
-                    yield number, {name: value for name, value in row.items() if value is not LACKING}
-    except (Damaged, OSError) as error:
+                    yield number, {name: value for name, value in row.items() if value is not UNCONVERTIBLE}
+    except (DamagedFile, OSError) as error:
         raise UserError(f"{path}: cannot be read as Parquet ({' '.join(str(error).split())})") from error
 
 

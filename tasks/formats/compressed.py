@@ -20,7 +20,7 @@ FREE_BYTES = 64 << 20
 """A stream may swell by 500 times, beyond its first 64 MiB: text shrinks 3 to 20 times, while nested zeros reach 1,000 (gzip) and more."""
 
 
-class Damaged(Exception):
+class DamagedFile(Exception):
     """The rest of a file cannot be read: `reason` (truncated_file, corrupt_file, decompression_bomb) and `detail`."""
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -28,24 +28,24 @@ class Damaged(Exception):
         self.reason, self.detail = reason, detail
 
 
-def codec_of(path: Path) -> str | None:
+def compression_of(path: Path) -> str | None:
     """The compression that the last suffix names."""
     return CODECS.get(path.suffix.lower())
 
 
-def plain_suffix(path: Path) -> str:
+def format_suffix(path: Path) -> str:
     """The suffix that tells the format, in lower case: `.jsonl` of `x.jsonl.gz`."""
-    return (path.with_suffix("") if codec_of(path) else path).suffix.lower()
+    return (path.with_suffix("") if compression_of(path) else path).suffix.lower()
 
 
-class Stream:
+class FileStream:
     """The bytes of a file that does not change meanwhile. `size`: its own bytes; `at`: bytes read so far.
 
     `compressed` says whether it is decompressed, if its suffix names a codec.
     """
 
-    def __init__(self, path: Path, compressed: bool = True) -> None:
-        self.path, self.codec, self.at = path, codec_of(path) if compressed else None, 0
+    def __init__(self, path: Path, decompress: bool = True) -> None:
+        self.path, self.codec, self.at = path, compression_of(path) if decompress else None, 0
         try:
             self._before = _state(path)
             self._file: Any = path.open("rb")
@@ -55,7 +55,7 @@ class Stream:
         if self.codec:
             self._file = pa.input_stream(self._file, compression=self.codec)
 
-    def __enter__(self) -> "Stream":
+    def __enter__(self) -> "FileStream":
         return self
 
     def __exit__(
@@ -67,7 +67,7 @@ class Stream:
         """Up to `size` bytes, b"" at the end.
 
         Raises:
-            Damaged: the rest cannot be decompressed, or would be too large.
+            DamagedFile: the rest cannot be decompressed, or would be too large.
             UserError: the file has changed since it was opened.
         """
         try:
@@ -76,10 +76,10 @@ class Stream:
             self.check_unchanged()
             cut = "truncated" in str(error).lower()
             reason = "truncated_file" if cut else "corrupt_file"
-            raise Damaged(reason, f"{self.path}: after {self.at} decompressed bytes: {error}") from None
+            raise DamagedFile(reason, f"{self.path}: after {self.at} decompressed bytes: {error}") from None
         self.at += len(block)
         if self.codec and self.at > max(FREE_BYTES, MAX_RATIO * self.size):
-            raise Damaged(
+            raise DamagedFile(
                 "decompression_bomb", f"{self.path}: more than {MAX_RATIO} times its {self.size} bytes come out of it"
             )
         if not block:
@@ -90,14 +90,14 @@ class Stream:
         """All of it.
 
         Raises:
-            Damaged: as `read`, or too_large.
+            DamagedFile: as `read`, or too_large.
             UserError: as `read`.
         """
         parts = []
         while block := self.read(1 << 20 if not self.codec else BLOCK_BYTES):
             parts.append(block)
             if self.at > max_bytes:
-                raise Damaged("too_large", f"{self.path}: more than {max_bytes} bytes")
+                raise DamagedFile("too_large", f"{self.path}: more than {max_bytes} bytes")
         return b"".join(parts)
 
     def check_unchanged(self) -> None:
@@ -119,8 +119,8 @@ def _state(path: Path) -> tuple[int, int, int]:
     return about.st_size, about.st_mtime_ns, about.st_ino
 
 
-class Readable(Protocol):
-    """What `lines` reads."""
+class ReadableStream(Protocol):
+    """What `split_lines` reads."""
 
     path: Path
 
@@ -129,24 +129,24 @@ class Readable(Protocol):
         ...
 
 
-def lines(stream: Readable, max_bytes: int) -> Iterator[tuple[int, bytes | Damaged]]:
+def split_lines(stream: ReadableStream, max_bytes: int) -> Iterator[tuple[int, bytes | DamagedFile]]:
     """Number (from 1) and content of each line, its end left out; blank ones are left out.
 
     In the place of a line longer than `max_bytes`, and of all that is damaged at the end, stands what is wrong. Never
     holds more than `max_bytes` and a block.
     """
     rest, number, too_long = bytearray(), 0, False
-    damage: Damaged | None = None
+    damage: DamagedFile | None = None
 
-    def whole(line: bytes) -> bytes | Damaged | None:
+    def whole(line: bytes) -> bytes | DamagedFile | None:
         if too_long or len(line) > max_bytes:
-            return Damaged("too_large", f"{stream.path}, line {number}: more than {max_bytes} bytes")
+            return DamagedFile("too_large", f"{stream.path}, line {number}: more than {max_bytes} bytes")
         return line.rstrip(b"\r") if line.strip() else None
 
     while True:
         try:
             block = stream.read()
-        except Damaged as error:
+        except DamagedFile as error:
             damage, block = error, b""
         if not block:
             break

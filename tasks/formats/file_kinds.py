@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from tasks.core.errors import UserError
-from tasks.formats.compressed import CODECS, plain_suffix
+from tasks.formats.compressed import CODECS, format_suffix
 
 Format = Literal[
     "jsonl", "json", "csv", "tsv", "parquet", "text", "markdown", "code", "html", "latex", "pdf", "docx", "epub",
@@ -96,10 +96,10 @@ PACKAGES: dict[Format, tuple[str, str]] = {
 
 def format_of(path: Path, wanted: str) -> Format | None:
     """The kind of a file: `wanted`, or by its suffix if that is `auto`; None where that is unknown."""
-    return SUFFIXES.get(plain_suffix(path)) if wanted == "auto" else wanted  # type: ignore[return-value]
+    return SUFFIXES.get(format_suffix(path)) if wanted == "auto" else wanted  # type: ignore[return-value]
 
 
-def suffixes() -> str:
+def known_suffixes() -> str:
     """The known suffixes, in words."""
     return f"{', '.join(sorted(SUFFIXES))}, {', '.join(CODECS)} behind it if it is compressed"
 

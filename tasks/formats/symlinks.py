@@ -10,7 +10,7 @@ CACHE = Path(".dvc/cache")
 """Where DVC may keep the files themselves (cache.type symlink)."""
 
 
-def within(paths: Iterable[Path], folder: Path) -> list[Path]:
+def paths_within(paths: Iterable[Path], folder: Path) -> list[Path]:
     """The paths whose files lie in `folder`, or in DVC's cache; of others a warning tells how many are passed over."""
     homes = (folder.resolve(), CACHE.resolve())
     paths = list(paths)
@@ -20,7 +20,7 @@ def within(paths: Iterable[Path], folder: Path) -> list[Path]:
     return kept
 
 
-def fixed_part(pattern: str | Path) -> Path:
+def glob_root(pattern: str | Path) -> Path:
     """The folder before the first part of a glob that is one."""
     fixed = Path(pattern).parts[:0]
     for part in Path(pattern).parts[:-1]:
@@ -30,6 +30,6 @@ def fixed_part(pattern: str | Path) -> Path:
     return Path(*fixed)
 
 
-def globbed(paths: Iterable[Path], pattern: str | Path) -> list[Path]:
-    """What a glob has matched, as `within` has it; a name that is no glob is what the user named."""
-    return within(paths, fixed_part(pattern)) if glob.has_magic(str(pattern)) else list(paths)
+def contained_matches(paths: Iterable[Path], pattern: str | Path) -> list[Path]:
+    """What a glob has matched, as `paths_within` has it; a name that is no glob is what the user named."""
+    return paths_within(paths, glob_root(pattern)) if glob.has_magic(str(pattern)) else list(paths)

@@ -14,7 +14,7 @@ from typing import Any
 from tasks.conversations.instruction_formats import read_records
 from tasks.conversations.turns import Rejected
 from tasks.core.errors import UserError
-from tasks.formats.symlinks import globbed, within
+from tasks.formats.symlinks import contained_matches, paths_within
 from tasks.held_out.benchmark_items import Reference
 from tasks.held_out.evaluation_items import Item, Text, to_item
 
@@ -55,12 +55,12 @@ def chosen_files(root: Path, patterns: Sequence[str]) -> list[Path]:
 
 
 def _globbed(root: Path, pattern: str) -> list[Path]:
-    return globbed((path for path in sorted(root.glob(pattern)) if path.is_file()), root / pattern)
+    return contained_matches((path for path in sorted(root.glob(pattern)) if path.is_file()), root / pattern)
 
 
 def files_of(folder: Path) -> list[Path]:
     """All files in a folder and its folders, hidden ones passed over, by name."""
-    paths = within((path for path in folder.rglob("*") if path.is_file()), folder)
+    paths = paths_within((path for path in folder.rglob("*") if path.is_file()), folder)
     return sorted(path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 

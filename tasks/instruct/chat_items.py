@@ -20,7 +20,7 @@ from tasks.conversations.turns import Rejected
 from tasks.core.errors import UserError
 from tasks.core.parallel.item_guard import fused
 from tasks.documents.shards import REMOVED_SCHEMA, SHARD_BYTES, SHARD_ROWS, document_id, read_shard, write_shard
-from tasks.formats.symlinks import globbed
+from tasks.formats.symlinks import contained_matches
 from tasks.held_out import ngram_index, ngram_overlap
 from tasks.held_out.benchmark_items import Reference
 from tasks.held_out.split import TRAIN, VALIDATION, split_of
@@ -73,7 +73,7 @@ def record_files(files: Sequence[tuple[str, Format, str]]) -> list[Records]:
     for number, (pattern, format_, source) in enumerate(files):
         anchor = Path(Path(pattern).anchor)  # the working directory, unless the pattern is absolute
         matches = sorted(path for path in anchor.glob(str(Path(pattern).relative_to(anchor))) if path.is_file())
-        paths = globbed(matches, pattern)
+        paths = contained_matches(matches, pattern)
         if not paths:
             raise UserError(f"params.yaml: instruct.files.{number}.path: no file matches {pattern}")
         found += [Records(path, format_, source, f"file-{number:03d}-{k:05d}") for k, path in enumerate(paths)]

@@ -163,7 +163,7 @@ def _text(record: Record, where: str, url: str, date: datetime | None, source: W
         "record": record.headers.get("warc-record-id"),
         "robots": source.robots,
     }
-    meta = {**{key: value for key, value in about.items() if value}, **decoded.note}
+    meta = {**{key: value for key, value in about.items() if value}, **decoded.meta}
     reason = None if decoded.text.strip() else "empty"
     intake.add(Item(where, url, record.block, decoded.text, meta, reason, reason and where, decoded.label, date))
 

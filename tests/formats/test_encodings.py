@@ -6,7 +6,7 @@ import unicodedata
 import pytest
 
 from tasks.formats.encodings.decode import decode_file, decode_page
-from tasks.formats.encodings.html_charset import charset_in_page
+from tasks.formats.encodings.html_charset import prescan_charset
 from tasks.formats.encodings.whatwg_encodings import codec_of, decode
 
 ONE_LANGUAGE_EACH = {
@@ -175,7 +175,7 @@ RUSSIAN = ONE_LANGUAGE_EACH["Russian"]
 )
 def test_the_charset_in_a_page(head: str, label: str) -> None:
     page = head.encode()
-    assert charset_in_page(page) == label
+    assert prescan_charset(page) == label
     if label == "windows-1251":
         page += b"<p>" + RUSSIAN.encode("windows-1251")
         assert decode_page(page).by == "declared"
@@ -184,7 +184,7 @@ def test_the_charset_in_a_page(head: str, label: str) -> None:
 
 @pytest.mark.parametrize("opened", ["<a", "<!--", "<script>", "<meta ", "<meta a='", "='", '<p ="', "<meta x='\"", "="])
 def test_a_page_that_closes_nothing_is_looked_through_once(opened: str) -> None:
-    assert charset_in_page((opened * 60000).encode()) == ""
+    assert prescan_charset((opened * 60000).encode()) == ""
 
 
 def test_declarations_in_their_order() -> None:

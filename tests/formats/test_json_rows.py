@@ -8,7 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.conversations.instruction_formats import read_records
-from tasks.formats.rows.json_rows import RowDecoder, read_values, well_formed
+from tasks.formats.rows.json_rows import (
+    RowDecoder,
+    parse_json_values,
+    replace_lone_surrogates,
+)
 from tests.helpers.scraping import files, rows, scrape
 
 
@@ -38,7 +42,7 @@ HURT = [  # a line, and the text that it holds
 
 @pytest.mark.parametrize(("line", "text"), HURT)
 def test_what_is_broken_costs_one_character(line: bytes, text: str) -> None:
-    [row] = read_values(RowDecoder().decode(line).text)
+    [row] = parse_json_values(RowDecoder().decode(line).text)
     assert row == {"text": text}
 
 
@@ -103,7 +107,7 @@ def test_rows_of_a_data_set_with_a_stray_byte(corpus: Path, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("text", ["", "ä", "😀", "a\ud83d", "\ude00\ud83d"])
 def test_well_formed_text_stays(text: str) -> None:
-    mended = well_formed(text)
+    mended = replace_lone_surrogates(text)
     mended.encode()
     assert mended == text or any("\ud800" <= character <= "\udfff" for character in text)
     assert len(mended.encode("utf-16-le")) == len(text.encode("utf-16-le", "surrogatepass"))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tasks.core.errors import UserError
-from tasks.formats.compressed import Damaged
+from tasks.formats.compressed import DamagedFile
 from tasks.held_out.evaluation_set import chosen_files
 from tasks.instruct.chat_items import record_files
 from tasks.scrape.archive_documents import network as network_of
@@ -144,7 +144,10 @@ def test_what_a_list_or_a_redirect_leads_to_has_a_public_address() -> None:
             "127.0.0.1/moved",
         ):
             url = f"http://{host.partition('/')[0]}:{port}/{host.partition('/')[2] or 'x'}"
-            with open_bytes(url, network) as stream, pytest.raises(Damaged, match=r"is no public address|FileNotFound"):
+            with (
+                open_bytes(url, network) as stream,
+                pytest.raises(DamagedFile, match=r"is no public address|FileNotFound"),
+            ):
                 stream.read(100)
     source = WarcSource(name="s", paths=("a.paths", "https://Own.example/a.paths"), prefix="http://10.0.0.1:8080/")
     assert network_of(source).own_hosts == {"own.example", "10.0.0.1"}

@@ -64,7 +64,7 @@ def fits(text: str, misfits: int, codec: str) -> bool:
     return misfits <= (0.25 if codec == "utf-8" else MAX_MISFIT_SHARE) * beyond
 
 
-def seven_bit(content: bytes) -> str | None:
+def detect_seven_bit(content: bytes) -> str | None:
     """The encoding of text that is written in ASCII alone and means more: ISO-2022-JP, ISO-2022-KR, HZ."""
     names = []
     if b"\x1b$" in content:
@@ -78,7 +78,7 @@ def seven_bit(content: bytes) -> str | None:
     return None
 
 
-def wide(content: bytes) -> str | None:
+def detect_utf16_32(content: bytes) -> str | None:
     """The encoding of UTF-16 or UTF-32 text without a byte order mark: what hardly any other bytes make sense as."""
     found = {name: _sense(content, name) for name in WIDE}
     best = max(found, key=lambda name: found[name])
@@ -96,7 +96,7 @@ def _sense(content: bytes, name: str) -> float:
     return share if share >= 0.01 and len(IN_NO_TEXT.findall(text)) <= 0.001 * len(text) else 0.0
 
 
-def detect(content: bytes) -> str | None:
+def detect_encoding(content: bytes) -> str | None:
     """The likeliest codec of `content`, which is not UTF-8; None if it looks like no text in any."""
     for name in _guesses(content):
         text, misfits = whatwg_encodings.decode(content, name)
@@ -107,7 +107,7 @@ def detect(content: bytes) -> str | None:
 
 
 def _guesses(content: bytes) -> Iterator[str]:
-    if name := wide(content):
+    if name := detect_utf16_32(content):
         yield name
     if control_share(content) > MAX_CONTROL_SHARE:  # of no other text
         return

@@ -24,7 +24,7 @@ CHARSET = re.compile(rb"""charset\s*+=\s*+["']?+\s*+([^\s"';]{1,40})""", re.IGNO
 XML = re.compile(rb"""<\?xml[^>]{0,100}?\sencoding\s*+=\s*+["']([\w.:-]{1,40})["']""")
 
 
-def charset_in_page(page: bytes) -> str:
+def prescan_charset(page: bytes) -> str:
     """The label in a `meta` element of the head, else in the XML declaration; empty if there is none.
 
     Comments, scripts and the like are passed over. A page that was read this far is not in UTF-16: that then means UTF-8.

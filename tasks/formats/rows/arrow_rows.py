@@ -6,13 +6,13 @@ from typing import Any
 
 import pyarrow as pa
 
-LACKING = object()
+UNCONVERTIBLE = object()
 """Stands for a value that Python cannot hold."""
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Unreadable:
+class UnreadableRow:
     """A row without a value that it cannot be without: `reason` and `detail`."""
 
     reason: str
@@ -29,7 +29,7 @@ def is_bytes(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
 
 
-def plain_rows(batch: pa.RecordBatch, needed: Collection[str]) -> Iterator[Row | Unreadable]:
+def python_rows(batch: pa.RecordBatch, needed: Collection[str]) -> Iterator[Row | UnreadableRow]:
     """Rows as Python values.
 
     Parquet checks neither that strings are UTF-8 nor that times fit any calendar, and Python has no value for those: in
@@ -39,31 +39,31 @@ def plain_rows(batch: pa.RecordBatch, needed: Collection[str]) -> Iterator[Row |
         yield from batch.to_pylist()
     except Exception:  # whatever pyarrow and the libraries of time zones raise
         for number in range(batch.num_rows):
-            yield _plain_row(batch.slice(number, 1), needed)
+            yield _python_row(batch.slice(number, 1), needed)
 
 
-def _plain_row(row: pa.RecordBatch, needed: Collection[str]) -> Row | Unreadable:
+def _python_row(row: pa.RecordBatch, needed: Collection[str]) -> Row | UnreadableRow:
     values: Row = {}
     for name, column in zip(row.schema.names, row.columns, strict=True):
         try:
             values[name] = column[0].as_py()
         except UnicodeDecodeError:
-            values[name] = _decoded(column.cast(_of_bytes(column.type))[0].as_py())
+            values[name] = _decoded(column.cast(_bytes_type(column.type))[0].as_py())
         except Exception as error:
             if name in needed:
-                return Unreadable("unreadable_value", f"{name!r}: {error}")
-            values[name] = LACKING
+                return UnreadableRow("unreadable_value", f"{name!r}: {error}")
+            values[name] = UNCONVERTIBLE
     return values
 
 
-def _of_bytes(kind: pa.DataType) -> pa.DataType:
+def _bytes_type(kind: pa.DataType) -> pa.DataType:
     """The type with bytes in the place of strings."""
     if pa.types.is_dictionary(kind):
-        return _of_bytes(kind.value_type)
+        return _bytes_type(kind.value_type)
     if pa.types.is_struct(kind):
-        return pa.struct([field.with_type(_of_bytes(field.type)) for field in kind])
+        return pa.struct([field.with_type(_bytes_type(field.type)) for field in kind])
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return pa.list_(_of_bytes(kind.value_type))
+        return pa.list_(_bytes_type(kind.value_type))
     return pa.large_binary() if is_text(kind) else kind
 
 

@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any
 
-from tasks.formats.encodings.decode import By, Decoded, decode_file
+from tasks.formats.encodings.decode import DecodedText, EncodingSource, decode_file
 from tasks.formats.encodings.whatwg_encodings import codec_of, decode
 
 HALF = re.compile(r"\\u[dD][89a-fA-F]")
@@ -20,20 +20,20 @@ class RowDecoder:
     Where that does not fit and nothing was declared, a row is decoded as what it looks like, the next ones in the same way.
     """
 
-    def __init__(self, encoding: str = "utf-8", by: By = "valid") -> None:
+    def __init__(self, encoding: str = "utf-8", by: EncodingSource = "valid") -> None:
         self._encoding, self._by = codec_of(encoding) or encoding, by
         self._guess = ""
 
-    def decode(self, row: bytes) -> Decoded:
+    def decode(self, row: bytes) -> DecodedText:
         """The row's text, U+FFFD for what does not fit."""
         text, strays = decode(row, self._encoding)
-        found = Decoded(text, self._encoding, "content" if strays and self._by == "valid" else self._by, strays)
+        found = DecodedText(text, self._encoding, "content" if strays and self._by == "valid" else self._by, strays)
         if self._by != "valid" or strays <= 1 or found.fits:
             return found
         if self._guess:
             text, strays = decode(row, self._guess)
             if not strays:
-                return Decoded(text, self._guess, "content")
+                return DecodedText(text, self._guess, "content")
         guess = decode_file(row)
         if guess is None:
             return found
@@ -41,7 +41,7 @@ class RowDecoder:
         return guess
 
 
-def read_values(text: str) -> list[Any]:
+def parse_json_values(text: str) -> list[Any]:
     """The JSON values of a line: one, or several where files were joined without a line end. Byte order marks between
     them, as `cat` leaves them, are passed over. Halves of surrogate pairs become U+FFFD.
 
@@ -62,7 +62,7 @@ def _values(text: str) -> list[Any]:
         at = _space(text, at)
     if not values:
         raise json.JSONDecodeError("Expecting value", text, 0)
-    return json.loads(well_formed(json.dumps(values, ensure_ascii=False))) if HALF.search(text) else values  # type: ignore[no-any-return]
+    return json.loads(replace_lone_surrogates(json.dumps(values, ensure_ascii=False))) if HALF.search(text) else values  # type: ignore[no-any-return]
 
 
 def _space(text: str, at: int) -> int:
@@ -70,7 +70,7 @@ def _space(text: str, at: int) -> int:
     return found.end() if found else at
 
 
-def well_formed(text: str) -> str:
+def replace_lone_surrogates(text: str) -> str:
     """`text`, with U+FFFD for each half of a surrogate pair: what a program leaves that cuts text by UTF-16 units."""
     try:
         text.encode()

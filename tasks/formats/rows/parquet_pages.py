@@ -24,7 +24,7 @@ PADDING_BYTES = (
 )
 
 
-class Refused(Exception):
+class UnsafeParquet(Exception):
     """A row group that must not be decoded: `reason` (too_large, decompression_bomb, corrupt_file) and `detail`."""
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -32,7 +32,7 @@ class Refused(Exception):
         self.reason, self.detail = reason, detail
 
 
-class Page(NamedTuple):
+class PageHeader(NamedTuple):
     """A page's bytes when decompressed, values, and encoding (of a dictionary's page None)."""
 
     size: int
@@ -40,7 +40,7 @@ class Page(NamedTuple):
     encoding: int | None
 
 
-class Plan(NamedTuple):
+class DecodePlan(NamedTuple):
     """How to decode a row group: `rows` at a time, strings as dictionaries or, where its encodings forbid it, not."""
 
     rows: int
@@ -48,7 +48,7 @@ class Plan(NamedTuple):
 
 
 @dataclass
-class Column:
+class ColumnChunk:
     """A column chunk, by its pages.
 
     Attributes:
@@ -77,13 +77,13 @@ class Column:
         return 0 if not self.repeated else self.in_all if dictionaries else self.in_all + self.indexed * self.dictionary
 
 
-def plan(file: IO[bytes], metadata: Any, group: int, max_bytes: int) -> Plan:
+def plan_row_group(file: IO[bytes], metadata: Any, group: int, max_bytes: int) -> DecodePlan:
     """How to decode a row group, so that a batch takes about BATCH_BYTES beside two pages a column.
 
     `metadata`: the file's (pyarrow).
 
     Raises:
-        Refused: a page is larger than `max_bytes` and FREE_BYTES, all swells by more than MAX_RATIO, or a header cannot be read.
+        UnsafeParquet: a page is larger than `max_bytes` and FREE_BYTES, all swells by more than MAX_RATIO, or a header cannot be read.
     """
     about = metadata.row_group(group)
     columns = [
@@ -97,19 +97,21 @@ def plan(file: IO[bytes], metadata: Any, group: int, max_bytes: int) -> Plan:
         ("lists", sum(column.row_bytes(dictionaries) for column in columns)),
     ):
         if size > most:
-            raise Refused("decompression_bomb", f"{what} of {size} bytes, where {most} are allowed")
+            raise UnsafeParquet("decompression_bomb", f"{what} of {size} bytes, where {most} are allowed")
     row = max(1.0, sum(column.value_bytes(dictionaries) for column in columns))
-    return Plan(max(1, min(BATCH_ROWS, int(BATCH_BYTES / row))), dictionaries)
+    return DecodePlan(max(1, min(BATCH_ROWS, int(BATCH_BYTES / row))), dictionaries)
 
 
-def _column(file: IO[bytes], about: Any, schema: Any, max_bytes: int) -> Column:
+def _column(file: IO[bytes], about: Any, schema: Any, max_bytes: int) -> ColumnChunk:
     start, end = _span(about)
-    column = Column(about.total_compressed_size, schema.max_repetition_level > 0)
+    column = ColumnChunk(about.total_compressed_size, schema.max_repetition_level > 0)
     fixed = schema.length if schema.physical_type == "FIXED_LEN_BYTE_ARRAY" else LEAST_VALUE_BYTES
     left = about.num_values
     for page in _pages(file, start, end):
         if page.size > max(max_bytes, FREE_BYTES):
-            raise Refused("too_large", f"{about.path_in_schema}: a page of {page.size} bytes, more than {max_bytes}")
+            raise UnsafeParquet(
+                "too_large", f"{about.path_in_schema}: a page of {page.size} bytes, more than {max_bytes}"
+            )
         column.size += page.size
         if page.encoding is None:
             column.dictionary = max(column.dictionary, page.size)
@@ -127,8 +129,8 @@ def _column(file: IO[bytes], about: Any, schema: Any, max_bytes: int) -> Column:
     return column
 
 
-def spans(group: Any) -> list[tuple[int, int]]:
-    """What `plan` and pyarrow read of a row group's columns: the first byte, and the one behind the last."""
+def row_group_spans(group: Any) -> list[tuple[int, int]]:
+    """What `plan_row_group` and pyarrow read of a row group's columns: the first byte, and the one behind the last."""
     found = [_span(group.column(number)) for number in range(group.num_columns)]
     return [(start, end + PADDING_BYTES + HEADER_BYTES) for start, end in found]
 
@@ -139,7 +141,7 @@ def _span(about: Any) -> tuple[int, int]:
     return start, start + about.total_compressed_size
 
 
-def _pages(file: IO[bytes], at: int, end: int) -> Iterator[Page]:
+def _pages(file: IO[bytes], at: int, end: int) -> Iterator[PageHeader]:
     while at < end + PADDING_BYTES:
         file.seek(at)
         head = file.read(256)
@@ -151,11 +153,11 @@ def _pages(file: IO[bytes], at: int, end: int) -> Iterator[Page]:
         data, data_v2, dictionary = (_numbers(fields.get(number)) for number in (5, 8, 7))
         compressed, uncompressed = fields.get(3), fields.get(2)
         if not (isinstance(compressed, int) and isinstance(uncompressed, int) and min(compressed, uncompressed) >= 0):
-            raise Refused("corrupt_file", "a page without a size")
+            raise UnsafeParquet("corrupt_file", "a page without a size")
         if fields.get(1) == DICTIONARY_PAGE:
-            yield Page(uncompressed, dictionary.get(1, 0), None)
+            yield PageHeader(uncompressed, dictionary.get(1, 0), None)
         elif data or data_v2:
-            yield Page(uncompressed, (data or data_v2).get(1, 0), data.get(2, 0) if data else data_v2.get(4, 0))
+            yield PageHeader(uncompressed, (data or data_v2).get(1, 0), data.get(2, 0) if data else data_v2.get(4, 0))
         at += size + compressed
 
 
@@ -168,25 +170,25 @@ def _read_long(head: bytes) -> tuple[dict[int, Any], int]:
     try:
         return _Thrift(head).read()
     except IndexError:
-        raise Refused("corrupt_file", "a page's header does not end") from None
+        raise UnsafeParquet("corrupt_file", "a page's header does not end") from None
 
 
 def check_schema(file: IO[bytes]) -> None:
     """Check that the schema in the footer is not nested deeper than MAX_LEVELS: pyarrow walks it on the stack.
 
     Raises:
-        Refused: it is, or there is no footer.
+        UnsafeParquet: it is, or there is no footer.
     """
     end = file.seek(0, os.SEEK_END)
     file.seek(max(0, end - 8))
     size = int.from_bytes(file.read(4), "little")
     if end < 12 or size > end - 8:
-        raise Refused("corrupt_file", "no footer")
+        raise UnsafeParquet("corrupt_file", "no footer")
     file.seek(end - 8 - size)
     try:
         children = list(_Thrift(file.read(size)).children())
     except IndexError:
-        raise Refused("corrupt_file", "the footer does not end") from None
+        raise UnsafeParquet("corrupt_file", "the footer does not end") from None
     open_groups: list[int] = []  # children still to come, of each group that the next element lies in
     for count in children:
         while open_groups and not open_groups[-1]:
@@ -196,7 +198,7 @@ def check_schema(file: IO[bytes]) -> None:
         if count:
             open_groups.append(count)
         if len(open_groups) > MAX_LEVELS:
-            raise Refused("corrupt_file", f"columns nested more than {MAX_LEVELS} levels deep")
+            raise UnsafeParquet("corrupt_file", f"columns nested more than {MAX_LEVELS} levels deep")
 
 
 class _Thrift:
@@ -229,7 +231,7 @@ class _Thrift:
 
     def _struct(self, depth: int) -> dict[int, Any]:
         if depth > MAX_DEPTH:
-            raise Refused("corrupt_file", "a page's header is nested too deeply")
+            raise UnsafeParquet("corrupt_file", "a page's header is nested too deeply")
         fields: dict[int, Any] = {}
         number = 0
         while (head := self._byte()) != 0:
@@ -256,7 +258,7 @@ class _Thrift:
                 return None
             case 12:
                 return self._struct(depth + 1)
-        raise Refused("corrupt_file", "a page's header cannot be read")
+        raise UnsafeParquet("corrupt_file", "a page's header cannot be read")
 
     def _byte(self) -> int:
         self._at += 1

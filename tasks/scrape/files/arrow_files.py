@@ -11,8 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.formats.compressed import Damaged, Stream, codec_of
-from tasks.formats.rows.arrow_rows import plain_rows
+from tasks.formats.compressed import DamagedFile, FileStream, compression_of
+from tasks.formats.rows.arrow_rows import python_rows
 from tasks.formats.rows.parquet_rows import decoded_bytes, media_columns
 from tasks.scrape.files.parquet_files import check_columns, plain_item
 from tasks.scrape.files.row_documents import Columns, Item, lost
@@ -31,11 +31,11 @@ def read_arrow(path: Path, url: str, columns: Columns, max_bytes: int) -> Iterat
         WrongColumns: the columns are missing or of another type.
         UserError: the file cannot be opened, or changes meanwhile.
     """
-    if codec_of(path):
+    if compression_of(path):
         yield lost(str(path), url, "corrupt_file", f"{path}: decompress it.")
         return
     number = 0
-    with Stream(path, compressed=False) as unchanged:
+    with FileStream(path, decompress=False) as unchanged:
         try:
             for batch in _batches(path):
                 if number == 0:
@@ -49,10 +49,10 @@ def read_arrow(path: Path, url: str, columns: Columns, max_bytes: int) -> Iterat
                     if decoded_bytes(row) > max_bytes:
                         yield lost(where, row_url, "too_large", f"{where}: more than {max_bytes} bytes")
                         continue
-                    for values in plain_rows(row, (columns.text, columns.messages)):
+                    for values in python_rows(row, (columns.text, columns.messages)):
                         yield plain_item(values, where, row_url, columns)
-        except (pa.ArrowException, OSError, ValueError, EOFError, struct.error, MemoryError, Damaged) as error:
-            reason = error.reason if isinstance(error, Damaged) else "corrupt_file"
+        except (pa.ArrowException, OSError, ValueError, EOFError, struct.error, MemoryError, DamagedFile) as error:
+            reason = error.reason if isinstance(error, DamagedFile) else "corrupt_file"
             detail = f"{path}: row {number + 1} and all after it cannot be read: {error}"
             yield lost(str(path), f"{url}#R{number + 1}", reason, detail)
         unchanged.check_unchanged()
@@ -73,7 +73,7 @@ def _batches(path: Path) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             rows += batch.num_rows
             if rows > ROWS_PER_BYTE * size:
-                raise Damaged("decompression_bomb", f"{rows} rows in {size} bytes")
+                raise DamagedFile("decompression_bomb", f"{rows} rows in {size} bytes")
             batch.validate(full=True)
             yield batch
 
@@ -98,7 +98,7 @@ def _check_messages(file: Any, at: int, size: int) -> None:
             if message.type == "dictionary":
                 table = _table(data, table, 1)
             if _field(data, table, COMPRESSION):
-                raise Damaged(
+                raise DamagedFile(
                     "compressed_arrow", f"{message.type} with compressed buffers: save it without compression"
                 )
         at = file.tell()
@@ -125,14 +125,14 @@ def _check_type(kind: Any) -> None:
     """Check that each value of a type has bytes of its own.
 
     Raises:
-        Damaged: many may share them.
+        DamagedFile: many may share them.
     """
     waiting = [kind]
     while waiting:
         kind = waiting.pop()
         shared = (pa.types.is_run_end_encoded, pa.types.is_list_view, pa.types.is_large_list_view, pa.types.is_union)
         if any(is_shared(kind) for is_shared in (*shared, pa.types.is_string_view, pa.types.is_binary_view)):
-            raise Damaged("corrupt_file", f"a column of type {kind}, which is not read")
+            raise DamagedFile("corrupt_file", f"a column of type {kind}, which is not read")
         waiting += [kind.field(number).type for number in range(kind.num_fields)]
         if pa.types.is_dictionary(kind):
             waiting.append(kind.value_type)

@@ -11,8 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.formats.compressed import Damaged, Stream
-from tasks.formats.encodings.decode import Decoded, decode_file, mark
+from tasks.formats.compressed import DamagedFile, FileStream
+from tasks.formats.encodings.decode import DecodedText, bom_encoding, decode_file
 from tasks.scrape.files.row_documents import Columns, Item, lost, row_item
 
 DELIMITERS = (",", ";", "\t", "|")
@@ -64,7 +64,7 @@ def read_csv(
         if decoded is None:
             yield lost(str(path), url, "unknown_encoding", f"{path}: bytes of no text")
             return
-        with Stream(path) as stream:
+        with FileStream(path) as stream:
             lines = _Lines(stream, decoded.encoding, max_bytes)
             if not lines.peek(1):
                 yield lost(str(path), url, "empty", f"{path}: nothing in the file")
@@ -74,27 +74,27 @@ def read_csv(
             head, dialect = _header(path, lines, columns, ("\t",) if tabs else hint.groups() if hint else DELIMITERS)
             for record in _records(lines, dialect):
                 yield _item(record, head, path, url, columns, decoded)
-    except Damaged as damage:
+    except DamagedFile as damage:
         yield lost(str(path), f"{url}#end", damage.reason, damage.detail)
 
 
-def _encoding(path: Path, declared: str | None) -> Decoded | None:
+def _encoding(path: Path, declared: str | None) -> DecodedText | None:
     """How the file is to be decoded; looks at all of it, if need be."""
     decoder, before, at = codecs.getincrementaldecoder("utf-8")(), b"", 0
-    with Stream(path) as stream:
+    with FileStream(path) as stream:
         while block := stream.read(1 << 16):
-            if not at and (marked := mark(block)):
-                return Decoded("", marked, "mark")
+            if not at and (marked := bom_encoding(block)):
+                return DecodedText("", marked, "mark")
             if declared:
-                return Decoded("", declared, "declared")
+                return DecodedText("", declared, "declared")
             bad = 0 if not at and b"\0" in block else _first_error(decoder, block)  # UTF-16 shows at the start
             if bad is not None:
                 start = max(0, len(before) + bad - SAMPLE_BYTES // 2)
                 sample = (before + block)[start:][:SAMPLE_BYTES]
                 looks = decode_file(sample[sample.find(b"\n") + 1 if start else 0 :])
-                return Decoded("", looks.encoding, looks.by) if looks else None
+                return DecodedText("", looks.encoding, looks.by) if looks else None
             before, at = block[-SAMPLE_BYTES:], at + len(block)
-    return Decoded("", "utf-8", "valid")
+    return DecodedText("", "utf-8", "valid")
 
 
 def _first_error(decoder: codecs.IncrementalDecoder, block: bytes) -> int | None:
@@ -107,9 +107,9 @@ def _first_error(decoder: codecs.IncrementalDecoder, block: bytes) -> int | None
 
 
 class _Bytes(io.RawIOBase):
-    """A `Stream` as Python's files are, for its text layer."""
+    """A `FileStream` as Python's files are, for its text layer."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: FileStream) -> None:
         self._stream, self._left = stream, b""
 
     def readable(self) -> bool:
@@ -135,7 +135,7 @@ class _Lines(Iterator[str]):
     Some can be looked at before, or put back. `number`: of the line that came last.
     """
 
-    def __init__(self, stream: Stream, encoding: str, max_bytes: int) -> None:
+    def __init__(self, stream: FileStream, encoding: str, max_bytes: int) -> None:
         name = "utf-8-sig" if encoding == "utf-8" else encoding
         self.path, self.number, self.max_bytes = stream.path, 0, max_bytes
         self._text = io.TextIOWrapper(io.BufferedReader(_Bytes(stream)), name, errors="replace", newline="")
@@ -240,7 +240,7 @@ def _unquoted(field: str) -> str:
     return field[1:-1].replace('""', '"') if wrapped else field
 
 
-def _item(record: Record, head: list[str], path: Path, url: str, columns: Columns, decoded: Decoded) -> Item:
+def _item(record: Record, head: list[str], path: Path, url: str, columns: Columns, decoded: DecodedText) -> Item:
     where, row_url = f"{path}, line {record.number}", f"{url}#L{record.number}"
     shown = "".join(record.lines)
     raw = shown.encode()

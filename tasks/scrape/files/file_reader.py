@@ -9,10 +9,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 from tasks.core.errors import UserError
-from tasks.formats.compressed import Damaged, Stream, plain_suffix
+from tasks.formats.compressed import DamagedFile, FileStream, format_suffix
 from tasks.formats.encodings.decode import decode_file
-from tasks.formats.file_kinds import LANGUAGES, Format, format_of, suffixes
-from tasks.formats.symlinks import globbed, within
+from tasks.formats.file_kinds import LANGUAGES, Format, format_of, known_suffixes
+from tasks.formats.symlinks import contained_matches, paths_within
 from tasks.scrape.files.csv_files import read_csv
 from tasks.scrape.files.json_files import read_json
 from tasks.scrape.files.line_files import read_jsonl
@@ -57,15 +57,15 @@ def find(patterns: Sequence[str], root: Path, wanted: str, where: str) -> list[F
         paths = [root / pattern] if alone else _matches(pattern, root)
         if not paths:
             raise UserError(f"{where}: paths: {pattern!r} matches no file under {root}")
-        suffix = plain_suffix(Path(pattern))
+        suffix = format_suffix(Path(pattern))
         for path in paths:
             kind = format_of(path, wanted)
             if kind is None and alone:
                 raise UserError(
                     f"{where}: {path}: the suffix {path.suffix!r} does not tell the kind of the file. Set format, or "
-                    f"give it one of the suffixes {suffixes()}."
+                    f"give it one of the suffixes {known_suffixes()}."
                 )
-            asked = alone or wanted != "auto" or (suffix != "" and suffix == plain_suffix(path))
+            asked = alone or wanted != "auto" or (suffix != "" and suffix == format_suffix(path))
             found[path] = Found(path, kind, asked or (path in found and found[path].asked))
     return [found[path] for path in sorted(found)]
 
@@ -73,12 +73,12 @@ def find(patterns: Sequence[str], root: Path, wanted: str, where: str) -> list[F
 def _matches(pattern: str, root: Path) -> list[Path]:
     if not (root / pattern).is_dir():
         paths = [Path(match) for match in glob.glob(str(root / pattern), recursive=True)]  # noqa: PTH207  absolute patterns too
-        return globbed((path for path in paths if path.is_file()), root / pattern)
+        return contained_matches((path for path in paths if path.is_file()), root / pattern)
     paths = []
     for at, folders, names in os.walk(root / pattern):
         folders[:] = [name for name in folders if not name.startswith(".")]
         paths += [Path(at) / name for name in names if not name.startswith(".")]
-    return within((path for path in paths if path.is_file()), root / pattern)
+    return paths_within((path for path in paths if path.is_file()), root / pattern)
 
 
 def file_url(path: Path, root: Path) -> str:
@@ -131,9 +131,9 @@ def read_pages(path: Path, kind: Format, root: Path, max_bytes: int) -> Iterator
 
 def _whole(path: Path, url: str, max_bytes: int) -> bytes | Item:
     try:
-        with Stream(path) as stream:
+        with FileStream(path) as stream:
             return stream.read_whole(max_bytes)
-    except Damaged as damage:
+    except DamagedFile as damage:
         return lost(str(path), url, damage.reason, damage.detail)
 
 
@@ -145,10 +145,10 @@ def _text(path: Path, url: str, kind: Format, how: Reading) -> Item:
     if decoded is None:
         tried = f"no {how.encoding}, or control characters" if how.encoding else "bytes of no text"
         return Item(str(path), url, content, repr(content[:2000]), reason="unknown_encoding", detail=tried)
-    text, meta = decoded.text, dict(decoded.note)
+    text, meta = decoded.text, dict(decoded.meta)
     if kind == "markdown" and (front := FRONT_MATTER.match(text)):  # what tools say about the text, not the text
         text, meta = text[front.end() :].lstrip("\r\n"), {**meta, "front_matter": front.group(1).strip()}
-    if kind == "code" and (language := LANGUAGES.get(plain_suffix(path))):
+    if kind == "code" and (language := LANGUAGES.get(format_suffix(path))):
         meta["language"] = language
     if not text.strip():
         return Item(str(path), url, content, text, reason="empty", detail="no text in the file")

@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
 from tasks.core.errors import UserError
-from tasks.formats.compressed import plain_suffix
-from tasks.formats.rows.parquet_rows import Fetch
+from tasks.formats.compressed import format_suffix
+from tasks.formats.rows.parquet_rows import FetchRange
 from tasks.scrape.files.arrow_files import read_arrow
 from tasks.scrape.files.csv_files import DELIMITERS, read_csv
 from tasks.scrape.files.file_reader import file_url
@@ -132,17 +132,17 @@ class Rows:
                 detail = item.detail and item.detail.replace(str(copy.path), url)
                 yield dataclasses.replace(item, where=item.where.replace(str(copy.path), url), detail=detail)
 
-    def _rows(self, path: Path, url: str, fetch: Fetch | None = None) -> Iterator[Item]:
+    def _rows(self, path: Path, url: str, fetch: FetchRange | None = None) -> Iterator[Item]:
         columns, encoding, most = self._columns, self._encoding, self._max_bytes
         if self._kind == "parquet":
             return read_parquet(path, url, columns, most, fetch)
         if self._kind == "arrow":
             return read_arrow(path, url, columns, most)
         if self._kind == "csv":
-            return read_csv(path, url, columns, encoding, most, self._tabs or plain_suffix(path) in (".tsv", ".tab"))
+            return read_csv(path, url, columns, encoding, most, self._tabs or format_suffix(path) in (".tsv", ".tab"))
         if self._kind == "text":
             return read_lines(path, url, columns, encoding, most)
-        as_lines = plain_suffix(path) in (".jsonl", ".ndjson")
+        as_lines = format_suffix(path) in (".jsonl", ".ndjson")
         return (read_jsonl if as_lines else read_json)(path, url, columns, encoding, most)
 
     def _lacks_columns(self, item: Item) -> bool:

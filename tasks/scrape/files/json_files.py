@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from tasks.formats.compressed import Damaged, Stream
-from tasks.formats.encodings.decode import Decoded, decode_file
-from tasks.formats.rows.json_rows import read_values
+from tasks.formats.compressed import DamagedFile, FileStream
+from tasks.formats.encodings.decode import DecodedText, decode_file
+from tasks.formats.rows.json_rows import parse_json_values
 from tasks.scrape.files.line_files import Line, read_jsonl, text_lines
 from tasks.scrape.files.row_documents import Columns, Item, lost, row_item
 
@@ -22,14 +22,14 @@ def read_json(path: Path, url: str, columns: Columns, declared: str | None, max_
         yield from read_jsonl(path, url, columns, declared, max_bytes)
         return
     try:
-        with Stream(path) as stream:
+        with FileStream(path) as stream:
             content = stream.read_whole(max_bytes)
-    except Damaged as damage:
+    except DamagedFile as damage:
         yield lost(str(path), url, damage.reason, damage.detail)
         return
-    by = decode_file(content, declared) or Decoded(content.decode("utf-8", "replace"), "utf-8", "valid")
+    by = decode_file(content, declared) or DecodedText(content.decode("utf-8", "replace"), "utf-8", "valid")
     try:
-        values = read_values(by.text)
+        values = parse_json_values(by.text)
     except (ValueError, RecursionError) as error:
         detail = f"{path}: {error}"[:500]
         yield Item(str(path), url, content, by.text[:2000], reason="broken_json", detail=detail)
@@ -52,6 +52,6 @@ def _first_line_is_a_row(path: Path, declared: str | None, max_bytes: int) -> bo
     if not isinstance(first, Line) or more is None:
         return False
     try:
-        return bool(read_values(first.decoder.decode(first.raw).text))
+        return bool(parse_json_values(first.decoder.decode(first.raw).text))
     except (ValueError, RecursionError):
         return False

@@ -6,22 +6,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.formats.compressed import Damaged, Readable, Stream, lines
-from tasks.formats.encodings.decode import Decoded, mark
-from tasks.formats.encodings.encoding_detection import wide
-from tasks.formats.rows.json_rows import RowDecoder, read_values
+from tasks.formats.compressed import DamagedFile, FileStream, ReadableStream, split_lines
+from tasks.formats.encodings.decode import DecodedText, bom_encoding
+from tasks.formats.encodings.encoding_detection import detect_utf16_32
+from tasks.formats.rows.json_rows import RowDecoder, parse_json_values
 from tasks.scrape.files.row_documents import Columns, Item, WrongColumns, lost, row_item
 
 
 class Recoded:
     """A stream in an encoding whose line feeds are more than one byte (UTF-16, UTF-32), as UTF-8."""
 
-    def __init__(self, stream: Stream, first: bytes, encoding: str) -> None:
+    def __init__(self, stream: FileStream, first: bytes, encoding: str) -> None:
         self.path, self._stream, self._first, self._encoding = stream.path, stream, first, encoding
         self._decoder = codecs.getincrementaldecoder(encoding)("replace")
 
     def read(self) -> bytes:
-        """As `Stream.read`; what is not of the encoding becomes U+FFFD."""
+        """As `FileStream.read`; what is not of the encoding becomes U+FFFD."""
         while block := self._first or self._stream.read():
             self._first = b""
             if text := self._decoder.decode(block):
@@ -32,11 +32,11 @@ class Recoded:
 class Pushed:
     """A stream whose first block was looked at and put back."""
 
-    def __init__(self, stream: Stream, first: bytes) -> None:
+    def __init__(self, stream: FileStream, first: bytes) -> None:
         self.path, self._stream, self._first = stream.path, stream, first
 
     def read(self) -> bytes:
-        """As `Stream.read`."""
+        """As `FileStream.read`."""
         block, self._first = self._first, b""
         return block or self._stream.read()
 
@@ -79,42 +79,42 @@ class Line:
     where: str
     url: str
     decoder: RowDecoder
-    by: Decoded
+    by: DecodedText
 
-    def told(self, decoded: Decoded) -> Decoded:
+    def told(self, decoded: DecodedText) -> DecodedText:
         """How it was decoded, as the document says."""
         return decoded if decoded.encoding != "utf-8" or decoded.strays else self.by
 
 
 def text_lines(path: Path, url: str, declared: str | None, max_bytes: int) -> Iterator[Line | Item]:
     """The lines that are not blank, or why one cannot be read; see `read_jsonl`."""
-    with Stream(path) as stream:
+    with FileStream(path) as stream:
         try:
             first = stream.read()
-        except Damaged as damage:
+        except DamagedFile as damage:
             yield lost(str(path), url, damage.reason, damage.detail)
             return
         by, source = _encoding(stream, first, declared)
         decoder = RowDecoder("utf-8" if isinstance(source, Recoded) else by.encoding, by.by)
-        for number, raw in lines(source, max_bytes):
+        for number, raw in split_lines(source, max_bytes):
             where, row_url = f"{path}, line {number}", f"{url}#L{number}"
-            if isinstance(raw, Damaged):
+            if isinstance(raw, DamagedFile):
                 yield lost(where, row_url, raw.reason, raw.detail)
             else:
                 yield Line(raw, where, row_url, decoder, by)
 
 
-def _encoding(stream: Stream, first: bytes, declared: str | None) -> tuple[Decoded, Readable]:
+def _encoding(stream: FileStream, first: bytes, declared: str | None) -> tuple[DecodedText, ReadableStream]:
     """How the lines are encoded, and the stream to read them from; `first` is its first block."""
     whole = first[: len(first) // 4 * 4]
-    if marked := mark(first):
-        by = Decoded("", marked, "mark")
+    if marked := bom_encoding(first):
+        by = DecodedText("", marked, "mark")
     elif declared:
-        by = Decoded("", declared.lower(), "declared")
-    elif b"\0" in first[:4] and (found := wide(whole)):
-        by = Decoded("", found, "content")
+        by = DecodedText("", declared.lower(), "declared")
+    elif b"\0" in first[:4] and (found := detect_utf16_32(whole)):
+        by = DecodedText("", found, "content")
     else:
-        by = Decoded("", "utf-8", "valid")
+        by = DecodedText("", "utf-8", "valid")
     if by.encoding.replace("_", "-").startswith(("utf-16", "utf-32")):
         return by, Recoded(stream, first, by.encoding)
     return by, Pushed(stream, first)
@@ -125,7 +125,7 @@ def _row(line: Line, columns: Columns) -> Iterator[Item]:
     raw, where, url = line.raw, line.where, line.url
     decoded = line.decoder.decode(raw)
     try:
-        rows = read_values(decoded.text)
+        rows = parse_json_values(decoded.text)
     except (ValueError, RecursionError) as error:
         shown = raw.decode("utf-8", "backslashreplace")
         yield Item(where, url, raw, shown, reason="broken_json", detail=f"{where}: {error}"[:500])

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from tasks.formats.compressed import Damaged, Stream
+from tasks.formats.compressed import DamagedFile, FileStream
 from tasks.scrape.files.row_documents import Item, lost
 
 # A time stands in the line: a paragraph that begins with "From " is none, though some writers leave it as it is.
@@ -50,7 +50,7 @@ def read_mbox(path: Path, url: str, max_bytes: int) -> Iterator[tuple[str, bytes
                 if size <= max_bytes:
                     message.append(line)
             blank = not line.strip()
-    except Damaged as damage:
+    except DamagedFile as damage:
         yield from done()
         yield lost(str(path), f"{url}#M{number + 1}", damage.reason, damage.detail)
         return
@@ -60,7 +60,7 @@ def read_mbox(path: Path, url: str, max_bytes: int) -> Iterator[tuple[str, bytes
 def _lines(path: Path) -> Iterator[bytes]:
     """The file's lines with their ends; a line of more than a block comes in pieces."""
     rest = b""
-    with Stream(path) as stream:
+    with FileStream(path) as stream:
         while block := stream.read(1 << 16):
             *whole, rest = (rest + block).splitlines(keepends=True)
             yield from whole

@@ -7,37 +7,39 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tasks.formats.compressed import Damaged, Stream, codec_of
-from tasks.formats.rows.arrow_rows import LACKING, Row, Unreadable, is_bytes, is_text
+from tasks.formats.compressed import DamagedFile, FileStream, compression_of
+from tasks.formats.rows.arrow_rows import UNCONVERTIBLE, Row, UnreadableRow, is_bytes, is_text
 from tasks.formats.rows.json_rows import RowDecoder
-from tasks.formats.rows.parquet_rows import Fetch, Table
+from tasks.formats.rows.parquet_rows import FetchRange, ParquetReader
 from tasks.scrape.files.row_documents import Columns, Item, WrongColumns, lost, plain, row_item
 
 
-def read_parquet(path: Path, url: str, columns: Columns, max_bytes: int, fetch: Fetch | None = None) -> Iterator[Item]:
+def read_parquet(
+    path: Path, url: str, columns: Columns, max_bytes: int, fetch: FetchRange | None = None
+) -> Iterator[Item]:
     """The rows of a Parquet file, of at most `max_bytes` each. Of a damaged row group the rows before the damage are kept,
-    the rest is counted once; a file without a readable footer is counted as a whole. `fetch`: see `Table`.
+    the rest is counted once; a file without a readable footer is counted as a whole. `fetch`: see `ParquetReader`.
 
     Raises:
         WrongColumns: the columns are missing or of another type.
         UserError: the file cannot be opened, or changes meanwhile.
     """
-    if codec_of(path):
+    if compression_of(path):
         yield lost(
             str(path), url, "corrupt_file", f"{path}: Parquet is compressed inside; decompress the file around it."
         )
         return
-    with Stream(path, compressed=False) as unchanged:
+    with FileStream(path, decompress=False) as unchanged:
         try:
-            table = Table(path, max_bytes, fetch)
-        except Damaged as damage:
+            table = ParquetReader(path, max_bytes, fetch)
+        except DamagedFile as damage:
             yield lost(str(path), url, damage.reason, damage.detail)
             return
         with table:
             check_columns(path, table.schema, columns)
             for number, row in table.rows((columns.text, columns.messages)):
                 where, row_url = f"{path}, row {number}", f"{url}#R{number}"
-                if isinstance(row, Damaged):
+                if isinstance(row, DamagedFile):
                     yield lost(where, row_url, row.reason, row.detail)
                 else:
                     yield plain_item(row, where, row_url, columns)
@@ -61,12 +63,12 @@ def check_columns(path: Path, schema: pa.Schema, columns: Columns) -> None:
             )
 
 
-def plain_item(row: Row | Unreadable, where: str, url: str, columns: Columns) -> Item:
-    """What `plain_rows` gives to a document."""
-    if isinstance(row, Unreadable):
+def plain_item(row: Row | UnreadableRow, where: str, url: str, columns: Columns) -> Item:
+    """A row, as `python_rows` gives it, to a document."""
+    if isinstance(row, UnreadableRow):
         return lost(where, url, row.reason, f"{where}: {row.detail}")
-    lacking = sum(value is LACKING for value in row.values())
-    row = {name: value for name, value in row.items() if value is not LACKING}
+    lacking = sum(value is UNCONVERTIBLE for value in row.values())
+    row = {name: value for name, value in row.items() if value is not UNCONVERTIBLE}
     decoded = None
     if isinstance(content := row.get(columns.text), bytes):  # old writers have no other type for strings
         decoded = RowDecoder().decode(content)

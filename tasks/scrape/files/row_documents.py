@@ -11,7 +11,7 @@ from tasks.conversations.conversation import Message, render
 from tasks.conversations.instruction_formats import KNOWN, to_messages
 from tasks.conversations.turns import Rejected, led_by, message_of, refuse_more
 from tasks.core.errors import UserError
-from tasks.formats.encodings.decode import Decoded
+from tasks.formats.encodings.decode import DecodedText
 
 
 class WrongColumns(UserError):
@@ -89,7 +89,7 @@ def row_item(
     url: str,
     raw: bytes,
     columns: Columns,
-    decoded: Decoded | None = None,
+    decoded: DecodedText | None = None,
     fetched_at: datetime | None = None,
 ) -> Item:
     """A row to a document. `raw` is what its id is made of; `decoded` how its bytes were read, if they were."""

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.errors import UserError
-from tasks.formats.compressed import Damaged, Stream
-from tasks.formats.symlinks import globbed
+from tasks.formats.compressed import DamagedFile, FileStream
+from tasks.formats.symlinks import contained_matches
 from tasks.http.public_addresses import names_public_host
 from tasks.scrape.warc.file_systems import open_system, scheme_of, told, without_secrets
 from tasks.scrape.warc.stream_buffer import Bytes
@@ -94,7 +94,9 @@ def _origin(url: str) -> tuple[str, str]:
 
 def _matches(pattern: str, network: Network, where: str) -> list[str]:
     if not is_url(pattern):
-        found = sorted(str(path) for path in globbed((path for path in _glob(pattern) if path.is_file()), pattern))
+        found = sorted(
+            str(path) for path in contained_matches((path for path in _glob(pattern) if path.is_file()), pattern)
+        )
     elif any(sign in pattern for sign in "*[") and scheme_of(pattern) not in ("http", "https"):
         found = _listed(pattern, network, where)
     else:
@@ -147,7 +149,7 @@ def _lines(path: str, network: Network, where: str) -> list[str]:
             inflate = zlib.decompressobj(wbits=31)
             content = inflate.decompress(content, MAX_LIST_BYTES)
         return [line.strip() for line in content.decode().splitlines() if line.strip()]
-    except (Damaged, zlib.error, gzip.BadGzipFile, UnicodeDecodeError) as error:
+    except (DamagedFile, zlib.error, gzip.BadGzipFile, UnicodeDecodeError) as error:
         raise UserError(f"{where}: {without_secrets(path)}: cannot be read as a list of paths ({error})") from None
 
 
@@ -159,7 +161,7 @@ def open_bytes(path: str, network: Network) -> Iterator[Bytes]:
         UserError: a local file cannot be opened or changes meanwhile, a file system's package is missing.
     """
     if not is_url(path):
-        with Stream(Path(path), compressed=False) as stream:
+        with FileStream(Path(path), decompress=False) as stream:
             yield stream
         return
     remote = RemoteFile(path, network)
@@ -182,7 +184,7 @@ class RemoteFile:
         """Up to `size` bytes, b"" at the end.
 
         Raises:
-            Damaged: unreachable: what the last of the tries failed of; file_too_large.
+            DamagedFile: unreachable: what the last of the tries failed of; file_too_large.
             UserError: the package for the URL's scheme is missing.
         """
         for last in _tries(self._network):
@@ -200,12 +202,12 @@ class RemoteFile:
                     self._block_bytes = max(self._block_bytes // 4, LEAST_BLOCK_BYTES)  # to come as far as possible
                 what = f"{self.url}: after {self.at} bytes: {told(error, self._system)}"
                 if last or isinstance(error, FINAL):
-                    raise Damaged("unreachable", what) from None
+                    raise DamagedFile("unreachable", what) from None
                 log.warning("%s; trying again", what)
                 continue
             self.at += len(block)
             if self.at > self._network.max_file_bytes:
-                raise Damaged("file_too_large", f"{self.url}: more than {self._network.max_file_bytes} bytes")
+                raise DamagedFile("file_too_large", f"{self.url}: more than {self._network.max_file_bytes} bytes")
             return block
         raise AssertionError
 

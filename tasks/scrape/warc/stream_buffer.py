@@ -3,14 +3,14 @@
 import re
 from typing import Protocol
 
-from tasks.formats.compressed import Damaged
+from tasks.formats.compressed import DamagedFile
 
 CHUNK_BYTES = 1 << 16
 LINE_ENDS = re.compile(rb"[\r\n]++")
 
 
 class Bytes(Protocol):
-    """A stream: `read` gives the next bytes, b"" at the end, and raises Damaged where the rest cannot be had."""
+    """A stream: `read` gives the next bytes, b"" at the end, and raises DamagedFile where the rest cannot be had."""
 
     def read(self, size: int) -> bytes:
         """Up to `size` bytes."""
@@ -23,7 +23,7 @@ class Window:
     def __init__(self, stream: Bytes) -> None:
         self.data, self.base = bytearray(), 0
         self.ended = False
-        self.damage: Damaged | None = None
+        self.damage: DamagedFile | None = None
         self._stream = stream
 
     def fill(self, size: int) -> bool:
@@ -31,7 +31,7 @@ class Window:
         while len(self.data) < size and not self.ended:
             try:
                 block = self._stream.read(CHUNK_BYTES)
-            except Damaged as damage:
+            except DamagedFile as damage:
                 self.damage, block = damage, b""
             self.ended = not block
             self.data += block

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 
-from tasks.formats.compressed import FREE_BYTES, Damaged
+from tasks.formats.compressed import FREE_BYTES, DamagedFile
 from tasks.scrape.warc.stream_buffer import CHUNK_BYTES, Bytes, Window
 from tasks.scrape.warc.warc_records import HEADER_BYTES, Lost, Record, split
 
@@ -25,7 +25,7 @@ MAX_MEMBER_BYTES = 1 << 36
 def read_records(stream: Bytes, max_bytes: int) -> Iterator[Record | Lost]:
     """The records of a WARC file, in its order, blocks of at most `max_bytes`, and what was lost between them.
 
-    Reasons: broken_record, truncated_record, and those of Damaged where the stream itself ends early.
+    Reasons: broken_record, truncated_record, and those of DamagedFile where the stream itself ends early.
     """
     window = Window(stream)
     compressed = window.fill(2) and window.data.startswith(MAGIC[:2])
@@ -102,7 +102,7 @@ class _Inflated:
         self.size = 0
 
     def read(self, size: int) -> bytes:
-        """As `Bytes.read`; Damaged with the `problem`."""
+        """As `Bytes.read`; DamagedFile with the `problem`."""
         block = b""
         while not block and not self._inflate.eof:
             compressed = self._inflate.unconsumed_tail or self._more()
@@ -132,6 +132,6 @@ class _Inflated:
         self.at += len(block)
         return block
 
-    def _damaged(self, problem: str) -> Damaged:
+    def _damaged(self, problem: str) -> DamagedFile:
         self.problem = problem
-        return Damaged("broken_record", problem)
+        return DamagedFile("broken_record", problem)

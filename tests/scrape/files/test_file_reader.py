@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tasks.core.errors import UserError
 from tasks.documents import shards
 from tasks.documents.shards import SCHEMA
-from tasks.formats.compressed import Damaged, Stream, lines
+from tasks.formats.compressed import DamagedFile, FileStream, split_lines
 from tasks.scrape.files.file_reader import find
 from tests.helpers.scraping import counted, files, pages, rows, scrape
 
@@ -85,12 +85,14 @@ def test_bombs_end_within_bounds(corpus: Path, tmp_path: Path, suffix: str, monk
 def test_lines_are_the_files_lines(tmp_path: Path, parts: list[bytes], limit: int) -> None:
     content = b"\n".join(parts)
     (tmp_path / "x").write_bytes(content)
-    with Stream(tmp_path / "x") as stream:
-        found = list(lines(stream, limit))
+    with FileStream(tmp_path / "x") as stream:
+        found = list(split_lines(stream, limit))
     expected = list(enumerate(content.split(b"\n"), 1))
     whole = {number: line.rstrip(b"\r") for number, line in expected if len(line) <= limit and line.strip()}
     assert {number: line for number, line in found if isinstance(line, bytes)} == whole
-    assert {number for number, line in found if isinstance(line, Damaged)} == {n for n, e in expected if len(e) > limit}
+    assert {number for number, line in found if isinstance(line, DamagedFile)} == {
+        n for n, e in expected if len(e) > limit
+    }
 
 
 @pytest.mark.parametrize(
@@ -232,8 +234,8 @@ def test_a_file_that_changes_while_it_is_read(corpus: Path, change: str) -> None
         else:
             path.unlink()
 
-    with Stream(path) as stream:
-        found = lines(stream, 10_000)
+    with FileStream(path) as stream:
+        found = split_lines(stream, 10_000)
         next(found)
         meanwhile()
         with pytest.raises(UserError, match=r"a\.jsonl: changed while it was read"):

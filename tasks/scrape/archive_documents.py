@@ -17,13 +17,13 @@ from tasks.core.errors import UserError
 from tasks.formats.encodings.decode import decode_page
 from tasks.http.public_addresses import host_name
 from tasks.http.response import HttpResponse, UnusableResponse, charset_of, decode_body, parse_response
-from tasks.scrape.document_writer import Intake
-from tasks.scrape.files.row_documents import Item, lost
+from tasks.scrape.files.row_documents import ScrapedDocument, unreadable_document
+from tasks.scrape.source_writer import SourceWriter
 from tasks.scrape.sources import WarcSource
 from tasks.scrape.warc.file_systems import without_secrets
-from tasks.scrape.warc.remote_files import Network, is_url, open_bytes
+from tasks.scrape.warc.remote_files import NetworkLimits, is_url, open_stream
 from tasks.scrape.warc.warc_files import read_records
-from tasks.scrape.warc.warc_records import HEADER_BYTES, Lost, Record
+from tasks.scrape.warc.warc_records import HEADER_BYTES, DamagedSpan, WarcRecord
 from tasks.scrape.warc.warc_writer import resource_record, response_record
 
 HTML_TYPES = ("text/html", "application/xhtml+xml")
@@ -33,33 +33,33 @@ SHOWN_URL = 2000
 ISO_DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
 
 
-def read_file(path: str, source: WarcSource, intake: Intake, limit: int | None) -> None:
-    """Read a file, local or a URL, into `intake`, up to `limit` pages and documents.
+def read_archive(path: str, source: WarcSource, writer: SourceWriter, limit: int | None) -> None:
+    """Read a file, local or a URL, into `writer`, up to `limit` pages and documents.
 
     Raises:
         UserError: a local file cannot be opened or changes meanwhile, or a package is missing.
     """
     name = PurePath(re.split("[?#]", path)[0] if is_url(path) else path).name
-    with open_bytes(path, network(source)) as stream:
+    with open_stream(path, network_limits(source)) as stream:
         # Beside a body of the greatest size allowed stands its HTTP head.
         for record in read_records(stream, source.max_bytes + HEADER_BYTES):
-            if isinstance(record, Lost):
+            if isinstance(record, DamagedSpan):
                 shown = without_secrets(path) if is_url(path) else path
                 detail = f"{shown}, byte {record.where}: {record.detail}"
-                intake.add(lost(shown, f"{name}#{record.where}", record.reason, detail))
+                writer.add_document(unreadable_document(shown, f"{name}#{record.where}", record.reason, detail))
                 continue
-            if problem := _problem(record, name, source, intake):
+            if problem := _try_record(record, name, source, writer):
                 url = record.headers.get("warc-target-uri", "").strip("<>")[:SHOWN_URL] or f"{name}#{record.where}"
                 detail = f"{name}, byte {record.where}: {problem.detail}"
-                intake.add(lost(f"{name}#{record.where}", url, problem.reason, detail))
-            if limit is not None and intake.saved >= limit:
+                writer.add_document(unreadable_document(f"{name}#{record.where}", url, problem.reason, detail))
+            if limit is not None and writer.saved >= limit:
                 return
 
 
-def _problem(record: Record, name: str, source: WarcSource, intake: Intake) -> UnusableResponse | None:
+def _try_record(record: WarcRecord, name: str, source: WarcSource, writer: SourceWriter) -> UnusableResponse | None:
     """Why a record is of no use; None where it was taken. Whatever is wrong with it is, not the end of the file."""
     try:
-        _take(record, name, source, intake)
+        _read_record(record, name, source, writer)
     except UnusableResponse as problem:
         return problem
     except (UserError, OSError, AssertionError):
@@ -69,16 +69,16 @@ def _problem(record: Record, name: str, source: WarcSource, intake: Intake) -> U
     return None
 
 
-def network(source: WarcSource) -> Network:
+def network_limits(source: WarcSource) -> NetworkLimits:
     """The source's bounds of what is read over the network."""
     own = frozenset(host_name(url) for url in (*source.paths, source.prefix) if is_url(url))
-    return Network(source.timeout, source.retries, source.retry_delay, source.max_file_bytes, own)
+    return NetworkLimits(source.timeout, source.retries, source.retry_delay, source.max_file_bytes, own)
 
 
-def _take(record: Record, name: str, source: WarcSource, intake: Intake) -> None:
+def _read_record(record: WarcRecord, name: str, source: WarcSource, writer: SourceWriter) -> None:
     kind = record.kind
     if kind not in ("response", "resource", "conversion"):
-        intake.other(f"record_{kind}" if kind in NO_PAGES else "record_unknown")
+        writer.count_skipped(f"record_{kind}" if kind in NO_PAGES else "record_unknown")
         return
     if record.headers.get("warc-segment-number"):
         raise UnusableResponse("segmented", "the first segment of a record that goes on in others")
@@ -95,36 +95,38 @@ def _take(record: Record, name: str, source: WarcSource, intake: Intake) -> None
     noted += ["digest_differs"] * _differs(record)
     date = _date(record.headers.get("warc-date", ""))
     if kind == "conversion":
-        _text(record, f"{name}#{record.where}", url, date, source, intake)
+        _add_text(record, f"{name}#{record.where}", url, date, source, writer)
     elif kind == "response":
         if not scheme.startswith("http") or "http" not in record.headers.get("content-type", "http"):
-            intake.other("not_http")
+            writer.count_skipped("not_http")
             return
-        noted += _response(record, url, date, source, intake)
+        noted += _add_response(record, url, date, source, writer)
     else:
         media = record.headers.get("content-type", "")
         if _media(media) not in TEXT_TYPES:
-            intake.other("no_text")
+            writer.count_skipped("no_text")
             return
         if len(record.block) > source.max_bytes:
             raise UnusableResponse("too_large", f"more than {source.max_bytes} bytes")
-        intake.page(url, record.block, _record(url, date, 200, "HTTP/1.1", media, record.block))
-    intake.counts.repaired.update(noted)
+        writer.add_page(url, record.block, _record(url, date, 200, "HTTP/1.1", media, record.block))
+    writer.counts.repaired.update(noted)
 
 
-def _response(record: Record, url: str, date: datetime | None, source: WarcSource, intake: Intake) -> list[str]:
+def _add_response(
+    record: WarcRecord, url: str, date: datetime | None, source: WarcSource, writer: SourceWriter
+) -> list[str]:
     response = parse_response(record.block)
     if not 200 <= response.status < 300:
         raise UnusableResponse("http_status", f"HTTP status {response.status}")
     media = response.header("content-type")
     known = _media(media) or record.headers.get("warc-identified-payload-type", "").lower()
     if known and known not in TEXT_TYPES:
-        intake.other("no_text")
+        writer.count_skipped("no_text")
         return []
     body, repairs = decode_body(response, source.max_bytes)
     if not body.strip():
         raise UnusableResponse("empty", "no body")
-    intake.page(
+    writer.add_page(
         url,
         body,
         _copied(record, response, date, repairs)
@@ -135,7 +137,7 @@ def _response(record: Record, url: str, date: datetime | None, source: WarcSourc
     return repairs
 
 
-def _copied(record: Record, response: HttpResponse, date: datetime | None, repairs: list[str]) -> bytes | None:
+def _copied(record: WarcRecord, response: HttpResponse, date: datetime | None, repairs: list[str]) -> bytes | None:
     """The record as it stands in the archive, if every reader understands it as it was understood here."""
     sound = not (response.header("content-encoding") or response.header("transfer-encoding") or repairs)
     sound = sound and date is not None and ISO_DATE.fullmatch(record.headers["warc-date"]) is not None
@@ -152,10 +154,12 @@ def _record(
     return response_record(url, stamp, status, protocol, [("Content-Type", media)] if media else [], body, address)
 
 
-def _text(record: Record, where: str, url: str, date: datetime | None, source: WarcSource, intake: Intake) -> None:
+def _add_text(
+    record: WarcRecord, where: str, url: str, date: datetime | None, source: WarcSource, writer: SourceWriter
+) -> None:
     kind = record.headers.get("content-type", "text/plain")
     if _media(kind) not in TEXT_TYPES:
-        intake.other("no_text")
+        writer.count_skipped("no_text")
         return
     decoded = decode_page(record.block, charset_of(kind), _media(kind) in HTML_TYPES)
     about = {
@@ -165,10 +169,12 @@ def _text(record: Record, where: str, url: str, date: datetime | None, source: W
     }
     meta = {**{key: value for key, value in about.items() if value}, **decoded.meta}
     reason = None if decoded.text.strip() else "empty"
-    intake.add(Item(where, url, record.block, decoded.text, meta, reason, reason and where, decoded.label, date))
+    writer.add_document(
+        ScrapedDocument(where, url, record.block, decoded.text, meta, reason, reason and where, decoded.label, date)
+    )
 
 
-def _differs(record: Record) -> bool:
+def _differs(record: WarcRecord) -> bool:
     """Whether the block is not what WARC-Block-Digest says, where gzip has not checked it and its length is right.
 
     The digest is in base 32, as Heritrix and Common Crawl write it, or in hexadecimal digits.

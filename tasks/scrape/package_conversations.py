@@ -9,10 +9,10 @@ from typing import Any
 
 from tasks.conversations.conversation import Message, render
 from tasks.core.errors import UserError
-from tasks.scrape.files.row_documents import Item
+from tasks.scrape.files.row_documents import ScrapedDocument
 
 
-def _chitchat(folder: Path) -> Iterator[Item]:
+def _chitchat(folder: Path) -> Iterator[ScrapedDocument]:
     """The Chit-Chat Challenge: pairs of people who talk for a while. Who spoke first is the user, the other the assistant.
 
     What one person writes in a row is one message, a line for each of its parts.
@@ -28,15 +28,15 @@ def _chitchat(folder: Path) -> Iterator[Item]:
         url = f"package:chitchat-dataset/{name}"
         content = json.dumps(conversation["messages"], ensure_ascii=False, sort_keys=True).encode()
         if not messages:
-            yield Item(where, url, content, "", reason="empty", detail=where)
+            yield ScrapedDocument(where, url, content, "", reason="empty", detail=where)
             continue
         meta: dict[str, Any] = {"messages": messages}
         if conversation.get("prompt"):
             meta["prompt"] = conversation["prompt"]
-        yield Item(where, url, content, render(messages), meta)
+        yield ScrapedDocument(where, url, content, render(messages), meta)
 
 
-PACKAGES: dict[str, tuple[str, str, Callable[[Path], Iterator[Item]]]] = {
+PACKAGES: dict[str, tuple[str, str, Callable[[Path], Iterator[ScrapedDocument]]]] = {
     "chitchat-dataset": ("chitchat_dataset", "MIT", _chitchat),
 }
 """Name for pip → module, licence, reader of the module's folder."""
@@ -46,7 +46,7 @@ def licence(package: str) -> str:
     return PACKAGES[package][1]
 
 
-def require(package: str) -> Path:
+def package_folder(package: str) -> Path:
     """The folder of an installed package.
 
     Raises:
@@ -58,13 +58,13 @@ def require(package: str) -> Path:
     return Path(next(iter(found.submodule_search_locations)))
 
 
-def read(package: str) -> Iterator[Item]:
+def read(package: str) -> Iterator[ScrapedDocument]:
     """The conversations of a package, sorted by their names.
 
     Raises:
         UserError: the package is not installed, or its data are damaged.
     """
-    folder, reader = require(package), PACKAGES[package][2]
+    folder, reader = package_folder(package), PACKAGES[package][2]
     try:
         yield from reader(folder)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

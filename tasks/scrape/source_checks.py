@@ -34,9 +34,9 @@ def check_source(source: Source, root: Path) -> None:
             if not is_url(pattern) and not glob.glob(str(root / pattern), recursive=True):  # noqa: PTH207  absolute patterns too
                 raise UserError(f"{where}: paths: {pattern!r} matches no file")
     elif isinstance(source, HuggingFaceSource):
-        hub_datasets.require_name(source.dataset, root)
+        hub_datasets.check_dataset_name(source.dataset, root)
     elif isinstance(source, PackageSource):
-        package_conversations.require(source.package)
+        package_conversations.package_folder(source.package)
     elif isinstance(source, WebSource):
         if source.render:
             require_browser(source.name)
@@ -46,14 +46,16 @@ def check_source(source: Source, root: Path) -> None:
 
 
 def _check_files(source: FilesSource, root: Path, where: str) -> None:
-    found = file_reader.find(source.paths, root, source.format, where)
+    found = file_reader.find_files(source.paths, root, source.format, where)
     for kind in sorted({file.kind for file in found if file.kind}):
         require_package(kind, where)
-    how = file_reader.Reading(Columns(source.text_column, source.messages_column), source.encoding, source.max_bytes)
-    first = {file.kind: file.path for file in reversed(found) if file.asked and file.kind in TABLES}
+    options = file_reader.ReadOptions(
+        Columns(source.text_column, source.messages_column), source.encoding, source.max_bytes
+    )
+    first = {file.kind: file.path for file in reversed(found) if file.explicit and file.kind in TABLES}
     for kind, path in first.items():
         if kind is not None:
-            next(file_reader.read(path, kind, root, how), None)
+            next(file_reader.read_file(path, kind, root, options), None)
 
 
 def _check_hosts(source: WebSource, where: str) -> None:

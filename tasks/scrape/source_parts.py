@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks.core.parallel.engine import map_shards
-from tasks.scrape.document_writer import Counts, Intake
+from tasks.scrape.source_writer import ScrapeCounts, SourceWriter
 from tasks.scrape.sources import FilesSource, WarcSource
 from tasks.scrape.warc.file_systems import without_secrets
 
@@ -17,42 +17,44 @@ ID_BYTES = 16
 
 @dataclass(frozen=True)
 class Part:
-    """Files of a source, by the part's number; `known`: ids that parts before it have."""
+    """Files of a source, by the part's number; `known_ids`: ids that parts before it have."""
 
     number: int
     paths: tuple[str, ...]
-    known: frozenset[bytes] = frozenset()
+    known_ids: frozenset[bytes] = frozenset()
 
     def __str__(self) -> str:
         return without_secrets(self.paths[0]) + (f" and {len(self.paths) - 1} more" if self.paths[1:] else "")
 
 
-Take = Callable[[Part, Intake], None]
-"""Reads a part's files into an intake; a module-level function or a `functools.partial` of one."""
+ReadPart = Callable[[Part, SourceWriter], None]
+"""Reads a part's files into a writer; a module-level function or a `functools.partial` of one."""
 
 
-def read_part(part: Part, source: FilesSource | WarcSource, root: Path, take: Take) -> Counts:
+def read_part(part: Part, source: FilesSource | WarcSource, root: Path, read_files: ReadPart) -> ScrapeCounts:
     """Read one part into shards of its own under `root`."""
-    intake = Intake(root, source.name, source.licence, f"{part.number:05d}-", part.known)
-    take(part, intake)
-    return intake.close()
+    writer = SourceWriter(root, source.name, source.licence, f"{part.number:05d}-", part.known_ids)
+    read_files(part, writer)
+    return writer.close()
 
 
-def read_parts(parts: Sequence[Part], source: FilesSource | WarcSource, root: Path, take: Take) -> list[Counts]:
+def read_parts(
+    parts: Sequence[Part], source: FilesSource | WarcSource, root: Path, read_files: ReadPart
+) -> list[ScrapeCounts]:
     """Read the parts, by the workers of execution.yaml; of what several have, the first keeps it.
 
     The ids, 16 bytes a document or page, are held in memory.
     """
-    read = partial(read_part, source=source, root=root, take=take)
+    read = partial(read_part, source=source, root=root, read_files=read_files)
     counts = list(map_shards(read, parts, f"scrape: {source.name}"))
     # The same in two parts: the later one is read again without it, over what it has written.
-    again = [replace(parts[number], known=known) for number, known in _repeated(counts).items()]
+    again = [replace(parts[number], known_ids=known) for number, known in _repeated(counts).items()]
     for part, found in zip(again, map_shards(read, again, f"scrape: {source.name}: repeated pages"), strict=True):
         counts[part.number] = found
     return counts
 
 
-def _repeated(counts: Sequence[Counts]) -> dict[int, frozenset[bytes]]:
+def _repeated(counts: Sequence[ScrapeCounts]) -> dict[int, frozenset[bytes]]:
     """Number of each part that has ids which a part before it has → those ids."""
     raw = b"".join(found.ids for found in counts)
     halves = np.frombuffer(raw, dtype=np.uint64).reshape(-1, 2)
@@ -65,6 +67,6 @@ def _repeated(counts: Sequence[Counts]) -> dict[int, frozenset[bytes]]:
     return {number: frozenset(known) for number, known in sorted(repeated.items())}
 
 
-def ids_of(found: Counts) -> list[bytes]:
+def part_ids(found: ScrapeCounts) -> list[bytes]:
     """The ids of a part's documents and pages."""
     return [found.ids[at : at + ID_BYTES] for at in range(0, len(found.ids), ID_BYTES)]

@@ -17,9 +17,8 @@ from tasks.core.params import StageParams
 from tasks.core.paths import Inputs, Metrics, Outputs, write_json
 from tasks.documents.shards import REMOVED_SCHEMA, SCHEMA, count_rows, write_documents
 from tasks.scrape import archive_source, file_source, package_conversations
-from tasks.scrape.document_writer import Counts, Intake
-from tasks.scrape.document_writer import metrics as intake_metrics
 from tasks.scrape.files.row_documents import Columns
+from tasks.scrape.source_writer import ScrapeCounts, SourceWriter, source_metrics
 from tasks.scrape.sources import (
     FilesSource,
     HuggingFaceSource,
@@ -77,7 +76,7 @@ def run(params: ScrapeParams, inputs: Inputs, outputs: Outputs) -> Metrics:
             metrics[source.name] = _crawl(source, outputs)
         else:
             licence, counts, more = _read(source, outputs)
-            metrics[source.name] = {**intake_metrics(source.name, counts), **more}
+            metrics[source.name] = {**source_metrics(source.name, counts), **more}
             for folder in rows:
                 rows[folder] += sum(getattr(part, folder) for part in counts)
         about[source.name] = {"kind": source.kind, "licence": licence, "robots": _robots(source)}
@@ -115,7 +114,7 @@ def _crawl(source: WebSource | PydocSource, outputs: Outputs) -> dict[str, Any]:
     return {"documents": 0, "pages": crawled.pages, "bytes": crawled.bytes, "outcomes": crawled.outcomes}
 
 
-def _read(source: LocalSource, outputs: Outputs) -> tuple[str | None, list[Counts], dict[str, Any]]:
+def _read(source: LocalSource, outputs: Outputs) -> tuple[str | None, list[ScrapeCounts], dict[str, Any]]:
     """The licence of a source that is read, not crawled, the counts of its parts, and what else its metrics say."""
     if isinstance(source, WarcSource):
         counts = archive_source.read(source, outputs.root)
@@ -124,17 +123,17 @@ def _read(source: LocalSource, outputs: Outputs) -> tuple[str | None, list[Count
         return source.licence, file_source.read(source, outputs.root), {}
     limit, more = None, {}
     if isinstance(source, HuggingFaceSource):
-        from tasks.scrape.files.hub_datasets import Rows
+        from tasks.scrape.files.hub_datasets import HubDataset
 
         columns = Columns(source.text_column, source.messages_column)
-        rows = Rows(source.dataset, source.config, source.split, source.revision, columns, source.max_bytes)
-        licence = source.licence or rows.licence
-        items, limit = rows.items(outputs.work / "hub"), source.max_documents
-        more = {"commit": rows.commit} if rows.commit else {}
+        dataset = HubDataset(source.dataset, source.config, source.split, source.revision, columns, source.max_bytes)
+        licence = source.licence or dataset.licence
+        documents, limit = dataset.documents(outputs.work / "hub"), source.max_documents
+        more = {"commit": dataset.commit} if dataset.commit else {}
     else:
         licence = source.licence or package_conversations.licence(source.package)
-        items = package_conversations.read(source.package)
-    intake = Intake(outputs.root, source.name, licence)
-    for item in itertools.islice(items, limit):
-        intake.add(item)
-    return licence, [intake.close()], more
+        documents = package_conversations.read(source.package)
+    writer = SourceWriter(outputs.root, source.name, licence)
+    for document in itertools.islice(documents, limit):
+        writer.add_document(document)
+    return licence, [writer.close()], more

@@ -14,7 +14,7 @@ from flows.param_overrides import parse_override
 from tasks.core.errors import EXIT_USER_ERROR, UserError
 from tasks.core.params import read_yaml
 from tasks.core.secret_params import refuse_secrets, secret_in
-from tasks.scrape.warc.remote_files import Network, open_bytes
+from tasks.scrape.warc.remote_files import NetworkLimits, open_stream
 from tests.helpers.running import flow, set_params
 
 TOKEN = "hf_" + "aB3dE6gH9jK2mN5pQ8sT"
@@ -114,7 +114,9 @@ def test_the_login_of_an_archive_comes_from_the_file_that_netrc_names(
         (tmp_path / "netrc").write_text("machine 127.0.0.1 login alice password hunter2\n")
         (tmp_path / "netrc").chmod(0o600)
         monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-        with open_bytes(f"http://127.0.0.1:{server.server_port}/x.warc", Network(10, 0, 0, 1 << 20, own)) as stream:
+        with open_stream(
+            f"http://127.0.0.1:{server.server_port}/x.warc", NetworkLimits(10, 0, 0, 1 << 20, own)
+        ) as stream:
             assert stream.read(10) == b"warc"
         server.shutdown()
     assert set(seen) == {"Basic " + base64.b64encode(b"alice:hunter2").decode()}

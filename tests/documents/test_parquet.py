@@ -11,7 +11,7 @@ from tasks.conversations.instruction_formats import read_records
 from tasks.core.errors import UserError
 from tasks.documents import parquet
 from tasks.documents.shards import SCHEMA, count_rows, read_documents, read_shard, write_documents, write_shard
-from tasks.scrape.files.hub_datasets import Rows
+from tasks.scrape.files.hub_datasets import HubDataset
 from tasks.scrape.files.parquet_files import read_parquet
 from tasks.scrape.files.row_documents import Columns
 from tests.helpers.checkout import ROOT
@@ -88,10 +88,10 @@ def test_checksums_of_others_are_checked_where_there_are_any(tmp_path: Path) -> 
             == 50
         )
         path.write_bytes(path.read_bytes().replace(b"hello 7 there", b"hallo 7 there"))
-        rows = Rows(str(tmp_path), None, "train", None, Columns("text", "messages"), 1 << 20)
+        dataset = HubDataset(str(tmp_path), None, "train", None, Columns("text", "messages"), 1 << 20)
         for items in (
             list(read_parquet(path, "u", Columns("text", "messages"), 1 << 20)),
-            list(rows.items(tmp_path / "work")),
+            list(dataset.documents(tmp_path / "work")),
         ):
             assert [item.reason for item in items if item.reason] == (["corrupt_file"] if checksums else [])
     with pytest.raises(UserError, match="CRC"):

@@ -31,7 +31,7 @@ from tasks.scrape.crawler.links import Scope
 from tasks.scrape.crawler.page_reader import settle
 from tasks.scrape.crawler.robots_txt import Rules, parsed
 from tasks.scrape.crawler.sitemaps import read_sitemap
-from tasks.scrape.files.file_reader import Reading, read, read_pages
+from tasks.scrape.files.file_reader import ReadOptions, read_file, read_pages
 from tasks.scrape.files.row_documents import Columns
 from tasks.scrape.sources import WebSource
 from tasks.similarity.canonical_text import comparable
@@ -81,7 +81,7 @@ def rows(data: bytes) -> None:
         if kind == "mbox":
             list(read_pages(path, kind, path.parent, 100_000))
         else:
-            for item in read(path, kind, path.parent, Reading(Columns("text", "messages"), None, 100_000)):
+            for item in read_file(path, kind, path.parent, ReadOptions(Columns("text", "messages"), None, 100_000)):
                 assert isinstance(item.text, str)
     if kind in ("jsonl", "json", "parquet"):
         named = path.rename(path.with_suffix(f".{kind}"))

@@ -12,11 +12,11 @@ from tasks.core.errors import UserError
 from tasks.formats.compressed import DamagedFile
 from tasks.held_out.evaluation_set import chosen_files
 from tasks.instruct.chat_items import record_files
-from tasks.scrape.archive_documents import network as network_of
-from tasks.scrape.files.hub_datasets import Rows
+from tasks.scrape.archive_documents import network_limits
+from tasks.scrape.files.hub_datasets import HubDataset
 from tasks.scrape.files.row_documents import Columns
 from tasks.scrape.sources import WarcSource
-from tasks.scrape.warc.remote_files import Network, expand, open_bytes
+from tasks.scrape.warc.remote_files import NetworkLimits, expand_paths, open_stream
 from tests.helpers.checkout import ROOT
 from tests.helpers.scraping import files, rows, scrape
 from tests.helpers.site_server import serve
@@ -46,7 +46,7 @@ def test_a_data_set_names_only_its_own_files(tmp_path: Path, named: Any, card: s
     configs = json.dumps({"configs": [{"config_name": "default", "data_files": named}]})
     (tmp_path / "set" / card).write_text(f"---\n{configs}\n---\n" if card == "README.md" else configs)
     with pytest.raises(UserError, match="lies outside of the data set"):
-        Rows(str(tmp_path / "set"), None, "train", None, COLUMNS, 1 << 20)
+        HubDataset(str(tmp_path / "set"), None, "train", None, COLUMNS, 1 << 20)
 
 
 def test_a_data_set_follows_no_link_out_of_its_folder(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_a_data_set_follows_no_link_out_of_its_folder(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "train.txt").symlink_to(tmp_path / "private.txt")
     with pytest.raises(UserError, match="lies outside of the data set"):
-        Rows(str(tmp_path / "set"), None, "train", None, COLUMNS, 1 << 20)
+        HubDataset(str(tmp_path / "set"), None, "train", None, COLUMNS, 1 << 20)
 
 
 def test_a_saved_data_set_names_only_its_own_files(tmp_path: Path) -> None:
@@ -64,14 +64,16 @@ def test_a_saved_data_set_names_only_its_own_files(tmp_path: Path) -> None:
         datasets.Dataset.from_dict({"text": [name]}).save_to_disk(str(tmp_path / name))
     assert [
         item.text
-        for item in Rows(str(tmp_path / "set"), None, "train", None, COLUMNS, 1 << 20).items(tmp_path / "work")
+        for item in HubDataset(str(tmp_path / "set"), None, "train", None, COLUMNS, 1 << 20).documents(
+            tmp_path / "work"
+        )
     ] == ["set"]
     state = json.loads((tmp_path / "set" / "state.json").read_text())
     [file] = state["_data_files"]
     file["filename"] = f"../private/{file['filename']}"
     (tmp_path / "set" / "state.json").write_text(json.dumps(state))
     with pytest.raises(UserError, match="lies outside of the data set"):
-        Rows(str(tmp_path / "set"), None, "train", None, COLUMNS, 1 << 20)
+        HubDataset(str(tmp_path / "set"), None, "train", None, COLUMNS, 1 << 20)
 
 
 def test_links_are_followed_within_the_folder_only(
@@ -96,7 +98,7 @@ def test_links_are_followed_within_the_folder_only(
         [str(path) for path in chosen_files(tmp_path, ["corpus"])],
         [str(path) for path in chosen_files(tmp_path, ["corpus/**/*.jsonl"])],
         [str(found.path) for found in record_files([("corpus/**/*.jsonl", "auto", "s")])],
-        list(expand(("corpus/**/*.jsonl",), "", Network(1, 0, 0, 100), "here")),
+        list(expand_paths(("corpus/**/*.jsonl",), "", NetworkLimits(1, 0, 0, 100), "here")),
     ]
     for found in names:
         assert found
@@ -131,8 +133,8 @@ def test_what_a_list_or_a_redirect_leads_to_has_a_public_address() -> None:
         port = site.url.rpartition(":")[2]
         site.pages["/x"] = "an archive"
         site.replies["/moved"] = lambda _: (302, {"Location": f"http://127.0.0.2:{port}/x"}, b"")
-        network = Network(5, 0, 0, 1 << 20, frozenset({"127.0.0.1"}))
-        with open_bytes(f"{site.url}/x", network) as stream:
+        network = NetworkLimits(5, 0, 0, 1 << 20, frozenset({"127.0.0.1"}))
+        with open_stream(f"{site.url}/x", network) as stream:
             assert stream.read(100) == b"an archive"
         for host in (
             "127.0.0.2",
@@ -145,9 +147,9 @@ def test_what_a_list_or_a_redirect_leads_to_has_a_public_address() -> None:
         ):
             url = f"http://{host.partition('/')[0]}:{port}/{host.partition('/')[2] or 'x'}"
             with (
-                open_bytes(url, network) as stream,
+                open_stream(url, network) as stream,
                 pytest.raises(DamagedFile, match=r"is no public address|FileNotFound"),
             ):
                 stream.read(100)
     source = WarcSource(name="s", paths=("a.paths", "https://Own.example/a.paths"), prefix="http://10.0.0.1:8080/")
-    assert network_of(source).own_hosts == {"own.example", "10.0.0.1"}
+    assert network_limits(source).own_hosts == {"own.example", "10.0.0.1"}

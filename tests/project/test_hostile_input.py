@@ -18,10 +18,10 @@ from tasks.http.public_addresses import is_public
 from tasks.scrape.crawler.links import Scope
 from tasks.scrape.crawler.resolver import GuardedResolver, private_behind_proxy
 from tasks.scrape.sources import WebSource
-from tasks.scrape.warc.remote_files import Network, expand
+from tasks.scrape.warc.remote_files import NetworkLimits, expand_paths
 from tests.helpers.scraping import files, rows, scrape
 
-NETWORK = Network(5, 0, 0, 1 << 20)
+NETWORK = NetworkLimits(5, 0, 0, 1 << 20)
 PREFIX = "https://data.example.org/"
 
 
@@ -48,7 +48,7 @@ PREFIX = "https://data.example.org/"
 )
 def test_a_list_names_archives_and_no_files_of_this_machine(tmp_path: Path, line: str, named: str | None) -> None:
     (tmp_path / "x.paths").write_text(line + "\n")
-    listed = expand((str(tmp_path / "x.paths"),), PREFIX, NETWORK, "here")
+    listed = expand_paths((str(tmp_path / "x.paths"),), PREFIX, NETWORK, "here")
     if named is None:
         with pytest.raises(UserError, match="lies elsewhere than the list"):
             list(listed)
@@ -61,7 +61,7 @@ def test_a_list_from_the_network_names_its_own_host_alone(monkeypatch: pytest.Mo
 
     def names(*lines: str) -> list[str]:
         monkeypatch.setattr(remote_files, "_lines", lambda *_: list(lines))
-        return list(expand(("http://a.example/d/x.paths",), "", NETWORK, "here"))
+        return list(expand_paths(("http://a.example/d/x.paths",), "", NETWORK, "here"))
 
     assert names("y.warc", "http://a.example/z.warc") == ["http://a.example/d/y.warc", "http://a.example/z.warc"]
     assert names("file:scratch") == ["http://a.example/d/file:scratch"]  # a name like any other

@@ -14,9 +14,9 @@ from tasks.core.errors import UserError
 from tasks.documents import shards as documents
 from tasks.documents.shards import count_rows, write_shard
 from tasks.scrape import file_source
-from tasks.scrape.document_writer import Intake
-from tasks.scrape.files.row_documents import Item
+from tasks.scrape.files.row_documents import ScrapedDocument
 from tasks.scrape.source_parts import Part, read_parts
+from tasks.scrape.source_writer import SourceWriter
 from tasks.scrape.sources import FilesSource
 from tasks.scrape.warc.warc_writer import resource_record
 from tests.helpers.scraping import files, members, pages, record, rows, scrape, url
@@ -49,16 +49,16 @@ def test_rows_that_are_lost_on_the_way_end_the_stage(tmp_path: Path, monkeypatch
         scrape(tmp_path / "run", files("a.jsonl"))
 
 
-def dying(part: Part, intake: Intake) -> None:
+def dying(part: Part, writer: SourceWriter) -> None:
     """Writes three shards of each kind and dies; when it is asked again, it finds one document in all."""
     first = not Path(f"tried-{part.number}").exists()
     Path(f"tried-{part.number}").touch()
     for n in range(3 if first else 1):
-        intake.add(Item(f"{n}", f"u:{part.number}/{n}", b"", "x" * (2 << 20)))
+        writer.add_document(ScrapedDocument(f"{n}", f"u:{part.number}/{n}", b"", "x" * (2 << 20)))
         if first:
-            intake.add(Item(f"{n}", f"u:{n}", b"", "y" * (2 << 20), reason="empty"))
+            writer.add_document(ScrapedDocument(f"{n}", f"u:{n}", b"", "y" * (2 << 20), reason="empty"))
             for page in range(101):
-                intake.page(f"v:{n}/{page}", b"", resource_record(f"v:{n}/{page}", "text/html", b""))
+                writer.add_page(f"v:{n}/{page}", b"", resource_record(f"v:{n}/{page}", "text/html", b""))
     if first:
         os._exit(1)
 

@@ -14,8 +14,8 @@ import pyarrow as pa
 from tasks.formats.compressed import DamagedFile, FileStream, compression_of
 from tasks.formats.rows.arrow_rows import python_rows
 from tasks.formats.rows.parquet_rows import decoded_bytes, media_columns
-from tasks.scrape.files.parquet_files import check_columns, plain_item
-from tasks.scrape.files.row_documents import Columns, Item, lost
+from tasks.scrape.files.parquet_files import check_columns, python_row_to_document
+from tasks.scrape.files.row_documents import Columns, ScrapedDocument, unreadable_document
 
 MAGIC = b"ARROW1"
 ROWS_PER_BYTE = 8
@@ -24,7 +24,7 @@ COMPRESSION = 3
 """Field of a record batch (format/Message.fbs); a dictionary's batch is field 1 of its table."""
 
 
-def read_arrow(path: Path, url: str, columns: Columns, max_bytes: int) -> Iterator[Item]:
+def read_arrow(path: Path, url: str, columns: Columns, max_bytes: int) -> Iterator[ScrapedDocument]:
     """The rows of an Arrow file, of at most `max_bytes` each. From damage on the rest is counted once.
 
     Raises:
@@ -32,7 +32,7 @@ def read_arrow(path: Path, url: str, columns: Columns, max_bytes: int) -> Iterat
         UserError: the file cannot be opened, or changes meanwhile.
     """
     if compression_of(path):
-        yield lost(str(path), url, "corrupt_file", f"{path}: decompress it.")
+        yield unreadable_document(str(path), url, "corrupt_file", f"{path}: decompress it.")
         return
     number = 0
     with FileStream(path, decompress=False) as unchanged:
@@ -47,14 +47,14 @@ def read_arrow(path: Path, url: str, columns: Columns, max_bytes: int) -> Iterat
                     where, row_url = f"{path}, row {number}", f"{url}#R{number}"
                     row = batch.slice(index, 1)
                     if decoded_bytes(row) > max_bytes:
-                        yield lost(where, row_url, "too_large", f"{where}: more than {max_bytes} bytes")
+                        yield unreadable_document(where, row_url, "too_large", f"{where}: more than {max_bytes} bytes")
                         continue
                     for values in python_rows(row, (columns.text, columns.messages)):
-                        yield plain_item(values, where, row_url, columns)
+                        yield python_row_to_document(values, where, row_url, columns)
         except (pa.ArrowException, OSError, ValueError, EOFError, struct.error, MemoryError, DamagedFile) as error:
             reason = error.reason if isinstance(error, DamagedFile) else "corrupt_file"
             detail = f"{path}: row {number + 1} and all after it cannot be read: {error}"
-            yield lost(str(path), f"{url}#R{number + 1}", reason, detail)
+            yield unreadable_document(str(path), f"{url}#R{number + 1}", reason, detail)
         unchanged.check_unchanged()
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tasks.formats.compressed import DamagedFile, FileStream
 from tasks.formats.encodings.decode import DecodedText, bom_encoding, decode_file
-from tasks.scrape.files.row_documents import Columns, Item, lost, row_item
+from tasks.scrape.files.row_documents import Columns, ScrapedDocument, row_to_document, unreadable_document
 
 DELIMITERS = (",", ";", "\t", "|")
 SAMPLE_BYTES = 1 << 15
@@ -37,7 +37,7 @@ class Dialect:
 
 
 @dataclass(frozen=True)
-class Record:
+class CsvRecord:
     """Fields, or with a `problem` the line that gives none. `number`: of its first line, from 1."""
 
     number: int
@@ -49,7 +49,7 @@ class Record:
 
 def read_csv(
     path: Path, url: str, columns: Columns, declared: str | None, max_bytes: int, tabs: bool
-) -> Iterator[Item]:
+) -> Iterator[ScrapedDocument]:
     """The records of a file: the first names the columns, the delimiter is the one that makes a wanted column of it.
 
     `tabs`: only a tab delimits, and fields are taken as quoted only where lines have other numbers of tabs than the
@@ -62,12 +62,12 @@ def read_csv(
     try:
         decoded = _encoding(path, declared)
         if decoded is None:
-            yield lost(str(path), url, "unknown_encoding", f"{path}: bytes of no text")
+            yield unreadable_document(str(path), url, "unknown_encoding", f"{path}: bytes of no text")
             return
         with FileStream(path) as stream:
             lines = _Lines(stream, decoded.encoding, max_bytes)
             if not lines.peek(1):
-                yield lost(str(path), url, "empty", f"{path}: nothing in the file")
+                yield unreadable_document(str(path), url, "empty", f"{path}: nothing in the file")
                 return
             if hint := SEPARATOR_HINT.fullmatch(lines.peek(1)[0]):
                 next(lines)
@@ -75,7 +75,7 @@ def read_csv(
             for record in _records(lines, dialect):
                 yield _item(record, head, path, url, columns, decoded)
     except DamagedFile as damage:
-        yield lost(str(path), f"{url}#end", damage.reason, damage.detail)
+        yield unreadable_document(str(path), f"{url}#end", damage.reason, damage.detail)
 
 
 def _encoding(path: Path, declared: str | None) -> DecodedText | None:
@@ -177,19 +177,19 @@ def _header(path: Path, lines: _Lines, columns: Columns, delimiters: tuple[str, 
         if (record := next(_records(lines, dialect), None)) is None:
             break
         names = [name.strip() for name in record.fields]
-        if columns.among(names):
+        if columns.present_in(names):
             columns.require(names, path)
             return names, dialect
         lines.put_back(record.lines)
         best = max(best, (len(names), names, dialect), key=lambda found: found[0])
-    raise columns.missing(best[1], path)
+    raise columns.missing_error(best[1], path)
 
 
 def _even(lines: list[str]) -> bool:
     return len({line.count("\t") for line in lines if line.strip()}) <= 1
 
 
-def _records(lines: _Lines, dialect: Dialect) -> Iterator[Record]:
+def _records(lines: _Lines, dialect: Dialect) -> Iterator[CsvRecord]:
     """Records to the end; where a quote does not close or stands wrong, the line that it is in, and on from the next.
 
     Where that has been done in vain again and again, all that such a quote takes in is one record.
@@ -210,12 +210,12 @@ def _records(lines: _Lines, dialect: Dialect) -> Iterator[Record]:
             lines.put_back(taken[broken:])
             taken, problem = taken[:broken], str(error) or "unexpected end of data"
             reason = "too_large" if isinstance(taken[0], _TooLong) else "broken_row"
-            yield Record(start, taken, [], problem, reason)
+            yield CsvRecord(start, taken, [], problem, reason)
         else:
             if fields and not dialect.quoted:
                 fields = [_unquoted(field) for field in fields]
             if fields:
-                yield Record(start, taken, fields)
+                yield CsvRecord(start, taken, fields)
         passed += sum(map(len, taken))
 
 
@@ -240,7 +240,9 @@ def _unquoted(field: str) -> str:
     return field[1:-1].replace('""', '"') if wrapped else field
 
 
-def _item(record: Record, head: list[str], path: Path, url: str, columns: Columns, decoded: DecodedText) -> Item:
+def _item(
+    record: CsvRecord, head: list[str], path: Path, url: str, columns: Columns, decoded: DecodedText
+) -> ScrapedDocument:
     where, row_url = f"{path}, line {record.number}", f"{url}#L{record.number}"
     shown = "".join(record.lines)
     raw = shown.encode()
@@ -250,9 +252,9 @@ def _item(record: Record, head: list[str], path: Path, url: str, columns: Column
     if not problem and len(fields) != len(head):
         problem = f"{len(fields)} fields, the header has {len(head)}"
     if problem:
-        return Item(where, row_url, raw, shown, reason=record.reason, detail=f"{where}: {problem}")
+        return ScrapedDocument(where, row_url, raw, shown, reason=record.reason, detail=f"{where}: {problem}")
     row: dict[str, object] = {name: value for name, value in zip(head, fields, strict=True) if value}
     if isinstance(said := row.get(columns.messages), str):
         with suppress(ValueError):  # the reason is told where messages are read
             row[columns.messages] = json.loads(said)
-    return row_item(row, where, row_url, raw, columns, decoded)
+    return row_to_document(row, where, row_url, raw, columns, decoded)

@@ -18,13 +18,13 @@ from tasks.scrape.files.json_files import read_json
 from tasks.scrape.files.line_files import read_jsonl
 from tasks.scrape.files.mbox_files import read_mbox
 from tasks.scrape.files.parquet_files import read_parquet
-from tasks.scrape.files.row_documents import Columns, Item, lost
+from tasks.scrape.files.row_documents import Columns, ScrapedDocument, unreadable_document
 
 FRONT_MATTER = re.compile(r"\ufeff?---[ \t]*\r?\n(.{0,20000}?)^---[ \t]*\r?(?:\n|\Z)", re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadOptions:
     """How files are read: their columns, the declared encoding (None: detected), bytes of a document or line at most."""
 
     columns: Columns
@@ -33,17 +33,17 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Found:
+class SourceFile:
     """A file, its kind (None: one that is not read), and whether it was asked for by its kind: by name, by a glob with
     its suffix, or by a `format`. A mistake in such a file is the user's; in others it costs the file.
     """
 
     path: Path
     kind: Format | None
-    asked: bool
+    explicit: bool
 
 
-def find(patterns: Sequence[str], root: Path, wanted: str, where: str) -> list[Found]:
+def find_files(patterns: Sequence[str], root: Path, wanted: str, where: str) -> list[SourceFile]:
     """The files that the globs match or that lie under the folders named, sorted, each once.
 
     Hidden files and folders (`.git`) are passed over where the pattern does not name them.
@@ -51,7 +51,7 @@ def find(patterns: Sequence[str], root: Path, wanted: str, where: str) -> list[F
     Raises:
         UserError: a pattern matches no file, or is the name of a file of unknown kind.
     """
-    found: dict[Path, Found] = {}
+    found: dict[Path, SourceFile] = {}
     for pattern in patterns:
         alone = (root / pattern).is_file()
         paths = [root / pattern] if alone else _matches(pattern, root)
@@ -65,8 +65,8 @@ def find(patterns: Sequence[str], root: Path, wanted: str, where: str) -> list[F
                     f"{where}: {path}: the suffix {path.suffix!r} does not tell the kind of the file. Set format, or "
                     f"give it one of the suffixes {known_suffixes()}."
                 )
-            asked = alone or wanted != "auto" or (suffix != "" and suffix == format_suffix(path))
-            found[path] = Found(path, kind, asked or (path in found and found[path].asked))
+            explicit = alone or wanted != "auto" or (suffix != "" and suffix == format_suffix(path))
+            found[path] = SourceFile(path, kind, explicit or (path in found and found[path].explicit))
     return [found[path] for path in sorted(found)]
 
 
@@ -89,13 +89,15 @@ def file_url(path: Path, root: Path) -> str:
     return absolute.as_uri()
 
 
-def unread(path: Path, root: Path) -> Item:
+def unknown_kind_document(path: Path, root: Path) -> ScrapedDocument:
     """The removed document that a file of unknown kind becomes."""
     named = f"the suffix {path.suffix!r} is" if path.suffix else "a name without a suffix is"
-    return lost(str(path), file_url(path, root), "unknown_kind", f"{path}: {named} that of no kind that is read")
+    return unreadable_document(
+        str(path), file_url(path, root), "unknown_kind", f"{path}: {named} that of no kind that is read"
+    )
 
 
-def read(path: Path, kind: Format, root: Path, how: Reading) -> Iterator[Item]:
+def read_file(path: Path, kind: Format, root: Path, options: ReadOptions) -> Iterator[ScrapedDocument]:
     """The documents of one file, in its order.
 
     Raises:
@@ -104,18 +106,18 @@ def read(path: Path, kind: Format, root: Path, how: Reading) -> Iterator[Item]:
     """
     url = file_url(path, root)
     if kind == "jsonl":
-        yield from read_jsonl(path, url, how.columns, how.encoding, how.max_bytes)
+        yield from read_jsonl(path, url, options.columns, options.encoding, options.max_bytes)
     elif kind == "json":
-        yield from read_json(path, url, how.columns, how.encoding, how.max_bytes)
+        yield from read_json(path, url, options.columns, options.encoding, options.max_bytes)
     elif kind in ("csv", "tsv"):
-        yield from read_csv(path, url, how.columns, how.encoding, how.max_bytes, tabs=kind == "tsv")
+        yield from read_csv(path, url, options.columns, options.encoding, options.max_bytes, tabs=kind == "tsv")
     elif kind == "parquet":
-        yield from read_parquet(path, url, how.columns, how.max_bytes)
+        yield from read_parquet(path, url, options.columns, options.max_bytes)
     else:
-        yield _text(path, url, kind, how)
+        yield _text(path, url, kind, options)
 
 
-def read_pages(path: Path, kind: Format, root: Path, max_bytes: int) -> Iterator[tuple[str, bytes] | Item]:
+def read_pages(path: Path, kind: Format, root: Path, max_bytes: int) -> Iterator[tuple[str, bytes] | ScrapedDocument]:
     """URL and bytes of a file that is kept as it is, or of each message of an mbox; or why there are none.
 
     Raises:
@@ -126,30 +128,30 @@ def read_pages(path: Path, kind: Format, root: Path, max_bytes: int) -> Iterator
         yield from read_mbox(path, url, max_bytes)
         return
     content = _whole(path, url, max_bytes)
-    yield content if isinstance(content, Item) else (url, content)
+    yield content if isinstance(content, ScrapedDocument) else (url, content)
 
 
-def _whole(path: Path, url: str, max_bytes: int) -> bytes | Item:
+def _whole(path: Path, url: str, max_bytes: int) -> bytes | ScrapedDocument:
     try:
         with FileStream(path) as stream:
             return stream.read_whole(max_bytes)
     except DamagedFile as damage:
-        return lost(str(path), url, damage.reason, damage.detail)
+        return unreadable_document(str(path), url, damage.reason, damage.detail)
 
 
-def _text(path: Path, url: str, kind: Format, how: Reading) -> Item:
-    content = _whole(path, url, how.max_bytes)
-    if isinstance(content, Item):
+def _text(path: Path, url: str, kind: Format, options: ReadOptions) -> ScrapedDocument:
+    content = _whole(path, url, options.max_bytes)
+    if isinstance(content, ScrapedDocument):
         return content
-    decoded = decode_file(content, how.encoding)
+    decoded = decode_file(content, options.encoding)
     if decoded is None:
-        tried = f"no {how.encoding}, or control characters" if how.encoding else "bytes of no text"
-        return Item(str(path), url, content, repr(content[:2000]), reason="unknown_encoding", detail=tried)
+        tried = f"no {options.encoding}, or control characters" if options.encoding else "bytes of no text"
+        return ScrapedDocument(str(path), url, content, repr(content[:2000]), reason="unknown_encoding", detail=tried)
     text, meta = decoded.text, dict(decoded.meta)
     if kind == "markdown" and (front := FRONT_MATTER.match(text)):  # what tools say about the text, not the text
         text, meta = text[front.end() :].lstrip("\r\n"), {**meta, "front_matter": front.group(1).strip()}
     if kind == "code" and (language := LANGUAGES.get(format_suffix(path))):
         meta["language"] = language
     if not text.strip():
-        return Item(str(path), url, content, text, reason="empty", detail="no text in the file")
-    return Item(str(path), url, content, text, meta, encoding=decoded.label)
+        return ScrapedDocument(str(path), url, content, text, reason="empty", detail="no text in the file")
+    return ScrapedDocument(str(path), url, content, text, meta, encoding=decoded.label)

@@ -18,14 +18,14 @@ from tasks.formats.rows.parquet_rows import FetchRange
 from tasks.scrape.files.arrow_files import read_arrow
 from tasks.scrape.files.csv_files import DELIMITERS, read_csv
 from tasks.scrape.files.file_reader import file_url
-from tasks.scrape.files.hub_download import HubCopy
-from tasks.scrape.files.hub_paths import check_card, check_found, check_saved
+from tasks.scrape.files.hub_download import HubDownload
+from tasks.scrape.files.hub_paths import check_data_files, check_dataset_card, check_saved_dataset
 from tasks.scrape.files.json_files import read_json
-from tasks.scrape.files.line_files import read_jsonl, read_lines
+from tasks.scrape.files.line_files import read_jsonl, read_text_lines
 from tasks.scrape.files.parquet_files import read_parquet
-from tasks.scrape.files.row_documents import Columns, Item, WrongColumns, lost
+from tasks.scrape.files.row_documents import Columns, ScrapedDocument, WrongColumns, unreadable_document
 
-Builder = Literal["arrow", "csv", "json", "parquet", "text"]
+BuilderName = Literal["arrow", "csv", "json", "parquet", "text"]
 """What `datasets` calls the kinds of files that hold text; the others (webdataset, pictures, sound) decode whatever they find."""
 SAVED = ("dataset_dict.json", "state.json")  # what `save_to_disk` leaves
 UNREAD = (".7z", ".rar", ".xz", ".zip")
@@ -41,7 +41,7 @@ FIRST_ROWS = 1000
 """If none of them has the columns, the names of the columns are wrong."""
 
 
-def require_name(dataset: str, root: Path) -> None:
+def check_dataset_name(dataset: str, root: Path) -> None:
     """Check that a data set is a folder, or may be a name of the hub.
 
     Raises:
@@ -51,7 +51,7 @@ def require_name(dataset: str, root: Path) -> None:
         raise UserError(f"{dataset}: there is no such folder, and it is no name of the hub (owner/name).")
 
 
-class Rows:
+class HubDataset:
     """The rows of a split of a data set.
 
     Attributes:
@@ -74,7 +74,7 @@ class Rows:
         self.licence: str | None = None
         self._encoding: str | None = None
         self._tabs = False
-        require_name(dataset, Path.cwd())
+        check_dataset_name(dataset, Path.cwd())
         try:
             saved = self._folder is not None and any((self._folder / name).is_file() for name in SAVED)
             self._kind, self._files = self._saved() if saved else self._found(config, revision)
@@ -83,7 +83,7 @@ class Rows:
         except Exception as error:  # whatever datasets, fsspec or the hub's client raise
             raise UserError(_explain(dataset, error)) from None
 
-    def items(self, work: Path) -> Iterator[Item]:
+    def documents(self, work: Path) -> Iterator[ScrapedDocument]:
         """The rows as documents, in the data set's order. `work`: a folder for what is fetched, emptied in the end.
 
         Raises:
@@ -95,15 +95,15 @@ class Rows:
         try:
             for number, address in enumerate(self._files):
                 try:
-                    for item in self._read(address, work):
-                        lacking = lacking + 1 if lacking >= 0 and self._lacks_columns(item) else -1
+                    for document in self._read(address, work):
+                        lacking = lacking + 1 if lacking >= 0 and self._lacks_columns(document) else -1
                         if lacking == FIRST_ROWS:
-                            raise WrongColumns(f"{item.detail}. Set text_column or messages_column.")
-                        yield dataclasses.replace(item, fetched_at=fetched_at)
+                            raise WrongColumns(f"{document.detail}. Set text_column or messages_column.")
+                        yield dataclasses.replace(document, fetched_at=fetched_at)
                 except WrongColumns as error:
                     if number == 0 or lacking == FIRST_ROWS:
                         raise
-                    yield lost(address, self._url(address), "no_text_column", str(error))
+                    yield unreadable_document(address, self._url(address), "no_text_column", str(error))
         except UserError:
             raise
         except Exception as error:
@@ -113,26 +113,26 @@ class Rows:
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
-    def _read(self, address: str, work: Path) -> Iterator[Item]:
+    def _read(self, address: str, work: Path) -> Iterator[ScrapedDocument]:
         url = self._url(address)
         if PurePosixPath(address).suffix.lower() in UNREAD:
-            yield lost(url, url, "unknown_kind", f"{url}: unpack it, or name its files as a source.")
+            yield unreadable_document(url, url, "unknown_kind", f"{url}: unpack it, or name its files as a source.")
             return
         if self._folder:
             yield from self._rows(Path(address), url)
             return
-        with HubCopy(address, work / PurePosixPath(address).name) as copy:
+        with HubDownload(address, work / PurePosixPath(address).name) as copy:
             if self._kind == "parquet":
                 copy.fetch_footer()
-                items = self._rows(copy.path, url, copy.fetch)
+                documents = self._rows(copy.path, url, copy.fetch)
             else:
                 copy.fetch_all()
-                items = self._rows(copy.path, url)
-            for item in items:
-                detail = item.detail and item.detail.replace(str(copy.path), url)
-                yield dataclasses.replace(item, where=item.where.replace(str(copy.path), url), detail=detail)
+                documents = self._rows(copy.path, url)
+            for document in documents:
+                detail = document.detail and document.detail.replace(str(copy.path), url)
+                yield dataclasses.replace(document, where=document.where.replace(str(copy.path), url), detail=detail)
 
-    def _rows(self, path: Path, url: str, fetch: FetchRange | None = None) -> Iterator[Item]:
+    def _rows(self, path: Path, url: str, fetch: FetchRange | None = None) -> Iterator[ScrapedDocument]:
         columns, encoding, most = self._columns, self._encoding, self._max_bytes
         if self._kind == "parquet":
             return read_parquet(path, url, columns, most, fetch)
@@ -141,24 +141,24 @@ class Rows:
         if self._kind == "csv":
             return read_csv(path, url, columns, encoding, most, self._tabs or format_suffix(path) in (".tsv", ".tab"))
         if self._kind == "text":
-            return read_lines(path, url, columns, encoding, most)
+            return read_text_lines(path, url, columns, encoding, most)
         as_lines = format_suffix(path) in (".jsonl", ".ndjson")
         return (read_jsonl if as_lines else read_json)(path, url, columns, encoding, most)
 
-    def _lacks_columns(self, item: Item) -> bool:
-        if item.reason != "no_text":
+    def _lacks_columns(self, document: ScrapedDocument) -> bool:
+        if document.reason != "no_text":
             return False
         try:
-            return not self._columns.among(json.loads(item.content))
+            return not self._columns.present_in(json.loads(document.content))
         except ValueError:  # CSV, whose header is checked
             return False
 
     def _url(self, address: str) -> str:
         return file_url(Path(address), Path.cwd()) if self._folder else address
 
-    def _saved(self) -> tuple[Builder, list[str]]:
+    def _saved(self) -> tuple[BuilderName, list[str]]:
         assert self._folder is not None  # noqa: S101  what is saved lies in one
-        check_saved(self._folder)
+        check_saved_dataset(self._folder)
         folder = self._folder
         if (folder / SAVED[0]).is_file():
             splits = json.loads((folder / SAVED[0]).read_bytes())["splits"]
@@ -168,20 +168,20 @@ class Rows:
         if state.get("_indices_data_files"):
             raise UserError(f"{folder}: rows are chosen by an index. Save it anew: flatten_indices(), save_to_disk().")
         files = [folder / file["filename"] for file in state["_data_files"]]
-        check_found(self._dataset, self._folder, files)
+        check_data_files(self._dataset, self._folder, files)
         return "arrow", list(map(str, files))
 
-    def _found(self, config: str | None, revision: str | None) -> tuple[Builder, list[str]]:
+    def _found(self, config: str | None, revision: str | None) -> tuple[BuilderName, list[str]]:
         import datasets
 
         path = str(self._folder.resolve()) if self._folder else self._dataset
-        check_card(self._dataset, self._folder, revision)
+        check_dataset_card(self._dataset, self._folder, revision)
         builder = datasets.load_dataset_builder(path, config, revision=revision)
-        kinds = get_args(Builder)
+        kinds = get_args(BuilderName)
         if builder.name not in kinds:
             raise UserError(f"{self._dataset}: holds {builder.name} files; text is read from {', '.join(kinds)}")
         splits = {str(name): list(map(str, files)) for name, files in (builder.config.data_files or {}).items()}
-        check_found(self._dataset, self._folder, (file for files in splits.values() for file in files))
+        check_data_files(self._dataset, self._folder, (file for files in splits.values() for file in files))
         self._require_split(splits)
         self._take_options(builder)
         files = splits[self._split]

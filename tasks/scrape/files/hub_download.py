@@ -10,7 +10,7 @@ TAIL_BYTES = 8
 """Length of a Parquet file's footer, and its mark."""
 
 
-class HubCopy:
+class HubDownload:
     """A local file of the size of `address` (`hf://…`): what was not fetched of it reads as zeros and takes no room.
 
     It is removed at the end. What the hub's client raises, when it is out of reach, comes through as it is.
@@ -27,7 +27,7 @@ class HubCopy:
         with path.open("wb") as file:
             file.truncate(self._size)
 
-    def __enter__(self) -> "HubCopy":
+    def __enter__(self) -> "HubDownload":
         return self
 
     def __exit__(

@@ -15,7 +15,7 @@ MAX_NAMES = 100_000
 FRONT = re.compile(r"\A\ufeff?---\s*\n(.*?)\n---\s*(?:\n|\Z)", re.DOTALL)
 
 
-def check_card(dataset: str, folder: Path | None, revision: str | None) -> None:
+def check_dataset_card(dataset: str, folder: Path | None, revision: str | None) -> None:
     """Check what the data set's card names, before anybody looks there.
 
     Raises:
@@ -29,7 +29,7 @@ def check_card(dataset: str, folder: Path | None, revision: str | None) -> None:
             _check(dataset, name, named)
 
 
-def check_saved(folder: Path) -> None:
+def check_saved_dataset(folder: Path) -> None:
     """The same for what `save_to_disk` has left.
 
     Raises:
@@ -42,7 +42,7 @@ def check_saved(folder: Path) -> None:
                 _check(str(folder), path.name, named)
 
 
-def check_found(dataset: str, folder: Path | None, files: Iterable[Any]) -> None:
+def check_data_files(dataset: str, folder: Path | None, files: Iterable[Any]) -> None:
     """Check where the files lie that were found in the end, symbolic links followed.
 
     Raises:

@@ -8,10 +8,12 @@ from tasks.formats.compressed import DamagedFile, FileStream
 from tasks.formats.encodings.decode import DecodedText, decode_file
 from tasks.formats.rows.json_rows import parse_json_values
 from tasks.scrape.files.line_files import Line, read_jsonl, text_lines
-from tasks.scrape.files.row_documents import Columns, Item, lost, row_item
+from tasks.scrape.files.row_documents import Columns, ScrapedDocument, row_to_document, unreadable_document
 
 
-def read_json(path: Path, url: str, columns: Columns, declared: str | None, max_bytes: int) -> Iterator[Item]:
+def read_json(
+    path: Path, url: str, columns: Columns, declared: str | None, max_bytes: int
+) -> Iterator[ScrapedDocument]:
     """The rows of a JSON file, read as a whole: those of a list, or the one object. JSON Lines under this name are
     read as such. Decoded as any text file.
 
@@ -25,24 +27,24 @@ def read_json(path: Path, url: str, columns: Columns, declared: str | None, max_
         with FileStream(path) as stream:
             content = stream.read_whole(max_bytes)
     except DamagedFile as damage:
-        yield lost(str(path), url, damage.reason, damage.detail)
+        yield unreadable_document(str(path), url, damage.reason, damage.detail)
         return
     by = decode_file(content, declared) or DecodedText(content.decode("utf-8", "replace"), "utf-8", "valid")
     try:
         values = parse_json_values(by.text)
     except (ValueError, RecursionError) as error:
         detail = f"{path}: {error}"[:500]
-        yield Item(str(path), url, content, by.text[:2000], reason="broken_json", detail=detail)
+        yield ScrapedDocument(str(path), url, content, by.text[:2000], reason="broken_json", detail=detail)
         return
     rows = values[0] if len(values) == 1 and isinstance(values[0], list) else values
     for number, row in enumerate(rows, 1):
         where, row_url = f"{path}, row {number}", f"{url}#R{number}"
         raw = json.dumps(row, ensure_ascii=False).encode()
         if isinstance(row, dict):
-            yield row_item(row, where, row_url, raw, columns, by)
+            yield row_to_document(row, where, row_url, raw, columns, by)
         else:
             detail = f"{where}: {type(row).__name__}, expected an object"
-            yield Item(where, row_url, raw, raw.decode(), reason="broken_json", detail=detail)
+            yield ScrapedDocument(where, row_url, raw, raw.decode(), reason="broken_json", detail=detail)
 
 
 def _first_line_is_a_row(path: Path, declared: str | None, max_bytes: int) -> bool:

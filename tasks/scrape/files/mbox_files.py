@@ -5,18 +5,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tasks.formats.compressed import DamagedFile, FileStream
-from tasks.scrape.files.row_documents import Item, lost
+from tasks.scrape.files.row_documents import ScrapedDocument, unreadable_document
 
 # A time stands in the line: a paragraph that begins with "From " is none, though some writers leave it as it is.
 SEPARATOR = re.compile(rb"From [^\n]{0,200}\d\d:\d\d[^\n]{0,50}\r?\n?")
 QUOTED = re.compile(rb"^>(>*From )", re.MULTILINE)
 
 
-def read_mbox(path: Path, url: str, max_bytes: int) -> Iterator[tuple[str, bytes] | Item]:
+def read_mbox(path: Path, url: str, max_bytes: int) -> Iterator[tuple[str, bytes] | ScrapedDocument]:
     """URL (`<file>#M<number>`) and bytes of each message, its `>From ` lines restored.
 
     In the place of a message of more than `max_bytes`, and of what is damaged or begins with no separator, stands an
-    `Item` with the reason.
+    `ScrapedDocument` with the reason.
 
     Raises:
         UserError: the file cannot be opened, or changes meanwhile.
@@ -25,17 +25,19 @@ def read_mbox(path: Path, url: str, max_bytes: int) -> Iterator[tuple[str, bytes
     message: list[bytes] | None = None
     size, blank = 0, True
 
-    def done() -> Iterator[tuple[str, bytes] | Item]:
+    def done() -> Iterator[tuple[str, bytes] | ScrapedDocument]:
         if message is None:
             return
         where, name = f"{path}, message {number}", f"{url}#M{number}"
         if size > max_bytes:
-            yield lost(where, name, "too_large", f"{where}: more than {max_bytes} bytes")
+            yield unreadable_document(where, name, "too_large", f"{where}: more than {max_bytes} bytes")
         elif number == 0:
             if b"".join(message).strip():
-                yield lost(where, url, "no_mbox", f"{path}: does not begin with a line 'From <sender> <date>'")
+                yield unreadable_document(
+                    where, url, "no_mbox", f"{path}: does not begin with a line 'From <sender> <date>'"
+                )
         elif not any(line.strip() for line in message):
-            yield lost(where, name, "empty", f"{where}: nothing in it")
+            yield unreadable_document(where, name, "empty", f"{where}: nothing in it")
         else:
             yield name, QUOTED.sub(rb"\1", b"".join(message))
 
@@ -52,7 +54,7 @@ def read_mbox(path: Path, url: str, max_bytes: int) -> Iterator[tuple[str, bytes
             blank = not line.strip()
     except DamagedFile as damage:
         yield from done()
-        yield lost(str(path), f"{url}#M{number + 1}", damage.reason, damage.detail)
+        yield unreadable_document(str(path), f"{url}#M{number + 1}", damage.reason, damage.detail)
         return
     yield from done()
 

@@ -11,12 +11,19 @@ from tasks.formats.compressed import DamagedFile, FileStream, compression_of
 from tasks.formats.rows.arrow_rows import UNCONVERTIBLE, Row, UnreadableRow, is_bytes, is_text
 from tasks.formats.rows.json_rows import RowDecoder
 from tasks.formats.rows.parquet_rows import FetchRange, ParquetReader
-from tasks.scrape.files.row_documents import Columns, Item, WrongColumns, lost, plain, row_item
+from tasks.scrape.files.row_documents import (
+    Columns,
+    ScrapedDocument,
+    WrongColumns,
+    json_default,
+    row_to_document,
+    unreadable_document,
+)
 
 
 def read_parquet(
     path: Path, url: str, columns: Columns, max_bytes: int, fetch: FetchRange | None = None
-) -> Iterator[Item]:
+) -> Iterator[ScrapedDocument]:
     """The rows of a Parquet file, of at most `max_bytes` each. Of a damaged row group the rows before the damage are kept,
     the rest is counted once; a file without a readable footer is counted as a whole. `fetch`: see `ParquetReader`.
 
@@ -25,24 +32,24 @@ def read_parquet(
         UserError: the file cannot be opened, or changes meanwhile.
     """
     if compression_of(path):
-        yield lost(
+        yield unreadable_document(
             str(path), url, "corrupt_file", f"{path}: Parquet is compressed inside; decompress the file around it."
         )
         return
     with FileStream(path, decompress=False) as unchanged:
         try:
-            table = ParquetReader(path, max_bytes, fetch)
+            reader = ParquetReader(path, max_bytes, fetch)
         except DamagedFile as damage:
-            yield lost(str(path), url, damage.reason, damage.detail)
+            yield unreadable_document(str(path), url, damage.reason, damage.detail)
             return
-        with table:
-            check_columns(path, table.schema, columns)
-            for number, row in table.rows((columns.text, columns.messages)):
+        with reader:
+            check_columns(path, reader.schema, columns)
+            for number, row in reader.rows((columns.text, columns.messages)):
                 where, row_url = f"{path}, row {number}", f"{url}#R{number}"
                 if isinstance(row, DamagedFile):
-                    yield lost(where, row_url, row.reason, row.detail)
+                    yield unreadable_document(where, row_url, row.reason, row.detail)
                 else:
-                    yield plain_item(row, where, row_url, columns)
+                    yield python_row_to_document(row, where, row_url, columns)
         if fetch is None:  # else it is filled meanwhile
             unchanged.check_unchanged()
 
@@ -63,16 +70,16 @@ def check_columns(path: Path, schema: pa.Schema, columns: Columns) -> None:
             )
 
 
-def plain_item(row: Row | UnreadableRow, where: str, url: str, columns: Columns) -> Item:
+def python_row_to_document(row: Row | UnreadableRow, where: str, url: str, columns: Columns) -> ScrapedDocument:
     """A row, as `python_rows` gives it, to a document."""
     if isinstance(row, UnreadableRow):
-        return lost(where, url, row.reason, f"{where}: {row.detail}")
+        return unreadable_document(where, url, row.reason, f"{where}: {row.detail}")
     lacking = sum(value is UNCONVERTIBLE for value in row.values())
     row = {name: value for name, value in row.items() if value is not UNCONVERTIBLE}
     decoded = None
     if isinstance(content := row.get(columns.text), bytes):  # old writers have no other type for strings
         decoded = RowDecoder().decode(content)
         row = {**row, columns.text: decoded.text}
-    raw = json.dumps(row, ensure_ascii=False, sort_keys=True, default=plain).encode()
-    item = row_item(json.loads(raw), where, url, raw, columns, decoded)
-    return replace(item, repaired=("unreadable_value",) * lacking)
+    raw = json.dumps(row, ensure_ascii=False, sort_keys=True, default=json_default).encode()
+    document = row_to_document(json.loads(raw), where, url, raw, columns, decoded)
+    return replace(document, repaired=("unreadable_value",) * lacking)

@@ -19,7 +19,7 @@ class WrongColumns(UserError):
 
 
 @dataclass(frozen=True)
-class Item:
+class ScrapedDocument:
     """A document, or with a `reason` something that is none.
 
     `content` is the raw content that the document's id is made of; `where` names file and line or row; `encoding`, where
@@ -45,11 +45,11 @@ class Columns:
     text: str
     messages: str
 
-    def among(self, names: Collection[str]) -> bool:
+    def present_in(self, names: Collection[str]) -> bool:
         """Whether rows of these keys can say something: in one of the two, or as ShareGPT or Alpaca."""
-        return bool({self.text, self.messages, *TURNS} & set(names)) or set(names) >= ALPACA
+        return bool({self.text, self.messages, *SHAREGPT_KEYS} & set(names)) or set(names) >= ALPACA_KEYS
 
-    def missing(self, names: Sequence[str], path: Path) -> WrongColumns:
+    def missing_error(self, names: Sequence[str], path: Path) -> WrongColumns:
         """The error for a file with other columns."""
         return WrongColumns(
             f"{path}: has no column {self.text!r} or {self.messages!r}, only {', '.join(names) or 'none'}. "
@@ -62,28 +62,28 @@ class Columns:
         Raises:
             WrongColumns: they have not, or one more than once.
         """
-        if not self.among(names):
-            raise self.missing(names, path)
+        if not self.present_in(names):
+            raise self.missing_error(names, path)
         for name in (self.text, self.messages):
             if names.count(name) > 1:
                 raise WrongColumns(f"{path}: has {names.count(name)} columns {name!r}. Give them names of their own.")
 
 
-TURNS, ALPACA = KNOWN["sharegpt"], frozenset(("instruction", "output"))
+SHAREGPT_KEYS, ALPACA_KEYS = KNOWN["sharegpt"], frozenset(("instruction", "output"))
 """The keys by which a row is known as ShareGPT's, any of them, or as Alpaca's, both."""
 
 
-def plain(value: object) -> str:
+def json_default(value: object) -> str:
     """What JSON writes for values that it does not know."""
     return value.isoformat() if isinstance(value, datetime | date) else repr(value)
 
 
-def lost(where: str, url: str, reason: str, detail: str) -> Item:
+def unreadable_document(where: str, url: str, reason: str, detail: str) -> ScrapedDocument:
     """Something of which nothing could be read."""
-    return Item(where, url, b"", "", reason=reason, detail=detail[:500])
+    return ScrapedDocument(where, url, b"", "", reason=reason, detail=detail[:500])
 
 
-def row_item(
+def row_to_document(
     row: dict[str, Any],
     where: str,
     url: str,
@@ -91,7 +91,7 @@ def row_item(
     columns: Columns,
     decoded: DecodedText | None = None,
     fetched_at: datetime | None = None,
-) -> Item:
+) -> ScrapedDocument:
     """A row to a document. `raw` is what its id is made of; `decoded` how its bytes were read, if they were."""
     if isinstance(row.get("url"), str) and row["url"]:
         url = row["url"]
@@ -103,20 +103,24 @@ def row_item(
     except Rejected as problem:
         why = "malformed_messages" if problem.reason == "malformed" else problem.reason
         shown = raw.decode("utf-8", "backslashreplace")
-        return Item(where, url, raw, shown, reason=why, detail=f"{where}: {problem.detail}")
+        return ScrapedDocument(where, url, raw, shown, reason=why, detail=f"{where}: {problem.detail}")
     used = {"url", columns.text, columns.messages, "messages", *(["system"] if messages else [])}
-    used |= KNOWN["alpaca"] | TURNS if is_instruction else set()
+    used |= KNOWN["alpaca"] | SHAREGPT_KEYS if is_instruction else set()
     meta = {key: value for key, value in row.items() if key not in used and value is not None}
-    meta |= decoded.note if decoded else {}
+    meta |= decoded.meta if decoded else {}
     if messages is None:
         text = row.get(columns.text)
         if not isinstance(text, str):
             keys = ", ".join(sorted(map(str, row))[:12])
             detail = f"{where}: {columns.text!r} is {'missing' if text is None else 'no string'}; there are: {keys}"
-            return Item(where, url, raw, raw.decode("utf-8", "backslashreplace"), reason="no_text", detail=detail)
+            return ScrapedDocument(
+                where, url, raw, raw.decode("utf-8", "backslashreplace"), reason="no_text", detail=detail
+            )
         reason = None if text.strip() else "empty"
-        return Item(where, url, raw, text, meta, reason, None if reason is None else where, label, fetched_at)
-    return Item(
+        return ScrapedDocument(
+            where, url, raw, text, meta, reason, None if reason is None else where, label, fetched_at
+        )
+    return ScrapedDocument(
         where,
         url,
         raw,
@@ -148,8 +152,8 @@ def _is_instruction(row: dict[str, Any], columns: Columns) -> bool:
     """Whether a row without text and messages says what it says in the keys of ShareGPT or Alpaca."""
     if isinstance(row.get(columns.text), str) or row.get(columns.messages) is not None:
         return False
-    turns = next((row[key] for key in TURNS if row.get(key)), None)
-    return (isinstance(turns, list) and isinstance(turns[0], dict)) or row.keys() >= ALPACA
+    turns = next((row[key] for key in SHAREGPT_KEYS if row.get(key)), None)
+    return (isinstance(turns, list) and isinstance(turns[0], dict)) or row.keys() >= ALPACA_KEYS
 
 
 def _instruction(row: dict[str, Any], ignored: Counter[str]) -> list[Message]:

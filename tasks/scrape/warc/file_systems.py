@@ -37,7 +37,7 @@ def scheme_of(path: str) -> str:
     return found[1].lower() if found else ""
 
 
-def open_system(
+def open_file_system(
     url: str, timeout_s: float, stream: bool = False, private_hosts: frozenset[str] | None = None
 ) -> tuple[Any, str]:
     """The file system of a URL, and the path in it. One request of it is one request: who asks tries again.
@@ -69,7 +69,7 @@ def open_system(
     return system, path
 
 
-def told(error: Exception, system: Any) -> str:
+def explain_error(error: Exception, system: Any) -> str:
     """What went wrong, in a line without secrets."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, PrivateAddressError):

@@ -14,8 +14,8 @@ from tasks.core.errors import UserError
 from tasks.formats.compressed import DamagedFile, FileStream
 from tasks.formats.symlinks import contained_matches
 from tasks.http.public_addresses import names_public_host
-from tasks.scrape.warc.file_systems import open_system, scheme_of, told, without_secrets
-from tasks.scrape.warc.stream_buffer import Bytes
+from tasks.scrape.warc.file_systems import explain_error, open_file_system, scheme_of, without_secrets
+from tasks.scrape.warc.stream_buffer import ByteStream
 
 BLOCK_BYTES = 8 << 20
 LEAST_BLOCK_BYTES = 1 << 16
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Network:
+class NetworkLimits:
     """Bounds of what is read over the network: seconds a request, further tries, seconds before the first, bytes a file.
 
     `own_hosts`: those that the user has named, whose addresses may be private; None: any may.
@@ -46,7 +46,7 @@ def is_url(path: str) -> bool:
     return scheme_of(path) != ""
 
 
-def expand(patterns: tuple[str, ...], prefix: str, network: Network, where: str) -> Iterator[str]:
+def expand_paths(patterns: tuple[str, ...], prefix: str, network: NetworkLimits, where: str) -> Iterator[str]:
     """The files that the patterns name, local globs and URLs (globs where the file system can list), lists of them read.
 
     Raises:
@@ -92,7 +92,7 @@ def _origin(url: str) -> tuple[str, str]:
     return scheme_of(url), url.partition("://")[2].partition("/")[0].lower()
 
 
-def _matches(pattern: str, network: Network, where: str) -> list[str]:
+def _matches(pattern: str, network: NetworkLimits, where: str) -> list[str]:
     if not is_url(pattern):
         found = sorted(
             str(path) for path in contained_matches((path for path in _glob(pattern) if path.is_file()), pattern)
@@ -106,23 +106,23 @@ def _matches(pattern: str, network: Network, where: str) -> list[str]:
     return found
 
 
-def _listed(pattern: str, network: Network, where: str) -> list[str]:
+def _listed(pattern: str, network: NetworkLimits, where: str) -> list[str]:
     try:
-        system, path = open_system(pattern, network.timeout_s)
+        system, path = open_file_system(pattern, network.timeout_s)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     for last in _tries(network):
         try:
             return sorted(system.unstrip_protocol(name) for name in system.glob(path))
         except Exception as error:  # each file system has its own
-            what = f"{without_secrets(pattern)}: cannot be listed: {told(error, system)}"
+            what = f"{without_secrets(pattern)}: cannot be listed: {explain_error(error, system)}"
             if last or isinstance(error, FINAL):
                 raise UserError(f"{where}: {what}") from None
             log.warning("%s; trying again", what)
     raise AssertionError
 
 
-def _tries(network: Network) -> Iterator[bool]:
+def _tries(network: NetworkLimits) -> Iterator[bool]:
     """Whether it is the last one, for each try; time passes between them."""
     wait_s = network.retry_delay_s
     for _ in range(network.retries):
@@ -138,9 +138,9 @@ def _glob(pattern: str) -> Iterator[Path]:
     yield from (Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207  absolute patterns too
 
 
-def _lines(path: str, network: Network, where: str) -> list[str]:
+def _lines(path: str, network: NetworkLimits, where: str) -> list[str]:
     try:
-        with open_bytes(path, network) as stream:
+        with open_stream(path, network) as stream:
             parts: list[bytes] = []
             while block := stream.read(1 << 16):
                 parts.append(block)
@@ -154,7 +154,7 @@ def _lines(path: str, network: Network, where: str) -> list[str]:
 
 
 @contextmanager
-def open_bytes(path: str, network: Network) -> Iterator[Bytes]:
+def open_stream(path: str, network: NetworkLimits) -> Iterator[ByteStream]:
     """The bytes of a local file as they are, or of a URL.
 
     Raises:
@@ -174,7 +174,7 @@ def open_bytes(path: str, network: Network) -> Iterator[Bytes]:
 class RemoteFile:
     """A file over the network, read forwards. A request that fails is tried again from the byte it had come to."""
 
-    def __init__(self, url: str, network: Network) -> None:
+    def __init__(self, url: str, network: NetworkLimits) -> None:
         self.url, self.at = without_secrets(url), 0
         self._full_url, self._network, self._block_bytes = url, network, BLOCK_BYTES
         self._system: Any = None
@@ -200,7 +200,7 @@ class RemoteFile:
                     self._block_bytes = 0
                 elif self._block_bytes:
                     self._block_bytes = max(self._block_bytes // 4, LEAST_BLOCK_BYTES)  # to come as far as possible
-                what = f"{self.url}: after {self.at} bytes: {told(error, self._system)}"
+                what = f"{self.url}: after {self.at} bytes: {explain_error(error, self._system)}"
                 if last or isinstance(error, FINAL):
                     raise DamagedFile("unreachable", what) from None
                 log.warning("%s; trying again", what)
@@ -218,7 +218,7 @@ class RemoteFile:
             self._file = None
 
     def _open(self) -> None:
-        self._system, path = open_system(
+        self._system, path = open_file_system(
             self._full_url, self._network.timeout_s, not self._block_bytes, self._network.own_hosts
         )
         blocks = {"block_size": self._block_bytes, "cache_type": "readahead"}

@@ -9,7 +9,7 @@ CHUNK_BYTES = 1 << 16
 LINE_ENDS = re.compile(rb"[\r\n]++")
 
 
-class Bytes(Protocol):
+class ByteStream(Protocol):
     """A stream: `read` gives the next bytes, b"" at the end, and raises DamagedFile where the rest cannot be had."""
 
     def read(self, size: int) -> bytes:
@@ -17,10 +17,10 @@ class Bytes(Protocol):
         ...
 
 
-class Window:
-    """The stretch of a stream that is looked at: `data`, whose first byte is the stream's byte `base`."""
+class StreamBuffer:
+    """The stretch of a stream that is held: `data`, whose first byte is the stream's byte `base`."""
 
-    def __init__(self, stream: Bytes) -> None:
+    def __init__(self, stream: ByteStream) -> None:
         self.data, self.base = bytearray(), 0
         self.ended = False
         self.damage: DamagedFile | None = None

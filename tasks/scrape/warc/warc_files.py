@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from tasks.formats.compressed import FREE_BYTES, DamagedFile
-from tasks.scrape.warc.stream_buffer import CHUNK_BYTES, Bytes, Window
-from tasks.scrape.warc.warc_records import HEADER_BYTES, Lost, Record, split
+from tasks.scrape.warc.stream_buffer import CHUNK_BYTES, ByteStream, StreamBuffer
+from tasks.scrape.warc.warc_records import HEADER_BYTES, DamagedSpan, WarcRecord, split_records
 
 MAGIC = b"\x1f\x8b\x08"
 START_BYTES = 1 << 10
@@ -22,28 +22,28 @@ MAX_MEMBER_BYTES = 1 << 36
 """What may come out of one gzip member: a crawl's whole file, but no endless stream of zeros."""
 
 
-def read_records(stream: Bytes, max_bytes: int) -> Iterator[Record | Lost]:
+def read_records(stream: ByteStream, max_bytes: int) -> Iterator[WarcRecord | DamagedSpan]:
     """The records of a WARC file, in its order, blocks of at most `max_bytes`, and what was lost between them.
 
     Reasons: broken_record, truncated_record, and those of DamagedFile where the stream itself ends early.
     """
-    window = Window(stream)
-    compressed = window.fill(2) and window.data.startswith(MAGIC[:2])
-    yield from _gzip(window, max_bytes) if compressed else split(window, max_bytes, "")
-    if window.damage:
-        yield Lost(str(window.base + len(window.data)), window.damage.reason, window.damage.detail)
+    buffer = StreamBuffer(stream)
+    compressed = buffer.fill(2) and buffer.data.startswith(MAGIC[:2])
+    yield from _gzip(buffer, max_bytes) if compressed else split_records(buffer, max_bytes, "")
+    if buffer.damage:
+        yield DamagedSpan(str(buffer.base + len(buffer.data)), buffer.damage.reason, buffer.damage.detail)
 
 
-def _gzip(window: Window, max_bytes: int) -> Iterator[Record | Lost]:
+def _gzip(buffer: StreamBuffer, max_bytes: int) -> Iterator[WarcRecord | DamagedSpan]:
     lost: tuple[int, str] | None = None  # start of a stretch that could not be read, and why
     in_vain = 0  # bytes read of what turned out to be none
-    while window.fill(1):
-        start, problem, passed = window.base, _no_member(window), 1
+    while buffer.fill(1):
+        start, problem, passed = buffer.base, _no_member(buffer), 1
         if not problem:
-            inflated = _Inflated(window, 2 * (max_bytes + HEADER_BYTES))
-            found: Record | Lost | None = None
+            inflated = _Inflated(buffer, 2 * (max_bytes + HEADER_BYTES))
+            found: WarcRecord | DamagedSpan | None = None
             count = 0
-            for following in split(Window(inflated), max_bytes, str(start)):
+            for following in split_records(StreamBuffer(inflated), max_bytes, str(start)):
                 if lost:
                     yield _lost(*lost)
                     lost = None
@@ -51,58 +51,58 @@ def _gzip(window: Window, max_bytes: int) -> Iterator[Record | Lost]:
                     yield found
                 found, count = following, count + 1
             problem = inflated.problem
-            if count == 1 and isinstance(found, Record) and not (problem or found.cut or found.wrong_length):
+            if count == 1 and isinstance(found, WarcRecord) and not (problem or found.cut or found.wrong_length):
                 found = replace(found, member=inflated.member())
             if found:
                 yield found
             if not problem and not count:
                 problem = "its gzip member holds no WARC record"
             elif not problem:
-                window.drop(inflated.at)
+                buffer.drop(inflated.at)
                 continue
             in_vain += inflated.at + inflated.size
-            if in_vain > max(FREE_BYTES, MAX_AGAIN * window.base):  # members made to lie within each other
+            if in_vain > max(FREE_BYTES, MAX_AGAIN * buffer.base):  # members made to lie within each other
                 passed = max(1, inflated.at - len(MAGIC))
         lost = lost or (start, problem)
-        window.drop(passed)
-        if window.find(MAGIC, 0, None) < 0:
-            window.drop(len(window.data))
+        buffer.drop(passed)
+        if buffer.find(MAGIC, 0, None) < 0:
+            buffer.drop(len(buffer.data))
     if lost:
         yield _lost(*lost)
 
 
-def _no_member(window: Window) -> str:
-    """Why no gzip member begins at the start of the window; "" if one does."""
-    if not (window.fill(len(MAGIC)) and window.data.startswith(MAGIC)):
+def _no_member(buffer: StreamBuffer) -> str:
+    """Why no gzip member begins at the start of the buffer; "" if one does."""
+    if not (buffer.fill(len(MAGIC)) and buffer.data.startswith(MAGIC)):
         return "no gzip member"
-    window.fill(START_BYTES)
+    buffer.fill(START_BYTES)
     try:
         inflate = zlib.decompressobj(wbits=31)
-        some = inflate.decompress(window.data[:START_BYTES], 1) or inflate.eof
+        some = inflate.decompress(buffer.data[:START_BYTES], 1) or inflate.eof
     except zlib.error as error:
         return f"its gzip member is damaged ({error})"
-    return "" if some or len(window.data) < START_BYTES else f"nothing in {START_BYTES} bytes of a gzip member"
+    return "" if some or len(buffer.data) < START_BYTES else f"nothing in {START_BYTES} bytes of a gzip member"
 
 
-def _lost(start: int, problem: str) -> Lost:
-    return Lost(str(start), "truncated_record" if "ends within" in problem else "broken_record", problem)
+def _lost(start: int, problem: str) -> DamagedSpan:
+    return DamagedSpan(str(start), "truncated_record" if "ends within" in problem else "broken_record", problem)
 
 
 class _Inflated:
-    """What the gzip member at the start of a window holds.
+    """What the gzip member at the start of a buffer holds.
 
-    The window keeps the member until it was read, so that after a `problem` it can be searched for other members; of
-    one larger than `keep_bytes` it keeps the end. `at`: how far into the window it was read; `size`: what came out.
+    The buffer keeps the member until it was read, so that after a `problem` it can be searched for other members; of
+    one larger than `keep_bytes` it keeps the end. `at`: how far into the buffer it was read; `size`: what came out.
     """
 
-    def __init__(self, window: Window, keep_bytes: int) -> None:
+    def __init__(self, buffer: StreamBuffer, keep_bytes: int) -> None:
         self.problem, self.at = "", 0
-        self._window, self._keep_bytes, self._start = window, keep_bytes, window.base
+        self._buffer, self._keep_bytes, self._start = buffer, keep_bytes, buffer.base
         self._inflate = zlib.decompressobj(wbits=31)
         self.size = 0
 
     def read(self, size: int) -> bytes:
-        """As `Bytes.read`; DamagedFile with the `problem`."""
+        """As `ByteStream.read`; DamagedFile with the `problem`."""
         block = b""
         while not block and not self._inflate.eof:
             compressed = self._inflate.unconsumed_tail or self._more()
@@ -118,17 +118,17 @@ class _Inflated:
         return block
 
     def member(self) -> bytes | None:
-        """The member, if it was read to its end and the window still has the whole of it."""
-        whole = self._inflate.eof and self._window.base == self._start
-        return bytes(memoryview(self._window.data)[: self.at]) if whole else None
+        """The member, if it was read to its end and the buffer still has the whole of it."""
+        whole = self._inflate.eof and self._buffer.base == self._start
+        return bytes(memoryview(self._buffer.data)[: self.at]) if whole else None
 
     def _more(self) -> bytes:
         if self.at > self._keep_bytes:
-            self._window.drop(self.at - CHUNK_BYTES)
+            self._buffer.drop(self.at - CHUNK_BYTES)
             self.at = CHUNK_BYTES
-        if not self._window.fill(self.at + 1):
+        if not self._buffer.fill(self.at + 1):
             raise self._damaged("the file ends within its gzip member")
-        block = bytes(memoryview(self._window.data)[self.at : self.at + CHUNK_BYTES])
+        block = bytes(memoryview(self._buffer.data)[self.at : self.at + CHUNK_BYTES])
         self.at += len(block)
         return block
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tasks.http.response import HEAD_LINE_END
-from tasks.scrape.warc.stream_buffer import Window
+from tasks.scrape.warc.stream_buffer import StreamBuffer
 
 START = b"WARC/"
 BREAK = b"\nWARC/1."
@@ -19,7 +19,7 @@ HEADER_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
-class Record:
+class WarcRecord:
     """A WARC record.
 
     Attributes:
@@ -44,7 +44,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Lost:
+class DamagedSpan:
     """A stretch of the file out of which no record came: where, a reason and a detail."""
 
     where: str
@@ -52,7 +52,7 @@ class Lost:
     detail: str
 
 
-def split(text: Window, max_bytes: int, member: str) -> Iterator[Record | Lost]:
+def split_records(buffer: StreamBuffer, max_bytes: int, member: str) -> Iterator[WarcRecord | DamagedSpan]:
     """The records in a stream of uncompressed bytes. `member`: where it begins in the file, if it is a gzip member.
 
     A record comes out when it is known to end: at the next one, or at the stream's good end. What a damaged stream
@@ -61,41 +61,41 @@ def split(text: Window, max_bytes: int, member: str) -> Iterator[Record | Lost]:
     lost, alone = "", False  # where a stretch without records began; whether it may be the whole of a member
     searched = 0  # up to this byte of the stream no header ends
     while True:
-        text.strip()
-        if not text.fill(1):
+        buffer.strip()
+        if not buffer.fill(1):
             break
-        where = f"{member}+{text.base}" if member and text.base else member or str(text.base)
-        header, searched = _header(text, searched)
+        where = f"{member}+{buffer.base}" if member and buffer.base else member or str(buffer.base)
+        header, searched = _header(buffer, searched)
         if header is None:
-            alone = bool(member) and not text.base
+            alone = bool(member) and not buffer.base
             lost = lost or where
-            text.drop(1)
-            if text.find(BREAK[1:], 0, None) < 0:
+            buffer.drop(1)
+            if buffer.find(BREAK[1:], 0, None) < 0:
                 break
             continue
-        if lost and not text.damage:
+        if lost and not buffer.damage:
             yield _no_record(lost)
         lost = ""
-        headers = _headers(bytes(text.data[: header[0]]))
-        text.drop(header[1])
-        yield from _block(text, headers, max_bytes, where, bool(member))
-    if lost and not (alone or text.damage):  # of a member that is no record at all its caller says so
+        headers = _headers(bytes(buffer.data[: header[0]]))
+        buffer.drop(header[1])
+        yield from _block(buffer, headers, max_bytes, where, bool(member))
+    if lost and not (alone or buffer.damage):  # of a member that is no record at all its caller says so
         yield _no_record(lost)
 
 
-def _no_record(where: str) -> Lost:
-    return Lost(where, "broken_record", f"no WARC record at {where}")
+def _no_record(where: str) -> DamagedSpan:
+    return DamagedSpan(where, "broken_record", f"no WARC record at {where}")
 
 
-def _header(text: Window, searched: int) -> tuple[tuple[int, int] | None, int]:
+def _header(buffer: StreamBuffer, searched: int) -> tuple[tuple[int, int] | None, int]:
     """Where the header at the start ends and its block begins, None if there is none or another begins within it; and
     the byte of the stream up to which it is known that no header ends, as which it was `searched` before.
     """
-    if not (text.fill(len(START)) and text.data.startswith(START)):
+    if not (buffer.fill(len(START)) and buffer.data.startswith(START)):
         return None, searched
-    found = text.search(HEADER_END, max(0, searched - text.base), HEADER_BYTES, LONGEST_END)
+    found = buffer.search(HEADER_END, max(0, searched - buffer.base), HEADER_BYTES, LONGEST_END)
     if found is None:
-        return None, max(searched, text.base + min(len(text.data), HEADER_BYTES) - LONGEST_END)
+        return None, max(searched, buffer.base + min(len(buffer.data), HEADER_BYTES) - LONGEST_END)
     return (None if found.group().endswith(BREAK[1:]) else found.span()), searched
 
 
@@ -108,35 +108,37 @@ def _headers(head: bytes) -> dict[str, str]:
     return headers
 
 
-def _block(text: Window, headers: dict[str, str], max_bytes: int, where: str, member: bool) -> Iterator[Record | Lost]:
+def _block(
+    buffer: StreamBuffer, headers: dict[str, str], max_bytes: int, where: str, member: bool
+) -> Iterator[WarcRecord | DamagedSpan]:
     stated = headers.get("content-length", "")
     length = int(stated) if stated.isdecimal() and len(stated) < 16 else None
     if length is not None and length <= max_bytes:
-        text.fill(length + 16)
-        after = bytes(text.data[length : length + 16]).lstrip(b"\r\n")
-        at_end = text.ended and not after and len(text.data) >= length
-        ended = after and text.data[length:].startswith(b"\r\n\r\n")  # what follows may be anything then
-        if after.startswith(START) or ended or (at_end and not text.damage):
-            yield Record(where, headers, bytes(memoryview(text.data)[:length]))
-            text.drop(length)
+        buffer.fill(length + 16)
+        after = bytes(buffer.data[length : length + 16]).lstrip(b"\r\n")
+        at_end = buffer.ended and not after and len(buffer.data) >= length
+        ended = after and buffer.data[length:].startswith(b"\r\n\r\n")  # what follows may be anything then
+        if after.startswith(START) or ended or (at_end and not buffer.damage):
+            yield WarcRecord(where, headers, bytes(memoryview(buffer.data)[:length]))
+            buffer.drop(length)
             return
     # The length is not what it says, or more than allowed: the next record tells where this one ends.
-    at = text.find(BREAK, 0, max_bytes + len(BREAK))
+    at = buffer.find(BREAK, 0, max_bytes + len(BREAK))
     if at >= 0:
-        yield Record(where, headers, _trimmed(bytes(text.data[: at + 1])), wrong_length=True)
-        text.drop(at + 1)
-    elif not text.ended or len(text.data) > max_bytes:
-        cut = Record(where, headers, bytes(text.data[:max_bytes]), cut=True, wrong_length=length is None)
-        found = text.find(BREAK, 0, None)
-        text.drop(1 if found >= 0 else len(text.data))
-        if not text.damage:
+        yield WarcRecord(where, headers, _trimmed(bytes(buffer.data[: at + 1])), wrong_length=True)
+        buffer.drop(at + 1)
+    elif not buffer.ended or len(buffer.data) > max_bytes:
+        cut = WarcRecord(where, headers, bytes(buffer.data[:max_bytes]), cut=True, wrong_length=length is None)
+        found = buffer.find(BREAK, 0, None)
+        buffer.drop(1 if found >= 0 else len(buffer.data))
+        if not buffer.damage:
             yield cut
     else:
-        if not text.damage and (member or (length is not None and length < len(text.data))):
-            yield Record(where, headers, _trimmed(bytes(text.data)), wrong_length=True)
-        elif not text.damage:
-            yield Lost(where, "truncated_record", f"the file ends within the record at {where}")
-        text.drop(len(text.data))
+        if not buffer.damage and (member or (length is not None and length < len(buffer.data))):
+            yield WarcRecord(where, headers, _trimmed(bytes(buffer.data)), wrong_length=True)
+        elif not buffer.damage:
+            yield DamagedSpan(where, "truncated_record", f"the file ends within the record at {where}")
+        buffer.drop(len(buffer.data))
 
 
 def _trimmed(block: bytes) -> bytes:

@@ -19,7 +19,7 @@ from tasks.core.errors import UserError
 from tasks.documents import shards
 from tasks.documents.shards import SCHEMA
 from tasks.formats.compressed import DamagedFile, FileStream, split_lines
-from tasks.scrape.files.file_reader import find
+from tasks.scrape.files.file_reader import find_files
 from tests.helpers.scraping import counted, files, pages, rows, scrape
 
 pytestmark = pytest.mark.usefixtures("corpus")
@@ -139,7 +139,9 @@ def test_folders_of_a_website(corpus: Path, tmp_path: Path) -> None:
     metrics, outputs = scrape(tmp_path, files("corpus"))
     assert set(pages(outputs, "mine")) == {"file:corpus/index.html", "file:corpus/deep/er/a.htm"}
     assert counted(metrics) == {"saved": 2, "unknown_kind": 1}
-    twice, once = (find(patterns, Path.cwd(), "auto", "x") for patterns in (["corpus", "corpus/*.html"], ["corpus"]))
+    twice, once = (
+        find_files(patterns, Path.cwd(), "auto", "x") for patterns in (["corpus", "corpus/*.html"], ["corpus"])
+    )
     assert [file.path for file in twice] == [file.path for file in once]
 
 

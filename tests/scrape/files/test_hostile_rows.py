@@ -23,18 +23,20 @@ from hypothesis import strategies as st
 from tasks.conversations.instruction_formats import read_records
 from tasks.core.errors import UserError
 from tasks.formats.file_kinds import Format
-from tasks.scrape.files.file_reader import Reading, read, read_pages
-from tasks.scrape.files.row_documents import Columns, Item
+from tasks.scrape.files.file_reader import ReadOptions, read_file, read_pages
+from tasks.scrape.files.row_documents import Columns, ScrapedDocument
 
 COLUMNS = Columns("text", "messages")
 KINDS: tuple[Format, ...] = ("jsonl", "json", "csv", "tsv", "parquet", "mbox", "text")
 
 
-def items(path: Path, kind: Format, max_bytes: int = 100_000) -> Iterator[Item]:
+def items(path: Path, kind: Format, max_bytes: int = 100_000) -> Iterator[ScrapedDocument]:
     if kind == "mbox":
-        yield from (page for page in read_pages(path, kind, path.parent, max_bytes) if isinstance(page, Item))
+        yield from (
+            page for page in read_pages(path, kind, path.parent, max_bytes) if isinstance(page, ScrapedDocument)
+        )
     else:
-        yield from read(path, kind, path.parent, Reading(COLUMNS, None, max_bytes))
+        yield from read_file(path, kind, path.parent, ReadOptions(COLUMNS, None, max_bytes))
 
 
 def parquet(table: pa.Table, **options: Any) -> bytes:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tasks.core.errors import UserError
 from tasks.formats import file_kinds
 from tasks.scrape.files.csv_files import read_csv
-from tasks.scrape.files.file_reader import find
+from tasks.scrape.files.file_reader import find_files
 from tasks.scrape.files.row_documents import Columns, WrongColumns
 from tests.helpers.scraping import files, pages, rows, scrape
 
@@ -86,13 +86,13 @@ def test_a_file_of_unknown_kind_that_is_named_alone_is_an_error(corpus: Path, tm
 
 def test_hidden_files_are_read_only_by_name(corpus: Path) -> None:
     fill(corpus)
-    named = find(["corpus/.hidden.txt", "corpus/.git"], Path.cwd(), "auto", "x")
+    named = find_files(["corpus/.hidden.txt", "corpus/.git"], Path.cwd(), "auto", "x")
     assert [file.path.name for file in named] == ["description.txt", ".hidden.txt"]
 
 
 def test_a_name_with_the_signs_of_a_glob(corpus: Path) -> None:
     (corpus / "notes [1].txt").write_text(NOTE)
-    [file] = find(["corpus/notes [1].txt"], Path.cwd(), "auto", "x")
+    [file] = find_files(["corpus/notes [1].txt"], Path.cwd(), "auto", "x")
     assert file.path.name == "notes [1].txt"
 
 

@@ -18,11 +18,11 @@ from warcio.warcwriter import WARCWriter
 
 from tasks.core.paths import Outputs
 from tasks.http.response import UnusableResponse, parse_response
-from tasks.scrape.archive_documents import read_file
-from tasks.scrape.document_writer import Intake
+from tasks.scrape.archive_documents import read_archive
+from tasks.scrape.source_writer import SourceWriter
 from tasks.scrape.sources import WarcSource
 from tasks.scrape.warc.warc_files import MAGIC, read_records
-from tasks.scrape.warc.warc_records import Lost, Record, _headers
+from tasks.scrape.warc.warc_records import DamagedSpan, WarcRecord, _headers
 from tests.helpers.scraping import (
     FORMS,
     members,
@@ -80,10 +80,10 @@ def test_no_damage_costs_another_record(noise: bytes, cut: int, form: str) -> No
     good, made = response(url(1), page(1)), FORMS[form]
     between = made(good)[: cut % len(made(good))] + noise
     found = list(read_records(io.BytesIO(made(good) + between + made(good, good)), 10_000))
-    whole = [r for r in found if isinstance(r, Record) and r.block.endswith(page(1)) and not r.wrong_length]
+    whole = [r for r in found if isinstance(r, WarcRecord) and r.block.endswith(page(1)) and not r.wrong_length]
     # Out of plain records nothing tells where one that is cut ends but the next one's own line.
     assert len(whole) >= (2 if form == "plain" else 3)
-    assert all(isinstance(r, Record | Lost) for r in found)
+    assert all(isinstance(r, WarcRecord | DamagedSpan) for r in found)
 
 
 @settings(max_examples=60, deadline=None)
@@ -98,10 +98,10 @@ def test_sound_archives_read_as_by_warcio(blocks: list[bytes], compressed: bool)
         )
     theirs = [r.raw_stream.read() for r in ArchiveIterator(io.BytesIO(file.getvalue()), no_record_parse=True)]
     ours = list(read_records(io.BytesIO(file.getvalue()), 100_000))
-    assert [r.block for r in ours if isinstance(r, Record)] == theirs
-    assert not [r for r in ours if isinstance(r, Lost) or r.wrong_length or r.cut]
+    assert [r.block for r in ours if isinstance(r, WarcRecord)] == theirs
+    assert not [r for r in ours if isinstance(r, DamagedSpan) or r.wrong_length or r.cut]
     if compressed:
-        assert b"".join(r.member or b"" for r in ours if isinstance(r, Record)) == file.getvalue()
+        assert b"".join(r.member or b"" for r in ours if isinstance(r, WarcRecord)) == file.getvalue()
 
 
 def test_a_bit_that_flipped_costs_one_record(tmp_path: Path) -> None:
@@ -144,14 +144,14 @@ def test_one_large_member_for_all_records_in_bounded_memory(tmp_path: Path) -> N
     (tmp_path / "x.warc.gz").write_bytes(first + bytes(damaged) + members(response(url("last"), page(1))))
     tracemalloc.start()
     with (tmp_path / "x.warc.gz").open("rb") as stream:
-        found = [r.headers["warc-target-uri"] if isinstance(r, Record) else r for r in read_records(stream, 50_000)]
+        found = [r.headers["warc-target-uri"] if isinstance(r, WarcRecord) else r for r in read_records(stream, 50_000)]
     assert tracemalloc.get_traced_memory()[1] < 6_000_000  # of 12 MB, and 24 MB decompressed
     tracemalloc.stop()
     urls = [name for name in found if isinstance(name, str)]
     # What comes out between the damage and gzip's checksum at the member's end, nothing vouches for.
     assert urls[:440] == [*map(url, range(300)), *(url(1000 + n) for n in range(140))]
     assert urls[-1] == url("last")
-    assert "broken_record" in [r.reason for r in found if isinstance(r, Lost)]
+    assert "broken_record" in [r.reason for r in found if isinstance(r, DamagedSpan)]
 
 
 KINDS = members(
@@ -190,9 +190,9 @@ def test_whatever_is_in_an_archive_is_counted(changes: list[tuple[float, int, by
     with TemporaryDirectory() as folder:
         path = Path(folder) / "x.warc.gz"
         path.write_bytes(content)
-        intake = Intake(Path(folder), "s", None)
-        read_file(str(path), WarcSource(name="s", paths=(str(path),)), intake, None)
-        counts = intake.close()  # accounts for all
+        writer = SourceWriter(Path(folder), "s", None)
+        read_archive(str(path), WarcSource(name="s", paths=(str(path),)), writer, None)
+        counts = writer.close()  # accounts for all
         refused = rows(Outputs(Path(folder), Path(folder), None), "removed") if counts.removed else []
     assert counts.outcomes.total() >= 1
     assert all("byte " in row["detail"] or "#" in row["detail"] for row in refused if row["reason"] != "repeated")
@@ -225,7 +225,7 @@ def test_reading_takes_time_as_the_file_is_long(shape: str) -> None:
         stream = io.BytesIO(SHAPES[shape](size))
         began = time.process_time()
         for found in read_records(stream, 10_000_000):
-            if isinstance(found, Record) and found.kind == "response":
+            if isinstance(found, WarcRecord) and found.kind == "response":
                 with suppress(UnusableResponse):
                     parse_response(found.block)
         return time.process_time() - began

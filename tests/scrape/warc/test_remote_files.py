@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tasks.core.errors import UserError
-from tasks.scrape.warc.remote_files import Network, RemoteFile
+from tasks.scrape.warc.remote_files import NetworkLimits, RemoteFile
 from tests.helpers.large_archive import ARCHIVE, NOISE, source
 from tests.helpers.scraping import members, page, pages, response, rows, scrape, url
 
@@ -180,7 +180,7 @@ def test_globs_of_other_file_systems(tmp_path: Path) -> None:
 
 def test_a_remote_file_is_its_bytes(tmp_path: Path) -> None:
     with served({"/x": ARCHIVE}, trouble=Broken(1)) as (base, _):
-        file = RemoteFile(f"{base}/x", Network(5, 2, 0.01, 1 << 30))
+        file = RemoteFile(f"{base}/x", NetworkLimits(5, 2, 0.01, 1 << 30))
         parts = []
         while block := file.read(70_000):
             parts.append(block)

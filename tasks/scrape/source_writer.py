@@ -12,18 +12,18 @@ from typing import Any
 
 from tasks.core.errors import UserError
 from tasks.documents.shards import REMOVED_SCHEMA, DocumentWriter, document_id
-from tasks.scrape.files.row_documents import Item
+from tasks.scrape.files.row_documents import ScrapedDocument
 from tasks.scrape.warc.warc_writer import WarcWriter
 
 EXAMPLES = 3
 
 
 @dataclass
-class Counts:
+class ScrapeCounts:
     """What came out of a source, or of a part of it.
 
     Attributes:
-        outcomes: how often what became of an item: `saved`, the reason of its removal, or what it is instead of text.
+        outcomes: how often what became of a document or record: `saved`, the reason of its removal, or what it is instead of text.
         encodings: how many documents were decoded how; `repaired`: what was mended how often.
         size: UTF-8 bytes of the documents, and bytes of the pages.
         examples: the first few removals, in words.
@@ -41,55 +41,55 @@ class Counts:
     ids: bytes = b""
 
 
-class Intake:
+class SourceWriter:
     """Takes the items and pages of a source, or of the `part` of it that several are read of at the same time.
 
     Shards are named `<source>.<part>00000.parquet`: no name of a source has a dot, so none takes another's. What a
     worker that was lost has written of the same part is removed first.
 
-    `known`: ids that another part has; what has one of them is repeated.
+    `known_ids`: ids that another part has; what has one of them is repeated.
     """
 
     def __init__(
-        self, root: Path, source: str, licence: str | None, part: str = "", known: Collection[bytes] = ()
+        self, root: Path, source: str, licence: str | None, part: str = "", known_ids: Collection[bytes] = ()
     ) -> None:
         self.source, self.licence = source, licence
-        self.counts = Counts()
-        self._others = 0
-        self._known, self._seen = known, set[bytes]()
+        self.counts = ScrapeCounts()
+        self._skipped = 0
+        self._known, self._seen = known_ids, set[bytes]()
         self._root, self._prefix = root, f"{source}.{part}"
         self._documents = DocumentWriter(root / "documents", self._prefix)
         self._removed = DocumentWriter(root / "removed", self._prefix, REMOVED_SCHEMA)
         self._pages = WarcWriter(root / "web" / source, part)
-        for writer in (self._documents, self._removed, self._pages):
-            _remove_left(writer.path)
+        for shards in (self._documents, self._removed, self._pages):
+            _remove_leftovers(shards.path)
 
     @property
     def saved(self) -> int:
         """Documents and pages so far."""
         return self.counts.outcomes["saved"]
 
-    def add(self, item: Item) -> None:
+    def add_document(self, document: ScrapedDocument) -> None:
         """A document, or something that is none."""
         row: dict[str, Any] = {
-            "id": document_id(self.source, item.url, item.content),
-            "text": item.text,
-            "url": item.url,
+            "id": document_id(self.source, document.url, document.content),
+            "text": document.text,
+            "url": document.url,
             "source": self.source,
             "licence": self.licence,
-            "fetched_at": item.fetched_at,
-            "meta": item.meta,
+            "fetched_at": document.fetched_at,
+            "meta": document.meta,
         }
-        if item.reason is not None:
-            self._remove(row, item.reason, item.detail)
-        elif self._is_new(row, item.where):
-            self.counts.size += len(item.text.encode())
-            self.counts.repaired.update(item.repaired)
-            if item.encoding:
-                self.counts.encodings[item.encoding] += 1
+        if document.reason is not None:
+            self._remove(row, document.reason, document.detail)
+        elif self._is_new(row, document.where):
+            self.counts.size += len(document.text.encode())
+            self.counts.repaired.update(document.repaired)
+            if document.encoding:
+                self.counts.encodings[document.encoding] += 1
             self._documents.add(row)
 
-    def page(self, url: str, body: bytes, record: bytes) -> None:
+    def add_page(self, url: str, body: bytes, record: bytes) -> None:
         """A page, whose text is a later stage's work: its `body` in a WARC `record`, a gzip member."""
         identity = document_id(self.source, url, body)
         row = {"id": identity, "url": url, "source": self.source, "licence": self.licence}
@@ -97,20 +97,20 @@ class Intake:
             self.counts.size += len(body)
             self._pages.add(record)
 
-    def other(self, what: str, count: int = 1) -> None:
+    def count_skipped(self, what: str, count: int = 1) -> None:
         """Something that never was a document (a request, a picture): counted, not removed."""
         self.counts.outcomes[what] += count
-        self._others += count
+        self._skipped += count
 
-    def close(self) -> Counts:
+    def close(self) -> ScrapeCounts:
         """Write what is left; returns the counts, asserted to account for everything."""
         counts = self.counts
         counts.documents = self._documents.close() if self._documents.rows else 0
         counts.removed = self._removed.close() if self._removed.rows else 0
         counts.pages = self._pages.close()
         counts.ids = b"".join(self._seen)
-        if counts.documents + counts.pages + counts.removed + self._others != counts.outcomes.total():
-            raise AssertionError(f"{self._prefix}: {self._others} others: {counts}")
+        if counts.documents + counts.pages + counts.removed + self._skipped != counts.outcomes.total():
+            raise AssertionError(f"{self._prefix}: {self._skipped} others: {counts}")
         return counts
 
     def _is_new(self, row: dict[str, Any], where: str) -> bool:
@@ -132,13 +132,13 @@ class Intake:
         self._removed.add({**row, "reason": reason, "detail": said})
 
 
-def _remove_left(path: Callable[[int], Path]) -> None:
+def _remove_leftovers(path: Callable[[int], Path]) -> None:
     left = list(itertools.takewhile(Path.exists, map(path, itertools.count())))
     for last in reversed(left):  # a kill in between leaves no gap, behind which the next try would not look
         last.unlink()
 
 
-def metrics(source: str, parts: Sequence[Counts]) -> dict[str, Any]:
+def source_metrics(source: str, parts: Sequence[ScrapeCounts]) -> dict[str, Any]:
     """A source's metrics.
 
     Raises:

@@ -170,22 +170,22 @@ def ours(text: str, words: list[str] | None) -> dict[str, tuple[str, str]]:
     import numpy as np
 
     from tasks.clean.rules import c4
-    from tasks.clean.rules.rule_sets import JUDGES
-    from tasks.clean.rules.words import Page
+    from tasks.clean.rules.rule_sets import RULE_SETS
+    from tasks.clean.rules.tokenized_text import TokenizedText
 
     spans, at = [], 0
     for word in words or []:
         at = text.index(word, at)
         spans.append((at, at + len(word)))
         at += len(word)
-    page = Page(text, np.array(spans, np.int64).reshape(-1, 2) if words is not None else None)
+    page = TokenizedText(text, np.array(spans, np.int64).reshape(-1, 2) if words is not None else None)
     answer = {}
     for name in RULES:
         kept, verdict = text, None
         if name == "c4":
             kept, _, verdict = c4.drop_lines(text)
         else:
-            verdict = JUDGES[name](page)
+            verdict = RULE_SETS[name](page)
         answer[name] = (verdict[0].removeprefix(f"{name}_") if verdict else "", kept)
     return answer
 

@@ -18,9 +18,9 @@ from scraping import files, scrape
 
 from tasks.clean import stage as clean
 from tasks.clean.extraction_process import ExtractionFailed, Extractor
-from tasks.clean.html.extract import How
-from tasks.clean.readers import by_kind, read_document
-from tasks.clean.readers.read_document import Content, Unreadable
+from tasks.clean.html.extract import ExtractionOptions
+from tasks.clean.readers import document_content, document_reader
+from tasks.clean.readers.document_content import DocumentContent, UnreadableDocument
 from tasks.core.paths import Inputs, Outputs
 from tasks.documents.sections import map_sections, meta_without_lines
 from tasks.documents.shards import read_documents
@@ -29,20 +29,20 @@ PROSE = "The quick brown fox jumps over the lazy dog while seven wizards watch f
 W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
 
 
-def read(kind: str, body: bytes | str, format: str = "text") -> Content:
-    return by_kind.read(kind, body.encode() if isinstance(body, str) else body, format)
+def read(kind: str, body: bytes | str, format: str = "text") -> DocumentContent:
+    return document_reader.read_document(kind, body.encode() if isinstance(body, str) else body, format)
 
 
 def reason(kind: str, body: bytes) -> str:
-    with pytest.raises(Unreadable) as caught:
+    with pytest.raises(UnreadableDocument) as caught:
         read(kind, body)
     assert caught.value.detail
     return caught.value.reason
 
 
-def at(content: Content, kind: str = "sections") -> dict[str, str]:
+def at(content: DocumentContent, kind: str = "sections") -> dict[str, str]:
     """Label → the first word there."""
-    return {label: content.text[start:].split(maxsplit=1)[0] for start, label in content.about[kind]}
+    return {label: content.text[start:].split(maxsplit=1)[0] for start, label in content.meta[kind]}
 
 
 def test_pages_of_a_pdf_and_its_outline() -> None:
@@ -61,8 +61,8 @@ def test_pages_of_a_pdf_and_its_outline() -> None:
     assert content.text == "One sentence that goes on\non the next page.\nOf mills\nThey grind.\n\nEnd (\u00e9)."
     assert at(content, "pages") == {"1": "One", "2": "on", "3": "End", "4": "End"}
     assert at(content) == {"Of mills": "Of"}
-    assert content.about["created"] == "2026-01-02"
-    assert (content.title, content.about["author"], content.about["pages_without_text"]) == (
+    assert content.meta["created"] == "2026-01-02"
+    assert (content.title, content.meta["author"], content.meta["pages_without_text"]) == (
         "A title (of a book)",
         "Ann",
         1,
@@ -85,11 +85,11 @@ def extractor() -> Iterator[Extractor]:
 
 def test_the_processor_time_of_a_document_is_bounded(extractor: Extractor) -> None:
     with pytest.raises(ExtractionFailed) as caught:
-        extractor.read("pdf", swelling_pdf(), How(), 1.0)
+        extractor.read_document("pdf", swelling_pdf(), ExtractionOptions(), 1.0)
     assert caught.value.args[0] in ("extraction_timeout", "extraction_crashed")
-    assert extractor.read("pdf", pdf([PROSE]), How(), 30).text == PROSE
+    assert extractor.read_document("pdf", pdf([PROSE]), ExtractionOptions(), 30).text == PROSE
     with pytest.raises(ExtractionFailed, match="password") as caught:
-        extractor.read("pdf", locked_pdf(), How(), 30)
+        extractor.read_document("pdf", locked_pdf(), ExtractionOptions(), 30)
     assert caught.value.args[0] == "encrypted"
 
 
@@ -130,7 +130,7 @@ def test_word_headings_lists_tables_and_what_is_tracked() -> None:
     assert "- wheat\n- rye" in marked.text
     assert "| Mill | Stones |" in marked.text
     assert "| Old | 2 |" in marked.text
-    assert (plain.title, plain.about["author"]) == ("A report", "Ann")
+    assert (plain.title, plain.meta["author"]) == ("A report", "Ann")
 
 
 def test_word_text_in_wrappers_stands_there_once() -> None:
@@ -185,7 +185,7 @@ def test_a_book_is_its_spine() -> None:
     content = read("epub", made)
     assert content.text == f"The second & last.\n\nFirst\n\n{PROSE}"
     assert at(content) == {"The end": "The", "Of foxes": "First"}
-    assert (content.title, content.about["author"]) == ("The Mill", "Ann Miller")
+    assert (content.title, content.meta["author"]) == ("The Mill", "Ann Miller")
     assert "# First" in read("epub", made, "markdown").text
 
 
@@ -198,7 +198,7 @@ def test_names_of_chapters_are_references_and_one_damaged_chapter_is_lost_alone(
             new.writestr(name.replace("a.xhtml", "Cafe\u0301 & 1.xhtml"), content)
     content = read("epub", out.getvalue().replace(b"Never seen", b"Never SEEN"))
     assert content.text == PROSE
-    assert content.about["sections_damaged"] == 1
+    assert content.meta["sections_damaged"] == 1
 
 
 def test_a_book_that_gives_no_text_says_why() -> None:
@@ -209,7 +209,7 @@ def test_a_book_that_gives_no_text_says_why() -> None:
     assert reason("epub", b"PK\3\4 no") == "corrupt_file"
     assert reason("epub", epub({"one": ""})) == "no_text"
     damaged = read("epub", epub(BOOK, ["one", "gone", "two"]))
-    assert damaged.about["sections_damaged"] == 1
+    assert damaged.meta["sections_damaged"] == 1
     assert PROSE in damaged.text
     lol = '<!DOCTYPE x [<!ENTITY a "lol"><!ENTITY b "&a;&a;">]><container>&b;</container>'
     out = io.BytesIO()
@@ -220,8 +220,8 @@ def test_a_book_that_gives_no_text_says_why() -> None:
 
 @pytest.mark.parametrize("kind", ["docx", "epub"])
 def test_bombs_and_other_archives(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(read_document, "FREE_BYTES", 1 << 20)
-    monkeypatch.setattr(read_document, "MAX_RATIO", 50)
+    monkeypatch.setattr(document_content, "FREE_BYTES", 1 << 20)
+    monkeypatch.setattr(document_content, "MAX_RATIO", 50)
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("word/document.xml", bytes(2 << 20))
@@ -262,7 +262,7 @@ def test_latex() -> None:
     for gone in ("a comment", "not text", "after", "root:", "202", "short"):
         assert gone not in content.text
     assert at(content) == {"Of $n$ stones in braces": "Of", "Links": "Links"}
-    assert (content.title, content.about["author"]) == ("On mills", "Ann \u00d6st")
+    assert (content.title, content.meta["author"]) == ("On mills", "Ann \u00d6st")
     assert "## Links\n" in read("latex", PAPER, "markdown").text
     assert read("latex", r"no document, \textbf{bold} --- but text").text == "no document, bold \u2014 but text"
 
@@ -281,7 +281,7 @@ def test_mail_in_every_coding() -> None:
         content = read("mail", made.as_bytes())
         assert content.text == "Sch\u00f6ne Gr\u00fc\u00dfe = 5"
         assert content.title == "Gr\u00fc\u00dfe"
-        assert content.about == {"from": "J\u00f6rg <joerg@mill.org>", "date": "2026-11-26T12:00:00+00:00"}
+        assert content.meta == {"from": "J\u00f6rg <joerg@mill.org>", "date": "2026-11-26T12:00:00+00:00"}
 
 
 def test_mail_of_several_parts() -> None:
@@ -292,7 +292,7 @@ def test_mail_of_several_parts() -> None:
     made.add_attachment("notes", filename="notes.txt")
     content = read("mail", made.as_bytes())
     assert content.text == "The plain text."
-    assert content.about["attachments"] == 2
+    assert content.meta["attachments"] == 2
     only = message()
     only.set_content(f"<table><tr><td>a</td><td>b</td></tr></table><p>{PROSE}</p>", subtype="html")
     assert PROSE in read("mail", only.as_bytes()).text
@@ -330,7 +330,7 @@ def test_no_damage_stops_the_reader(extractor: Extractor, kind: str, where: int,
     cut = where % len(whole)
     failed = ""
     try:
-        extractor.read(kind, whole[:cut] + noise + whole[cut + len(noise) :], How(), 30)
+        extractor.read_document(kind, whole[:cut] + noise + whole[cut + len(noise) :], ExtractionOptions(), 30)
     except ExtractionFailed as failure:
         failed = failure.args[0]
     assert failed not in ("extraction_crashed", "extraction_timeout")

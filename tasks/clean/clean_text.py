@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tasks.clean.normalize import mend
-from tasks.clean.pii_mask import Kind, mask
+from tasks.clean.normalize import normalize
+from tasks.clean.pii_mask import PiiKind, mask_pii
 from tasks.clean.quality_filters import Removal
 from tasks.conversations.conversation import MARKERS, Message, render, trimmed
 from tasks.documents.sections import OFFSET_KINDS, map_sections
@@ -16,7 +16,9 @@ PERSONAL = ("from", "author")
 """Keys of `meta` that name people: masked as the text is."""
 
 
-def clean_row(row: Row, unescape: bool, kinds: Sequence[Kind], counters: dict[str, Counter[str]]) -> tuple[str, bool]:
+def clean_row(
+    row: Row, unescape: bool, kinds: Sequence[PiiKind], counters: dict[str, Counter[str]]
+) -> tuple[str, bool]:
     """Mend and mask the text of a row in place, counting masks and messages. Returns what to judge and whether it was said.
 
     Raises:
@@ -24,7 +26,7 @@ def clean_row(row: Row, unescape: bool, kinds: Sequence[Kind], counters: dict[st
     """
 
     def one(text: str) -> str:
-        text, masked = mask(mend(text, unescape), kinds)
+        text, masked = mask_pii(normalize(text, unescape), kinds)
         counters["masked"].update(masked)
         return text
 

@@ -7,7 +7,7 @@ SAMPLES = 5
 MAX_CHARACTERS = 200
 
 
-class Dropped:
+class DroppedLines:
     """Counts of dropped lines by reason, and the first SAMPLES different ones, cut at MAX_CHARACTERS."""
 
     def __init__(self) -> None:

@@ -5,9 +5,9 @@ all that is lost.
 from functools import cache, partial
 from typing import TypeVar
 
-from tasks.clean.html.extract import How, extract_page
-from tasks.clean.readers import by_kind
-from tasks.clean.readers.read_document import Content, Unreadable
+from tasks.clean.html.extract import ExtractionOptions, extract_page
+from tasks.clean.readers import document_reader
+from tasks.clean.readers.document_content import DocumentContent, UnreadableDocument
 from tasks.core.parallel.isolated_worker import MEMORY_BYTES, Lost, Worker
 
 DOCUMENT_MEMORY_BYTES = 2 << 30
@@ -23,25 +23,27 @@ class ExtractionFailed(Exception):
 class Extractor(Worker):
     """A process that extracts one page at a time."""
 
-    def extract(self, html: str, how: How, seconds: float) -> tuple[str, str]:
+    def extract(self, html: str, options: ExtractionOptions, seconds: float) -> tuple[str, str]:
         """Text and title of a page.
 
         Raises:
             ExtractionFailed: it took more than `seconds` of processor time (extraction_timeout), the process
                 ended, most often for memory (extraction_crashed), or the parser refused (extraction_error).
         """
-        work = partial(self.call, extract_page, html, how, seconds=seconds, memory_bytes=MEMORY_BYTES)
-        return _told(partial(work, prepare=partial(_load, how.extraction)))
+        work = partial(self.call, extract_page, html, options, seconds=seconds, memory_bytes=MEMORY_BYTES)
+        return _told(partial(work, prepare=partial(_load, options.extraction)))
 
-    def read(self, kind: str, body: bytes, how: How, seconds: float) -> Content:
-        """What a document of a kind of `tasks.clean.readers.by_kind` says.
+    def read_document(self, kind: str, body: bytes, options: ExtractionOptions, seconds: float) -> DocumentContent:
+        """What a document of a kind of `tasks.clean.readers.document_reader` says.
 
         Raises:
-            ExtractionFailed: as `extract`, or for the reason of `Unreadable`.
+            ExtractionFailed: as `extract`, or for the reason of `UnreadableDocument`.
         """
-        work = partial(self.call, _read, kind, body, how.format, seconds=seconds, memory_bytes=DOCUMENT_MEMORY_BYTES)
+        work = partial(
+            self.call, _read, kind, body, options.format, seconds=seconds, memory_bytes=DOCUMENT_MEMORY_BYTES
+        )
         content = _told(partial(work, prepare=partial(_load, kind)))
-        if isinstance(content, Content):
+        if isinstance(content, DocumentContent):
             return content
         raise ExtractionFailed(*content)
 
@@ -53,10 +55,10 @@ def _told(work: partial[R]) -> R:
         raise ExtractionFailed(f"extraction_{lost.name}", lost.detail) from None
 
 
-def _read(kind: str, body: bytes, format: str) -> Content | Failure:
+def _read(kind: str, body: bytes, format: str) -> DocumentContent | Failure:
     try:
-        return by_kind.read(kind, body, format)
-    except Unreadable as problem:
+        return document_reader.read_document(kind, body, format)
+    except UnreadableDocument as problem:
         return problem.reason, problem.detail[:500]
 
 
@@ -64,9 +66,9 @@ def _read(kind: str, body: bytes, format: str) -> Content | Failure:
 def _load(parser: str) -> None:
     """Import a parser: that is not the page's time."""
     if parser in ("fast", "precise"):
-        extract_page("<p>", How(parser))
+        extract_page("<p>", ExtractionOptions(parser))
     else:
-        by_kind.read(parser, b"", "text")
+        document_reader.read_document(parser, b"", "text")
 
 
 @cache

@@ -21,7 +21,7 @@ def _detector() -> Any:
     return LangDetector(LangDetectConfig(model="lite", max_input_length=SAMPLE_CHARACTERS, normalize_input=False))
 
 
-def detect(text: str, min_score: float, min_letters: int) -> tuple[str | None, float | None]:
+def detect_language(text: str, min_score: float, min_letters: int) -> tuple[str | None, float | None]:
     """ISO 639 code and score of the beginning of `text`; no code where the score is low, neither with too few letters.
 
     Marks count as letters: without its vowels a text is in no language.

@@ -55,7 +55,7 @@ def unreadable_share(text: str) -> float:
     return len(UNREADABLE.findall(text)) / len(text) if text else 0.0
 
 
-def mend(text: str, unescape: bool) -> str:
+def normalize(text: str, unescape: bool) -> str:
     """`text` in NFC without mojibake (ftfy), control and invisible characters; its white space mended.
 
     Lines end in a line feed and not in spaces, at most one is blank between two others, every space is U+0020 or the
@@ -63,7 +63,7 @@ def mend(text: str, unescape: bool) -> str:
     leftovers; wrong for text that came out of HTML, where those that remain are meant.
     """
     for _ in range(MOST_PASSES):
-        text, again = _mend_characters(text, unescape)
+        text, again = _normalize_characters(text, unescape)
         if not again:
             break
         unescape = False  # an entity that stood escaped is meant
@@ -72,7 +72,7 @@ def mend(text: str, unescape: bool) -> str:
     return (BLANK_LINES.sub("\n\n", text) if "\n\n\n" in text else text).strip("\n")
 
 
-def _mend_characters(text: str, unescape: bool) -> tuple[str, bool]:
+def _normalize_characters(text: str, unescape: bool) -> tuple[str, bool]:
     """The text with its characters mended, and whether that may have brought new damage together."""
     before = text
     plain = 0  # how much of it is text: from the first line with a tag on it is markup, in which entities are meant

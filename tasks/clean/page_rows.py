@@ -12,9 +12,10 @@ from pydantic import Field, model_validator
 from tasks.clean import warc_reader
 from tasks.clean.extraction_process import ExtractionFailed, extractor
 from tasks.clean.html import extract
-from tasks.clean.html.extract import How
-from tasks.clean.normalize import mend, unreadable_share
-from tasks.clean.readers import by_kind
+from tasks.clean.html.extract import ExtractionOptions
+from tasks.clean.normalize import normalize, unreadable_share
+from tasks.clean.readers import document_reader
+from tasks.clean.removal_reason import RemovalReason
 from tasks.core.parallel.item_guard import ItemFailed, fused
 from tasks.core.params import StageParams
 from tasks.documents.shards import document_id
@@ -22,9 +23,10 @@ from tasks.formats.encodings.decode import decode_page
 from tasks.formats.file_kinds import Format, require_package
 
 Row = dict[str, Any]
-Problem = tuple[str, str] | None
 MAX_UNREADABLE = 0.02
-QUARANTINE = "Set clean.quarantine: true in params.yaml to set such documents aside, and report it: it should not be."
+QUARANTINE_HINT = (
+    "Set clean.quarantine: true in params.yaml to set such documents aside, and report it: it should not be."
+)
 
 log = logging.getLogger(__name__)
 
@@ -58,18 +60,18 @@ class ExtractionParams(StageParams):
         return self
 
 
-def read_rows(
+def read_page_rows(
     path: Path,
     source: str,
     licence: str | None,
     about_source: dict[str, Any],
     params: ExtractionParams,
     encodings: Counter[str],
-    aside: Problem = None,
-) -> Iterator[tuple[Row, bool, Problem]]:
+    removed_for: RemovalReason = None,
+) -> Iterator[tuple[Row, bool, RemovalReason]]:
     """(row, whether to decode entities, problem) for each page; `raw_bytes` is the size of its body.
 
-    `about_source` goes into each page's `meta`; `encodings` counts how the pages were decoded. With `aside`
+    `about_source` goes into each page's `meta`; `encodings` counts how the pages were decoded. With `removed_for`
     each page has that problem, if none of its own, and no parser sees it.
     """
     for page in warc_reader.read_pages(path, params.max_page_bytes, params.max_document_bytes):
@@ -84,23 +86,27 @@ def read_rows(
             "meta": None,
             "raw_bytes": len(page.body),
         }
-        is_plain, problem = True, page.problem or aside
+        is_plain, problem = True, page.problem or removed_for
         if problem is None:
             try:
-                with fused(named(path, row), len(page.body), QUARANTINE):
+                with fused(describe_document(path, row), len(page.body), QUARANTINE_HINT):
                     is_plain, problem = _fill(row, page, about_source, params, encodings)
             except ItemFailed as failure:
-                problem = set_aside(failure, params.quarantine)
+                problem = quarantine_reason(failure, params.quarantine)
         yield row, is_plain, problem
 
 
 def _fill(
-    row: Row, page: warc_reader.Page, about_source: dict[str, Any], params: ExtractionParams, encodings: Counter[str]
-) -> tuple[bool, Problem]:
+    row: Row,
+    page: warc_reader.FetchedPage,
+    about_source: dict[str, Any],
+    params: ExtractionParams,
+    encodings: Counter[str],
+) -> tuple[bool, RemovalReason]:
     """Put text and meta into the row of a page. Returns whether it was plain text, and the problem if there is one."""
     kind = extract.media_type(page.content_type, page.body)
     about = {"content_type": kind, **about_source}
-    if document := by_kind.kind_of(kind, page.body):
+    if document := document_reader.document_kind(kind, page.body):
         return False, _read(row, document, page.body, about, params)
     is_html = kind in extract.HTML_TYPES
     if not is_html and kind not in extract.PLAIN_TYPES:
@@ -110,18 +116,18 @@ def _fill(
     row["text"] = decoded.text
     about |= decoded.meta
     row["meta"] = json.dumps(about, sort_keys=True)
-    problem = unreadable(row["text"])
+    problem = unreadable_reason(row["text"])
     if problem is None and is_html:
         problem = _extract(row, about, params)
     return not is_html, problem
 
 
-def named(path: Path, row: Row) -> str:
+def describe_document(path: Path, row: Row) -> str:
     """A document in a message: its file, id and address."""
     return f"{path}: document {row['id']} ({row['url']})"
 
 
-def set_aside(failure: ItemFailed, quarantine: bool) -> tuple[str, str]:
+def quarantine_reason(failure: ItemFailed, quarantine: bool) -> tuple[str, str]:
     """The problem of a document that failed, under `quarantine`; said in the log.
 
     Raises:
@@ -133,35 +139,37 @@ def set_aside(failure: ItemFailed, quarantine: bool) -> tuple[str, str]:
     return failure.reason, failure.detail
 
 
-def _read(row: Row, kind: Format, body: bytes, about: dict[str, Any], params: ExtractionParams) -> Problem:
+def _read(row: Row, kind: Format, body: bytes, about: dict[str, Any], params: ExtractionParams) -> RemovalReason:
     require_package(kind, f"clean: {row['url']}")
     row["meta"] = json.dumps(about, sort_keys=True)
     try:
-        content = extractor().read(kind, body, How(format=params.format), params.max_page_seconds)
+        content = extractor().read_document(
+            kind, body, ExtractionOptions(format=params.format), params.max_page_seconds
+        )
     except ExtractionFailed as failure:
         reason, detail = failure.args
         return reason, detail
     row["text"] = content.text
-    said = {"title": mend(content.title, False), **content.about}
+    said = {"title": normalize(content.title, False), **content.meta}
     row["meta"] = json.dumps({**about, **said}, ensure_ascii=False, sort_keys=True)
-    return unreadable(content.text)
+    return unreadable_reason(content.text)
 
 
-def _extract(row: Row, about: dict[str, Any], params: ExtractionParams) -> Problem:
+def _extract(row: Row, about: dict[str, Any], params: ExtractionParams) -> RemovalReason:
     html = row["text"]
     if not extract.is_simple(html) and (complexity := extract.complexity(html)) > extract.MAX_COMPLEXITY:
         return "page_too_complex", f"{complexity} nested elements or attributes > {extract.MAX_COMPLEXITY}"
-    how = How(params.extraction, params.format, params.main_content, params.skip_elements)
+    options = ExtractionOptions(params.extraction, params.format, params.main_content, params.skip_elements)
     try:
-        row["text"], title = extractor().extract(html, how, params.max_page_seconds)
+        row["text"], title = extractor().extract(html, options, params.max_page_seconds)
     except ExtractionFailed as failure:
         reason, detail = failure.args
         return reason, detail
-    row["meta"] = json.dumps({**about, "title": mend(title, False)}, ensure_ascii=False, sort_keys=True)
+    row["meta"] = json.dumps({**about, "title": normalize(title, False)}, ensure_ascii=False, sort_keys=True)
     return None
 
 
-def unreadable(text: str) -> Problem:
+def unreadable_reason(text: str) -> RemovalReason:
     """A problem where more than 2% of the characters are such as no text has."""
     share = unreadable_share(text)
     return ("unreadable", f"{share:.3f} of the characters > {MAX_UNREADABLE}") if share > MAX_UNREADABLE else None

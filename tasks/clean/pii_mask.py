@@ -11,10 +11,10 @@ import string
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from tasks.clean.secret_patterns import SECRETS
-from tasks.clean.top_level_domains import top_level
+from tasks.clean.secret_patterns import SECRET_PATTERNS
+from tasks.clean.top_level_domains import top_level_domains
 
-Kind = Literal["email", "ip", "phone", "credit_card", "iban", "secret"]
+PiiKind = Literal["email", "ip", "phone", "credit_card", "iban", "secret"]
 
 # A pattern that begins with a set of characters, and looks back only then, is searched for several times as fast.
 EMAIL = re.compile(
@@ -50,7 +50,7 @@ EMAIL_MASK, IPV4_MASK, IPV6_MASK, PHONE_MASK = "email@example.com", "192.0.2.1",
 CARD_MASK, IBAN_MASK = "0000 0000 0000 0000", "XX00 0000 0000 0000"
 
 
-def mask(text: str, kinds: Sequence[Kind]) -> tuple[str, dict[str, int]]:
+def mask_pii(text: str, kinds: Sequence[PiiKind]) -> tuple[str, dict[str, int]]:
     """`text` with what the `kinds` name replaced, and how many of each were. The order of `kinds` does not matter.
 
     Left alone: versions, dates, times, hashes, ISBNs, and addresses that are nobody's (private, loopback, reserved). A
@@ -83,8 +83,8 @@ def _email(match: re.Match[str]) -> str:
     found, after = match.group(), match.string[match.end() : match.end() + 1]
     user, _, host = found.partition("@")
     *names, last = host.split(".")
-    if last.lower() not in top_level():
-        if not last.istitle() or len(names) < 2 or names[-1].lower() not in top_level():
+    if last.lower() not in top_level_domains():
+        if not last.istitle() or len(names) < 2 or names[-1].lower() not in top_level_domains():
             return found
         end = len(last) + 1  # the next sentence, which a space should keep away
         return EMAIL_MASK + found[-end:]
@@ -144,8 +144,8 @@ def _iban(match: re.Match[str]) -> str:
     return IBAN_MASK + found[end:] if number % 97 == 1 else found
 
 
-RULES: dict[Kind, list[tuple[str, re.Pattern[str], Callable[[re.Match[str]], str]]]] = {
-    "secret": [(trigger, pattern, replace) for trigger, pattern, replace in SECRETS],
+RULES: dict[PiiKind, list[tuple[str, re.Pattern[str], Callable[[re.Match[str]], str]]]] = {
+    "secret": [(trigger, pattern, replace) for trigger, pattern, replace in SECRET_PATTERNS],
     "iban": [("", IBAN, _iban)],
     "credit_card": [("", CARD, _card)],
     "email": [("@", EMAIL, _email)],

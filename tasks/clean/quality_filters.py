@@ -5,10 +5,10 @@ from typing import Annotated
 from pydantic import Field
 
 from tasks.clean import text_measures
-from tasks.clean.dropped_lines import Dropped
-from tasks.clean.language import detect
+from tasks.clean.dropped_lines import DroppedLines
+from tasks.clean.language import detect_language
 from tasks.clean.rules.bad_words import BadWords
-from tasks.clean.rules.names import RuleSet
+from tasks.clean.rules.rule_set_names import RuleSet
 from tasks.core.params import StageParams
 
 Code = Annotated[str, Field(pattern="^[a-z]{2,3}$", description="ISO 639 code.")]
@@ -46,8 +46,8 @@ class Removal(Exception):
     """A document does not pass: reason and detail, and the language where it was looked at."""
 
 
-def judge(
-    text: str, params: FilterParams, is_conversation: bool, dropped: Dropped, bad_words: BadWords | None = None
+def apply_filters(
+    text: str, params: FilterParams, is_conversation: bool, dropped: DroppedLines, bad_words: BadWords | None = None
 ) -> tuple[str, Language]:
     """The text, less the lines that a rule drops (counted in `dropped`), and its language.
 
@@ -57,18 +57,18 @@ def judge(
         Removal: it does not pass.
     """
     _measure(text, params)
-    found = lang, score = detect(text, params.min_language_score, params.min_language_letters)
+    found = lang, score = detect_language(text, params.min_language_score, params.min_language_letters)
     if lang and params.languages is not None and lang not in params.languages:
         raise Removal("language", f"{lang} with score {score}", found)
-    lines, verdict = Dropped(), None
+    lines, reason = DroppedLines(), None
     if params.rules and not is_conversation:
         from tasks.clean.rules.rule_sets import apply_rules
 
-        text, lines, verdict = apply_rules(text, params.rules)
-    if bad_words and not verdict:
-        verdict = bad_words.judge(text, lang)
-    if verdict:
-        raise Removal(*verdict, found)
+        text, lines, reason = apply_rules(text, params.rules)
+    if bad_words and not reason:
+        reason = bad_words.check(text, lang)
+    if reason:
+        raise Removal(*reason, found)
     dropped.update(lines.counts, lines.samples)
     return text, found
 

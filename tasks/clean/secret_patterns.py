@@ -42,14 +42,16 @@ def _private_key(match: re.Match[str]) -> str:
     return f"-----BEGIN {match.group(1)}-----\n{REDACTED}\n-----END {match.group(1)}-----"
 
 
-Secret = tuple[str, re.Pattern[str], Callable[[re.Match[str]], str]]
+SecretPattern = tuple[str, re.Pattern[str], Callable[[re.Match[str]], str]]
 
 
-def _token(prefix: str, rest: str, trigger: str, replace: Callable[[re.Match[str]], str] = _keep_prefix) -> Secret:
+def _token(
+    prefix: str, rest: str, trigger: str, replace: Callable[[re.Match[str]], str] = _keep_prefix
+) -> SecretPattern:
     return trigger, re.compile(f"{START}({prefix})({rest}){END}"), replace
 
 
-SECRETS: list[Secret] = [
+SECRET_PATTERNS: list[SecretPattern] = [
     (
         "PRIVATE KEY-----",
         re.compile(  # no five dashes inside: two keys in a row are two

@@ -19,15 +19,23 @@ from pydantic import Field
 
 from tasks.clean import histogram
 from tasks.clean.clean_text import Row, clean_row
-from tasks.clean.dropped_lines import Dropped
-from tasks.clean.page_rows import QUARANTINE, ExtractionParams, Problem, named, read_rows, set_aside, unreadable
-from tasks.clean.pii_mask import Kind
-from tasks.clean.quality_filters import FilterParams, Language, Removal, judge
+from tasks.clean.dropped_lines import DroppedLines
+from tasks.clean.page_rows import (
+    QUARANTINE_HINT,
+    ExtractionParams,
+    describe_document,
+    quarantine_reason,
+    read_page_rows,
+    unreadable_reason,
+)
+from tasks.clean.pii_mask import PiiKind
+from tasks.clean.quality_filters import FilterParams, Language, Removal, apply_filters
+from tasks.clean.removal_reason import RemovalReason
 from tasks.clean.rules.bad_words import BadWords
 from tasks.clean.scores import labels
-from tasks.clean.scores.corpus_scores import second_look
+from tasks.clean.scores.corpus_scores import filter_by_corpus_scores
 from tasks.clean.scores.score_params import ScoreParams
-from tasks.clean.url_blocklist import blocked
+from tasks.clean.url_blocklist import blocking_entry
 from tasks.core.errors import UserError
 from tasks.core.parallel.engine import map_shards
 from tasks.core.parallel.item_guard import ItemFailed, fused
@@ -76,13 +84,13 @@ class CleanParams(ExtractionParams, FilterParams, ScoreParams):
     review: int = Field(
         0, ge=0, description="Documents of each reason and source in the sample for people; 0: no sample."
     )
-    mask: tuple[Kind, ...] = Field(
+    mask: tuple[PiiKind, ...] = Field(
         ("email", "ip", "phone", "credit_card", "iban", "secret"), description="Personal data to replace."
     )
 
 
 @dataclass(frozen=True)
-class Shard:
+class InputFile:
     """An input file, the source of its pages (None for a Parquet shard of documents), and the name of its output."""
 
     path: Path
@@ -110,19 +118,23 @@ def run(params: CleanParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     check_selectors(params.skip_elements, "params.yaml: clean.skip_elements")
     labelled = [inputs[Path(name).name] for name in params.quality.labels] if params.quality else []
     bad_words = BadWords.read({code: inputs[Path(name).name] for code, name in params.bad_words.items()})
-    shards = find_shards(inputs["scrape"])
-    cleaned = partial(clean_shard, params=params, bad_words=bad_words, outputs=outputs.root)
-    whole = partial(cleaned, aside=("worker_lost", "the process that cleaned its file was killed twice"))
-    results = list(map_shards(cleaned, shards, "clean", instead=whole if params.quarantine else None))
+    files = find_input_files(inputs["scrape"])
+    cleaned = partial(clean_file, params=params, bad_words=bad_words, outputs=outputs.root)
+    whole = partial(cleaned, removed_for=("worker_lost", "the process that cleaned its file was killed twice"))
+    results = list(map_shards(cleaned, files, "clean", instead=whole if params.quarantine else None))
     totals: dict[str, Counter[str]] = {name: Counter() for name in COUNTS}
     for result in results:
         for name, counter in totals.items():
             counter.update(result[name])
-    lines = Dropped()
+    lines = DroppedLines()
     for result in results:
         lines.update(result["lines"], result["samples"])
     after = [result["out"] for result in results]
-    second = second_look(params, params.min_characters, labelled, outputs.root, outputs.work) if any(after) else None
+    second = (
+        filter_by_corpus_scores(params, params.min_characters, labelled, outputs.root, outputs.work)
+        if any(after)
+        else None
+    )
     if second:
         after = second["out"]
         totals["removed"].update(second["removed"])
@@ -153,58 +165,60 @@ def run(params: CleanParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     if lines.counts:
         metrics["lines"] = dict(sorted(lines.counts.items()))
         write_json(outputs / "lines.json", lines.table())
-    if scores := histogram.add_up(result["histograms"] for result in results) | (second["scores"] if second else {}):
+    if scores := histogram.merge_histograms(result["histograms"] for result in results) | (
+        second["scores"] if second else {}
+    ):
         metrics["scores"] = scores
     if labelled:
         metrics["review"] = labels.measured_precision(labelled)
     return metrics
 
 
-def find_shards(scrape: Path) -> list[Shard]:
+def find_input_files(scrape: Path) -> list[InputFile]:
     """The files to clean, by name; each output is named as its input, a web page's with `web.<source>.` before it."""
     about = scrape / "sources.json"
     sources: dict[str, Any] = json.loads(about.read_text("utf-8")) if about.exists() else {}
-    shards = [
-        Shard(path, source, known.get("licence"), f"web.{source}.{stem}", known.get("robots"))
+    files = [
+        InputFile(path, source, known.get("licence"), f"web.{source}.{stem}", known.get("robots"))
         for path in sorted(scrape.glob("web/*/*.warc.gz"))
         if (stem := path.name.removesuffix(".warc.gz")) and (source := path.parent.name)
         for known in (sources.get(source, {}),)
     ]
-    shards += [Shard(path, None, None, path.stem) for path in sorted(scrape.glob("documents/*.parquet"))]
-    if not shards:
+    files += [InputFile(path, None, None, path.stem) for path in sorted(scrape.glob("documents/*.parquet"))]
+    if not files:
         raise UserError(f"{scrape}: neither web/*/*.warc.gz nor documents/*.parquet here. Check scrape.sources.")
-    if len({shard.name for shard in shards}) < len(shards):
+    if len({file.name for file in files}) < len(files):
         raise UserError(
             f"{scrape}: a document shard has the name that web pages get. Make it again: dvc repro --force scrape"
         )
-    return shards
+    return files
 
 
-def clean_shard(
-    shard: Shard, params: CleanParams, bad_words: BadWords, outputs: Path, aside: Problem = None
+def clean_file(
+    file: InputFile, params: CleanParams, bad_words: BadWords, outputs: Path, removed_for: RemovalReason = None
 ) -> dict[str, Any]:
-    """Clean one file, or remove all of it for the problem `aside`.
+    """Clean one file, or remove all of it for the reason `removed_for`.
 
     Returns sizes in and out by source, what COUNTS names, lines and scores.
     """
     counters: dict[str, Counter[str]] = {name: Counter() for name in COUNTS}
     before: dict[str, Counter[str]] = {}
     after: dict[str, Counter[str]] = {}
-    lines = Dropped()
+    lines = DroppedLines()
     kept: list[Row] = []
     removed: list[Row] = []
-    for row, unescape, problem in _rows(shard, params, counters["encodings"], aside):
+    for row, unescape, problem in _rows(file, params, counters["encodings"], removed_for):
         raw_bytes = row.pop("raw_bytes", None)
         _count(before, row, raw_bytes)
         given = dict(row)
         try:
             if problem:
                 raise Removal(*problem)
-            if params.url_blocklist and (entry := blocked(row["url"] or "", params.url_blocklist)):
+            if params.url_blocklist and (entry := blocking_entry(row["url"] or "", params.url_blocklist)):
                 raise Removal("url_blocked", entry)
-            with fused(named(shard.path, row), len(row["text"] or ""), QUARANTINE, Removal):
+            with fused(describe_document(file.path, row), len(row["text"] or ""), QUARANTINE_HINT, Removal):
                 prose, is_conversation = clean_row(row, unescape, params.mask, counters)
-                text, language = judge(prose, params, is_conversation, lines, bad_words)
+                text, language = apply_filters(prose, params, is_conversation, lines, bad_words)
                 if not is_conversation:
                     row["meta"], row["text"] = meta_without_lines(row["meta"], row["text"], text), text
         except Removal as removal:
@@ -213,7 +227,7 @@ def clean_shard(
             removed.append({**row, "reason": reason, "detail": detail})
             counters["removed"][reason] += 1
         except ItemFailed as failure:
-            reason, detail = set_aside(failure, params.quarantine)
+            reason, detail = quarantine_reason(failure, params.quarantine)
             removed.append({**given, "reason": reason, "detail": detail})
             counters["removed"][reason] += 1
         else:
@@ -221,11 +235,11 @@ def clean_shard(
             kept.append(row)
             counters["languages"][row["lang"] or "unknown"] += 1
             _count(after, row, None)
-    write_shard(pa.Table.from_pylist(kept, schema=SCHEMA), outputs / "documents" / f"{shard.name}.parquet")
-    write_shard(pa.Table.from_pylist(removed, schema=REMOVED_SCHEMA), outputs / "removed" / f"{shard.name}.parquet")
+    write_shard(pa.Table.from_pylist(kept, schema=SCHEMA), outputs / "documents" / f"{file.name}.parquet")
+    write_shard(pa.Table.from_pylist(removed, schema=REMOVED_SCHEMA), outputs / "removed" / f"{file.name}.parquet")
     sizes: dict[str, SourceCounts] = {"in": before, "out": after}
     scores = [score for row in (*kept, *removed) if (score := row.get(LANGUAGE)) is not None]
-    histograms = {LANGUAGE: histogram.count(LANGUAGE, scores)} if scores else {}
+    histograms = {LANGUAGE: histogram.count_bins(LANGUAGE, scores)} if scores else {}
     return {**sizes, **counters, "lines": lines.counts, "samples": lines.samples, "histograms": histograms}
 
 
@@ -241,12 +255,12 @@ def _count(sizes: dict[str, Counter[str]], row: Row, raw_bytes: int | None) -> N
 
 
 def _rows(
-    shard: Shard, params: CleanParams, encodings: Counter[str], aside: Problem
-) -> Iterator[tuple[Row, bool, Problem]]:
+    file: InputFile, params: CleanParams, encodings: Counter[str], removed_for: RemovalReason
+) -> Iterator[tuple[Row, bool, RemovalReason]]:
     """(row, whether to decode entities, problem) for each page or row of a file."""
-    if shard.source is not None:
-        about = {"robots": shard.robots} if shard.robots else {}
-        yield from read_rows(shard.path, shard.source, shard.licence, about, params, encodings, aside)
+    if file.source is not None:
+        about = {"robots": file.robots} if file.robots else {}
+        yield from read_page_rows(file.path, file.source, file.licence, about, params, encodings, removed_for)
         return
-    for row in read_shard(shard.path).to_pylist():
-        yield row, True, aside or unreadable(row["text"] or "")
+    for row in read_shard(file.path).to_pylist():
+        yield row, True, removed_for or unreadable_reason(row["text"] or "")

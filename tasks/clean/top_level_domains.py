@@ -9,7 +9,7 @@ PRIVATE = frozenset(("corp", "home", "internal", "intranet", "lan", "local", "pr
 
 
 @cache
-def top_level() -> frozenset[str]:
+def top_level_domains() -> frozenset[str]:
     """The top-level domains in ASCII, in small letters, and those of private networks.
 
     From the Public Suffix List (publicsuffix.org) as the package tldextract carries it, read without importing that package,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 
-def blocked(url: str, entries: Sequence[str]) -> str | None:
+def blocking_entry(url: str, entries: Sequence[str]) -> str | None:
     """The entry that blocks `url`: a host (also for its subdomains), or host/path (also for what begins with it).
 
     None too where `url` is none, such as http://[: it has no host.

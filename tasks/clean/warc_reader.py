@@ -20,7 +20,7 @@ HEADER_BYTES = 2 * HEAD_BYTES  # room for WARC and HTTP headers beside a page of
 
 
 @dataclass(frozen=True)
-class Page:
+class FetchedPage:
     """A fetched page, or why there is none.
 
     Attributes:
@@ -38,7 +38,7 @@ class Page:
     problem: tuple[str, str] | None = None
 
 
-def read_pages(path: Path, max_page_bytes: int, max_document_bytes: int = 0) -> Iterator[Page]:
+def read_pages(path: Path, max_page_bytes: int, max_document_bytes: int = 0) -> Iterator[FetchedPage]:
     """Yield a page for each `response`, `resource` and `conversion` record, and one with a `problem` for each that cannot be used.
 
     Problems: `broken_record` (a stretch of the file that cannot be decompressed or is no record), `page_too_large`,
@@ -49,12 +49,14 @@ def read_pages(path: Path, max_page_bytes: int, max_document_bytes: int = 0) -> 
     for offset, content in _members(path, limits[1] + HEADER_BYTES):
         where = f"{path.name}, byte {offset}"
         if content is None:
-            yield Page(url=f"{path.name}#{offset}", problem=("broken_record", f"{where}: broken or truncated gzip"))
+            yield FetchedPage(
+                url=f"{path.name}#{offset}", problem=("broken_record", f"{where}: broken or truncated gzip")
+            )
             continue
         try:
             yield from _pages(content, *limits)
         except Exception as error:  # warcio raises many kinds on records that break the format
-            yield Page(url=f"{path.name}#{offset}", problem=("broken_record", f"{where}: {error!r}"))
+            yield FetchedPage(url=f"{path.name}#{offset}", problem=("broken_record", f"{where}: {error!r}"))
 
 
 def _members(path: Path, limit: int) -> Iterator[tuple[int, bytes | None]]:
@@ -104,7 +106,7 @@ def _decompress(data: mmap.mmap, start: int, limit: int) -> tuple[bytes, int] | 
     return b"".join(parts), min(at, len(data)) - len(inflate.unused_data)
 
 
-def _pages(content: bytes, max_page_bytes: int, max_document_bytes: int) -> Iterator[Page]:
+def _pages(content: bytes, max_page_bytes: int, max_document_bytes: int) -> Iterator[FetchedPage]:
     from warcio.archiveiterator import ArchiveIterator
 
     for record in ArchiveIterator(io.BytesIO(content)):
@@ -116,7 +118,7 @@ def _pages(content: bytes, max_page_bytes: int, max_document_bytes: int) -> Iter
             continue
         status = headers.get_statuscode() if record.rec_type == "response" else "200"
         if not status.startswith("2"):
-            yield Page(url, problem=("http_status", f"HTTP status {status or 'missing'}"))
+            yield FetchedPage(url, problem=("http_status", f"HTTP status {status or 'missing'}"))
             continue
         # warcio's own decoding stops after the first of several gzip members.
         response = HttpResponse(headers.protocol or "", int(status[:3]), headers.headers, record.raw_stream.read())
@@ -127,9 +129,9 @@ def _pages(content: bytes, max_page_bytes: int, max_document_bytes: int) -> Iter
             body, _ = decode_body(response if record.rec_type == "response" else replace(response, headers=[]), most)
         except UnusableResponse as unusable:
             too_large = unusable.reason == "too_large"
-            yield Page(url, problem=("page_too_large" if too_large else unusable.reason, unusable.detail))
+            yield FetchedPage(url, problem=("page_too_large" if too_large else unusable.reason, unusable.detail))
             continue
-        yield Page(
+        yield FetchedPage(
             url=url,
             body=body,
             content_type=kind,

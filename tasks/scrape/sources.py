@@ -127,6 +127,11 @@ class WebSource(_Source):
         """The User-Agent header: product, purpose, contact (RFC 9110, 10.1.5)."""
         return f"{self.user_agent} (+{self.contact})" if self.contact else self.user_agent
 
+    @property
+    def product_token(self) -> str:
+        """The name by which robots.txt and robots directives address the crawler (RFC 9309, 2.2.1)."""
+        return self.user_agent.partition("/")[0].partition(" ")[0]
+
     @field_validator("start")
     @classmethod
     def _http(cls, urls: tuple[str, ...]) -> tuple[str, ...]:

@@ -7,27 +7,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.clean import text_measures
-from tasks.clean.normalize import mend
+from tasks.clean.normalize import normalize
 
 
 def test_mending() -> None:
-    assert mend("cafÃ© â€œsoâ€\x9d", True) == "café “so”"
-    assert mend("e\u0301te\u0301", True) == "été"
-    assert mend("a\x00b\u200bc\ufeffd\x1b[31m", True) == "abcd"
-    assert mend("one\u00a0two  \r\n\r\n\r\n\r\n    three\t\u2028four", True) == "one two\n\n    three\nfour"
-    assert mend("I &lt;3 you", True) == "I <3 you"
-    assert mend("write &lt; for <", False) == "write &lt; for <"
-    assert mend("👩\u200d👩\u200d👧", True) == "👩\u200d👩\u200d👧"
-    assert mend("the eﬃcient oﬃce", True) == "the efficient office"  # how a PDF was set
+    assert normalize("cafÃ© â€œsoâ€\x9d", True) == "café “so”"
+    assert normalize("e\u0301te\u0301", True) == "été"
+    assert normalize("a\x00b\u200bc\ufeffd\x1b[31m", True) == "abcd"
+    assert normalize("one\u00a0two  \r\n\r\n\r\n\r\n    three\t\u2028four", True) == "one two\n\n    three\nfour"
+    assert normalize("I &lt;3 you", True) == "I <3 you"
+    assert normalize("write &lt; for <", False) == "write &lt; for <"
+    assert normalize("👩\u200d👩\u200d👧", True) == "👩\u200d👩\u200d👧"
+    assert normalize("the eﬃcient oﬃce", True) == "the efficient office"  # how a PDF was set
     assert (
-        mend("a\U000e0067\U000e007fb \u200bc", True) == "ab c"
+        normalize("a\U000e0067\U000e007fb \u200bc", True) == "ab c"
     )  # tags that spell no flag, and a space that ends no word
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=80))
 def test_mended_text_is_clean(text: str) -> None:
-    mended = mend(text, False)
+    mended = normalize(text, False)
     assert not any(unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\t" for character in mended)
     assert unicodedata.is_normalized("NFC", mended)
     assert "\n\n\n" not in mended
@@ -37,8 +37,8 @@ def test_mended_text_is_clean(text: str) -> None:
 @settings(max_examples=300, deadline=None)
 @given(st.text(max_size=60))
 def test_mending_twice_is_mending_once(text: str) -> None:
-    once = mend(text, False)
-    assert mend(once, False) == once
+    once = normalize(text, False)
+    assert normalize(once, False) == once
 
 
 PIECES = [
@@ -70,7 +70,7 @@ def test_no_line_that_ftfy_would_mend_is_kept_from_it(text: str, unescape: bool)
         fix_latin_ligatures=False,
         normalization=None,  # made afterwards
     )
-    assert mend(text, unescape) == mend(ftfy.fix_text(text, everything), False)
+    assert normalize(text, unescape) == normalize(ftfy.fix_text(text, everything), False)
 
 
 CLEAN = [
@@ -96,7 +96,7 @@ def test_sound_text_is_not_changed(lines: list[str]) -> None:
     text = "\n".join(lines).strip("\n")
     while "\n\n\n" in text:
         text = text.replace("\n\n\n", "\n\n")
-    assert mend(text, False) == text
+    assert normalize(text, False) == text
 
 
 def test_measures_have_known_values() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.clean.pii_mask import CARD_MASK, IBAN_MASK, RULES, luhn, mask
+from tasks.clean.pii_mask import CARD_MASK, IBAN_MASK, RULES, luhn, mask_pii
 from tests.helpers.checkout import ROOT
 
 ALL = tuple(RULES)
@@ -53,7 +53,7 @@ def labelled() -> list[tuple[str, dict[str, list[str]]]]:
 def test_precision_and_recall_on_the_labelled_set() -> None:
     right, wrong, missed = Counter[str](), Counter[str](), Counter[str]()
     for text, found in labelled():
-        masked, counts = mask(text, ALL)
+        masked, counts = mask_pii(text, ALL)
         for kind in ALL:
             wanted = found.get(kind, [])
             hits = min(counts[kind], sum(value in text and value not in masked for value in wanted))
@@ -68,12 +68,12 @@ def test_precision_and_recall_on_the_labelled_set() -> None:
 
 @pytest.mark.parametrize(("text", "expected"), PERSONAL.items())
 def test_personal_data_is_masked(text: str, expected: str) -> None:
-    assert mask(text, ALL)[0] == expected
+    assert mask_pii(text, ALL)[0] == expected
 
 
 @pytest.mark.parametrize("text", UNTOUCHED)
 def test_what_is_not_personal_stays(text: str) -> None:
-    masked, counts = mask(text, ALL)
+    masked, counts = mask_pii(text, ALL)
     assert masked == text
     assert not any(counts.values())
 
@@ -83,17 +83,17 @@ PARTS = [*PERSONAL, *UNTOUCHED, *"@.:+-( )\n19a", "555", "+1", "::", "1.2.", "00
 
 def test_two_keys_in_a_row_are_two() -> None:
     key = next(text for text, _ in labelled() if text.startswith("-----BEGIN RSA"))
-    once, counts = mask(key + key, ALL)
+    once, counts = mask_pii(key + key, ALL)
     assert counts["secret"] == 2
-    assert mask(once, ALL)[0] == once
+    assert mask_pii(once, ALL)[0] == once
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.sampled_from([*PARTS, *(text for text, _ in labelled())]), max_size=10), st.permutations(ALL))
 def test_masking_twice_is_masking_once_in_any_order(parts: list[str], order: list[str]) -> None:
-    once, counted = mask("".join(parts), ALL)
-    assert mask("".join(parts), order) == (once, counted)  # type: ignore[arg-type]
-    again, counts = mask(once, ALL)
+    once, counted = mask_pii("".join(parts), ALL)
+    assert mask_pii("".join(parts), order) == (once, counted)  # type: ignore[arg-type]
+    again, counts = mask_pii(once, ALL)
     assert again == once
     assert not any(counts.values())
 
@@ -111,9 +111,9 @@ def test_a_wrong_digit_is_no_card(number: int, at: int, more: int, gap: str) -> 
         return gap.join(text[k : k + 4] for k in range(0, 16, 4))
 
     if len(set(digits)) > 2:
-        assert mask(f"a {grouped(digits)}.", ("credit_card",))[0] == f"a {CARD_MASK}."
+        assert mask_pii(f"a {grouped(digits)}.", ("credit_card",))[0] == f"a {CARD_MASK}."
     text = f"a {grouped(wrong)}."
-    assert mask(text, ("credit_card",))[0] == text
+    assert mask_pii(text, ("credit_card",))[0] == text
 
 
 @settings(max_examples=200, deadline=None)
@@ -125,6 +125,6 @@ def test_wrong_check_digits_are_no_iban(bban: str, more: int, grouped: bool) -> 
         text = f"DE{digits:02d}{bban}"
         return " ".join(text[k : k + 4] for k in range(0, 22, 4)) if grouped else text
 
-    assert mask(iban(check), ("iban",))[0] == IBAN_MASK
+    assert mask_pii(iban(check), ("iban",))[0] == IBAN_MASK
     other = 2 + (check - 2 + more) % 97
-    assert mask(iban(other), ("iban",))[0] == iban(other)
+    assert mask_pii(iban(other), ("iban",))[0] == iban(other)

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.clean.dropped_lines import Dropped
-from tasks.clean.quality_filters import Removal, judge
+from tasks.clean.dropped_lines import DroppedLines
+from tasks.clean.quality_filters import Removal, apply_filters
 from tasks.clean.rules.bad_words import BadWords
 from tasks.clean.rules.c4 import drop_lines
 from tasks.clean.rules.gopher_repetition import split_lines, split_paragraphs
-from tasks.clean.rules.repetition import Grams
-from tasks.clean.rules.rule_sets import JUDGES, apply_rules
-from tasks.clean.rules.words import Page, count_sentences
+from tasks.clean.rules.repetition import NgramHashes
+from tasks.clean.rules.rule_sets import RULE_SETS, apply_rules
+from tasks.clean.rules.tokenized_text import TokenizedText, count_sentences
 from tasks.clean.stage import CleanParams
 from tasks.core.errors import UserError
 
@@ -26,7 +26,7 @@ SOME = DISTINCT.split()
 
 
 def reason(rule: str, text: str) -> str:
-    verdict = JUDGES[rule](Page(text))
+    verdict = RULE_SETS[rule](TokenizedText(text))
     return verdict[0].removeprefix(f"{rule}_") if verdict else ""
 
 
@@ -118,10 +118,10 @@ words = st.lists(st.sampled_from(["a", "b", "ab", "ba", "über", "中文", "x1",
 def test_grams_are_those_of_plain_python(parts: list[str], n: int) -> None:
     ends = np.cumsum([len(part) + 1 for part in parts], dtype=np.int64)
     spans = np.stack([ends - [len(part) + 1 for part in parts], ends - 1], axis=1) if parts else np.zeros((0, 2), int)
-    grams = Grams(Page(" ".join(parts), spans.astype(np.int64)))
+    grams = NgramHashes(TokenizedText(" ".join(parts), spans.astype(np.int64)))
     joined = [" ".join(parts[k : k + n]) for k in range(len(parts) - n + 1)]
     top = Counter(joined).most_common(1)
-    assert grams.top_characters(n) == (len(top[0][0]) * top[0][1] if top else 0)
+    assert grams.top_ngram_characters(n) == (len(top[0][0]) * top[0][1] if top else 0)
     seen: set[str] = set()
     at = repeated = 0
     while at <= len(parts) - n:
@@ -129,7 +129,7 @@ def test_grams_are_those_of_plain_python(parts: list[str], n: int) -> None:
         repeated += len(gram) if gram in seen else 0
         at += n if gram in seen else 1
         seen.add(gram)
-    assert grams.repeated_characters(n) == repeated
+    assert grams.duplicate_ngram_characters(n) == repeated
 
 
 SPACY = {  # the answers of spacy.blank("en") 3.8
@@ -167,22 +167,22 @@ SPACY = {  # the answers of spacy.blank("en") 3.8
 
 @pytest.mark.parametrize(("text", "expected"), SPACY.items())
 def test_words_are_those_of_spacy(text: str, expected: list[str]) -> None:
-    page = Page(text)
+    page = TokenizedText(text)
     assert [page.word(k) for k in range(len(page.spans))] == expected
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=60))
 def test_words_lie_in_order_and_miss_nothing_but_space(text: str) -> None:
-    page = Page(text)
+    page = TokenizedText(text)
     assert "".join(page.word(k) for k in range(len(page.spans))) == "".join(text.split())
-    for rule in JUDGES.values():
+    for rule in RULE_SETS.values():
         rule(page)
 
 
 def test_sentences() -> None:
-    assert count_sentences(Page('Hi there. "I am." She said! Is it? yes')) == 5
-    assert count_sentences(Page("")) == 0
+    assert count_sentences(TokenizedText('Hi there. "I am." She said! Is it? yes')) == 5
+    assert count_sentences(TokenizedText("")) == 0
 
 
 GOOD = "\n".join(f"{STOP} {SOME[k]} {SOME[k + 20]} number {k}." for k in range(5))
@@ -217,9 +217,9 @@ def test_c4_drops_lines_and_pages() -> None:
 def test_a_conversation_is_not_judged_by_rules_for_prose() -> None:
     params = CleanParams(rules=("gopher_repetition", "gopher_quality", "c4", "fineweb"))
     said = "hi, how do i make a set of one?\nwrite it as {1}\nthanks, and bye"
-    assert judge(said, params, True, Dropped())[0] == said
+    assert apply_filters(said, params, True, DroppedLines())[0] == said
     with pytest.raises(Removal, match="gopher_"):
-        judge(said, params, False, Dropped())
+        apply_filters(said, params, False, DroppedLines())
     assert apply_rules("", ("c4", "fineweb"))[2][0] == "c4_too_few_sentences"  # type: ignore[index]
 
 
@@ -245,7 +245,7 @@ BAD = BadWords({"en": ("cunt", "two words", "a$$"), "zh": ("坏词",)})
     ],
 )
 def test_bad_words(text: str, lang: str | None, word: str | None) -> None:
-    assert BAD.judge(text, lang) == (word and ("c4_bad_word", word))
+    assert BAD.check(text, lang) == (word and ("c4_bad_word", word))
 
 
 lists = st.lists(st.text("ab $ßé中_", min_size=1, max_size=4).map(str.strip).filter(bool), min_size=1, max_size=4)
@@ -255,16 +255,16 @@ lists = st.lists(st.text("ab $ßé中_", min_size=1, max_size=4).map(str.strip).
 @given(lists, st.text("aAbB $ßÉé中_.\n", max_size=30))
 def test_bad_words_are_those_of_c4s_pattern(words: list[str], text: str) -> None:
     pattern = rf"(?:\W|^)({'|'.join(map(re.escape, words))})(?:\W|$)"  # TensorFlow Datasets' c4_utils.py
-    assert (BadWords({"en": tuple(words)}).judge(text, "en") is None) == (re.search(pattern, text.lower()) is None)
+    assert (BadWords({"en": tuple(words)}).check(text, "en") is None) == (re.search(pattern, text.lower()) is None)
     unspaced = re.search("|".join(map(re.escape, words)), text.lower())
-    assert (BadWords({"th": tuple(words)}).judge(text, "th") is None) == (unspaced is None)
+    assert (BadWords({"th": tuple(words)}).check(text, "th") is None) == (unspaced is None)
 
 
 def test_files_of_bad_words(tmp_path: Path) -> None:
     path = tmp_path / "en.txt"
     path.write_bytes("\ufeffCunt\r\n\n  two words \n".encode())
     read = BadWords.read({"en": path})
-    assert [read.judge(text, "en") for text in ("A cunt", "Two words")] == [
+    assert [read.check(text, "en") for text in ("A cunt", "Two words")] == [
         ("c4_bad_word", "cunt"),
         ("c4_bad_word", "two words"),
     ]

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from tasks.clean.scores import corpus_scores, repeated_lines
-from tasks.clean.scores.labels import measured_precision, read_labels
-from tasks.clean.scores.perplexity import Trigrams
-from tasks.clean.scores.quality_classifier import Classifier, train
+from tasks.clean.scores.labels import measured_precision, read_labelled_texts
+from tasks.clean.scores.perplexity import TrigramModel
+from tasks.clean.scores.quality_classifier import QualityClassifier, train
 from tasks.clean.scores.score_params import PerplexityParams, ScoreParams
-from tasks.clean.url_blocklist import blocked
+from tasks.clean.url_blocklist import blocking_entry
 from tasks.core.errors import UserError
 from tests.helpers.cleaning import GOOD, POOR, clean_documents, document, sentence
 
@@ -95,7 +95,7 @@ def test_a_lost_worker_changes_nothing(tmp_path: Path, monkeypatch: pytest.Monke
         (tmp_path / "execution.yaml").write_text(f"workers: {workers}\n")
         monkeypatch.setattr(corpus_scores, "_refine", refine_and_die_once if int(name) else REFINE)
         shutil.copytree(folder, tmp_path / name)
-        result = corpus_scores.second_look(params, 1, [], tmp_path / name, tmp_path / "work")
+        result = corpus_scores.filter_by_corpus_scores(params, 1, [], tmp_path / name, tmp_path / "work")
         assert result is not None
         assert (tmp_path / f"died-{name}").exists() == bool(int(name))
         lines = result.pop("lines").table()
@@ -107,11 +107,13 @@ def test_a_lost_worker_changes_nothing(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_line_is_common_above_the_share_only(tmp_path: Path) -> None:
-    pages = [repeated_lines.page_lines(f"page {n}\n" + ("common\n" if n < 12 else "") + "12\n") for n in range(40)]
+    pages = [
+        repeated_lines.page_line_hashes(f"page {n}\n" + ("common\n" if n < 12 else "") + "12\n") for n in range(40)
+    ]
     np.savez(tmp_path / "x.npz", hashes=np.concatenate(pages), pages=len(pages))
     for share, gone in ((0.29, 1), (0.30, 0)):
-        common = repeated_lines.common_lines([tmp_path / "x.npz"], share)
-        assert repeated_lines.drop_lines("common\npage 1\n12", common) == (
+        common = repeated_lines.common_line_hashes([tmp_path / "x.npz"], share)
+        assert repeated_lines.drop_common_lines("common\npage 1\n12", common) == (
             ("page 1\n12", ["common"]) if gone else ("common\npage 1\n12", [])
         )
 
@@ -170,7 +172,7 @@ def test_labels_train_and_measure(tmp_path: Path) -> None:
     labels = tmp_path / "labels.jsonl"
     labels.write_text("".join(json.dumps(line) + "\n" for line in lines) + "\n")
     assert measured_precision([labels]) == {"symbol_ratio": {"labelled": 48, "precision": 0.75}}
-    assert {label: len(texts) for label, texts in read_labels([labels]).items()} == {"keep": 12, "remove": 36}
+    assert {label: len(texts) for label, texts in read_labelled_texts([labels]).items()} == {"keep": 12, "remove": 36}
     rows = [document("web", n, sentence(GOOD if n % 2 else POOR, rng)) for n in range(20)]
     metrics, kept, _ = clean_documents(
         tmp_path / "1", rows, quality={"labels": ["labels.jsonl"]}, languages=None, max_top_ngram_ratio=1.0
@@ -199,16 +201,16 @@ def test_the_classifier_reads_back_what_it_wrote(tmp_path: Path) -> None:
     rng = random.Random(3)
     good, poor = ([sentence(words, rng) for _ in range(30)] for words in (GOOD, POOR))
     train(good, poor, tmp_path)
-    model = Classifier(tmp_path)
+    model = QualityClassifier(tmp_path)
     assert model.scores(good).min() > 0.5 > model.scores(poor).max()
     assert np.isfinite(model.scores([""])).all()
 
 
 def test_probabilities_of_the_trigram_model_sum_to_one(tmp_path: Path) -> None:
-    model = Trigrams.train(["a b a c. a b b", "b a c a b", "c"])
+    model = TrigramModel.train(["a b a c. a b b", "b a c a b", "c"])
     model.save(tmp_path)
-    read = Trigrams.load(tmp_path)
-    everything = range(model.size)
+    read = TrigramModel.load(tmp_path)
+    everything = range(model.vocabulary_size)
     for before in ([1, 2], [2, 1], [3, 3], [0, 0], [1, 0]):
         last = [float(read.probabilities(np.array([*before, word]))[-1]) for word in everything]
         assert sum(last) == pytest.approx(1)
@@ -216,7 +218,7 @@ def test_probabilities_of_the_trigram_model_sum_to_one(tmp_path: Path) -> None:
     assert model.perplexity("a b a c") < model.perplexity("c c a a") < model.perplexity("x y z w")
     assert model.perplexity("") == 1.0
     # By hand: N = 13 words of 5 kinds and the unknown one; c comes 3 times and is a text of its own.
-    unigrams = Trigrams.train(["a a b"])
+    unigrams = TrigramModel.train(["a a b"])
     assert unigrams.perplexity("b") == pytest.approx((3 + 3) / (1 + 1))
 
 
@@ -251,7 +253,7 @@ def test_blocked_addresses(tmp_path: Path) -> None:
         ("file:data/bad.org", None),
         ("", None),
     ):
-        assert blocked(url, entries) == entry
+        assert blocking_entry(url, entries) == entry
     rows = [document(name, 1, sentence(GOOD, random.Random(1))) for name in ("bad", "fine")]
     _, kept, removed = clean_documents(tmp_path / "1", rows, url_blocklist=["bad.org"], max_top_ngram_ratio=1.0)
     assert [(row["url"], row["reason"], row["detail"]) for row in removed] == [

@@ -19,7 +19,7 @@ from warcio.warcwriter import WARCWriter
 
 from tasks.clean import clean_text
 from tasks.clean import stage as clean_module
-from tasks.clean.normalize import mend
+from tasks.clean.normalize import normalize
 from tasks.clean.stage import CleanParams
 from tasks.clean.warc_reader import read_pages
 from tasks.conversations.conversation import render
@@ -193,18 +193,18 @@ def test_bad_words_are_a_reason_with_the_word(tmp_path: Path) -> None:
         validate(CleanParams, {"bad_words": {"english": "en.txt"}}, "params.yaml: clean")
 
 
-CLEAN_SHARD = clean_module.clean_shard
+CLEAN_FILE = clean_module.clean_file
 
 
-def die_on_pages(shard: clean_module.Shard, aside: Any = None, **others: Any) -> dict[str, Any]:
-    """clean_shard, killed by every archive unless that is set aside."""
-    if shard.source and not aside:
+def die_on_pages(file: clean_module.InputFile, removed_for: Any = None, **others: Any) -> dict[str, Any]:
+    """clean_file, killed by every archive unless that is set aside."""
+    if file.source and not removed_for:
         os.kill(os.getpid(), signal.SIGKILL)
-    return CLEAN_SHARD(shard, aside=aside, **others)
+    return CLEAN_FILE(file, removed_for=removed_for, **others)
 
 
 def test_a_file_that_kills_its_worker_can_be_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clean_module, "clean_shard", die_on_pages)
+    monkeypatch.setattr(clean_module, "clean_file", die_on_pages)
     (tmp_path / "execution.yaml").write_text("workers: 2\n")
     warc = member("http://site.test/", page(PROSE)) + member("http://site.test/2", page("x"))
     rows = [row("kept", PROSE)]
@@ -226,13 +226,13 @@ def fail_on(what: str) -> Any:
             re.search(r"(.+?x)(?=y)", "x" * 10**6)
         if "unbearable" in text:
             raise RecursionError(what)
-        return mend(text, unescape)
+        return normalize(text, unescape)
 
     return one
 
 
 def test_a_document_that_fails_is_named_or_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clean_text, "mend", fail_on("too deep"))
+    monkeypatch.setattr(clean_text, "normalize", fail_on("too deep"))
     monkeypatch.setattr(item_guard, "SECONDS", 0.2)
     endless, unbearable = row("e", f"{PROSE} endless"), row("u", f"{PROSE} unbearable")
     with pytest.raises(

@@ -130,7 +130,7 @@ def test_removals_of_any_stage_are_drawn(tmp_path: Path, capsys: pytest.CaptureF
     for row, label in zip(sample, ("remove", "keep", "remove", "remove"), strict=True):
         row["label"] = label
     (tmp_path / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in sample))
-    assert labels.read_labels([tmp_path / "labels.jsonl"]) == {"keep": [], "remove": []}
+    assert labels.read_labelled_texts([tmp_path / "labels.jsonl"]) == {"keep": [], "remove": []}
     assert labels.measured_precision([tmp_path / "labels.jsonl"]) == {
         "contaminated": {"labelled": 2, "precision": 1.0},
         "near_duplicate": {"labelled": 2, "precision": 0.5},

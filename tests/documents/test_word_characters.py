@@ -9,13 +9,13 @@ import regex
 from rouge_score.rouge_scorer import RougeScorer
 
 from tasks.clean import text_measures
-from tasks.clean.dropped_lines import Dropped
-from tasks.clean.language import detect
-from tasks.clean.quality_filters import FilterParams, judge
+from tasks.clean.dropped_lines import DroppedLines
+from tasks.clean.language import detect_language
+from tasks.clean.quality_filters import FilterParams, apply_filters
 from tasks.clean.rules.bad_words import BadWords
-from tasks.clean.rules.words import Page
+from tasks.clean.rules.tokenized_text import TokenizedText
 from tasks.clean.scores import quality_classifier
-from tasks.clean.scores.perplexity import words_of
+from tasks.clean.scores.perplexity import tokenize
 from tasks.documents.word_characters import INVISIBLE, is_word_character, letters_only, word_runs
 from tasks.evaluate.question_answering import RougeL
 from tasks.similarity.shingles import IN_WORD, LAST_CODE_POINT, SEPARATOR, character_classes
@@ -43,7 +43,7 @@ PROSE = {  # language: two sentences about rivers and schools in its script
 @pytest.mark.parametrize("language", PROSE)
 def test_prose_with_marks_stays_and_is_known(language: str) -> None:
     text = PROSE[language]
-    stays, found = judge(text, FilterParams(languages=(language,)), False, Dropped())
+    stays, found = apply_filters(text, FilterParams(languages=(language,)), False, DroppedLines())
     assert (stays, found[0]) == (text, language)
     assert (
         text_measures.symbol_ratio(text_measures.count_characters(text)) < 0.3
@@ -68,8 +68,8 @@ def test_words_are_not_cut_at_marks() -> None:
     hindi, persian = "नदी शहर के पास से बहती है", "می\u200cخواهم کتاب\u200cها را"
     for text in (hindi, persian):
         words = text.split()
-        assert word_runs(text) == words_of(text) == words
-        page = Page(text)
+        assert word_runs(text) == tokenize(text) == words
+        page = TokenizedText(text)
         assert [page.word(index) for index in range(len(words))] == words
         assert all(map(has_only_letters, words))
         assert letters_only(f"{text} 12, 3_4!") == text
@@ -80,8 +80,8 @@ def test_words_are_not_cut_at_marks() -> None:
 
 def test_a_bad_word_is_whole_with_its_marks() -> None:
     words = BadWords({"hi": ("कम",)})
-    assert words.judge("यहाँ पानी की कमी है", "hi") is None
-    assert words.judge("यहाँ पानी कम है", "hi") == ("c4_bad_word", "कम")
+    assert words.check("यहाँ पानी की कमी है", "hi") is None
+    assert words.check("यहाँ पानी कम है", "hi") == ("c4_bad_word", "कम")
 
 
 def test_rouge_is_the_package_s_in_ascii_and_knows_other_scripts() -> None:
@@ -94,5 +94,5 @@ def test_rouge_is_the_package_s_in_ascii_and_knows_other_scripts() -> None:
 
 
 def test_language_is_told_by_words_not_by_signs() -> None:
-    assert detect("12 34 !! __ 5", 0.5, 1) == (None, None)
+    assert detect_language("12 34 !! __ 5", 0.5, 1) == (None, None)
     assert re.fullmatch("[a-z ]*", letters_only("abc_12 d3e"))

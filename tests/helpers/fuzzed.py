@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from tasks.clean.clean_text import clean_row
-from tasks.clean.dropped_lines import Dropped
+from tasks.clean.dropped_lines import DroppedLines
 from tasks.clean.html.extract import MAX_COMPLEXITY, complexity, is_simple
 from tasks.clean.pii_mask import RULES
-from tasks.clean.quality_filters import Removal, judge
+from tasks.clean.quality_filters import Removal, apply_filters
 from tasks.clean.stage import CleanParams
 from tasks.clean.warc_reader import read_pages as read_archive
 from tasks.conversations.conversation import messages_of
@@ -26,10 +26,10 @@ from tasks.core.params import check_params, read_yaml
 from tasks.http import content_encoding
 from tasks.instruct.dialogue_rules import check
 from tasks.instruct.pydoc_questions import questions_of
-from tasks.scrape.crawler.fetch_result import TEXT_TYPES, answer_of
+from tasks.scrape.crawler.fetch_result import TEXT_TYPES, result_of_response
 from tasks.scrape.crawler.links import Scope
-from tasks.scrape.crawler.page_reader import settle
-from tasks.scrape.crawler.robots_txt import Rules, parsed
+from tasks.scrape.crawler.page_parser import page_outcome
+from tasks.scrape.crawler.robots_txt import RobotsRules, parse_robots_txt
 from tasks.scrape.crawler.sitemaps import read_sitemap
 from tasks.scrape.files.file_reader import ReadOptions, read_file, read_pages
 from tasks.scrape.files.row_documents import Columns
@@ -57,15 +57,15 @@ def visit(data: bytes) -> None:
     for line in lines:
         name, _, value = line.partition(b":")
         headers.setdefault(name.strip(), []).append(value.strip())
-    answer = answer_of(URL, Response(URL, status, headers, body), 1 << 20, TEXT_TYPES)
-    if answer.target is not None:
+    result = result_of_response(URL, Response(URL, status, headers, body), 1 << 20, TEXT_TYPES)
+    if result.redirect_target is not None:
         with suppress(ValueError):
-            SCOPE.link(answer.target)
-    if answer.outcome.name == "saved":
-        assert settle(URL, answer, None, None, "2026-01-02T03:04:05Z", SCOPE, "agent", ()).outcome.name
+            SCOPE.link(result.redirect_target)
+    if result.outcome.name == "saved":
+        assert page_outcome(URL, result, None, None, "2026-01-02T03:04:05Z", SCOPE, "agent", ()).outcome.name
     with suppress(ValueError, content_encoding.TooLarge, content_encoding.Undecodable):
         read_sitemap(body, 1000)
-    Rules(parsed(body)).refusal(URL, "agent", 60)
+    RobotsRules(parse_robots_txt(body)).refusal(URL, "agent", 60)
 
 
 def archive(data: bytes) -> None:
@@ -98,7 +98,7 @@ def text(data: bytes) -> None:
     counters = {name: Counter[str]() for name in ("masked", "messages")}
     with suppress(Removal):
         prose, said = clean_row(row, True, tuple(RULES), counters)
-        judge(prose, STRICT, said, Dropped())
+        apply_filters(prose, STRICT, said, DroppedLines())
     comparable(row["text"])
     messages_of(given)
     questions_of("http://h/mod.html", given)

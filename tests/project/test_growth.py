@@ -7,16 +7,16 @@ from collections.abc import Callable
 import pytest
 
 from tasks.clean.html.extract import complexity
-from tasks.clean.normalize import mend
+from tasks.clean.normalize import normalize
 from tasks.clean.pii_mask import RULES as MASKS
-from tasks.clean.pii_mask import mask
+from tasks.clean.pii_mask import mask_pii
 from tasks.clean.rules.rule_sets import apply_rules
 from tasks.dedup.canonical_url import canonical_url
 from tasks.http.content_encoding import decode_content
 from tasks.http.response import HttpResponse, decode_body
 from tasks.instruct.pydoc_questions import first_sentence, questions_of
 from tasks.scrape.crawler import traps
-from tasks.scrape.crawler.robots_meta import directives
+from tasks.scrape.crawler.robots_meta import robots_directives
 
 SHORT, LONG, MOST = 10_000, 100_000, 40
 ALL_RULES = ("gopher_quality", "gopher_repetition", "c4", "fineweb")
@@ -84,19 +84,19 @@ def gzipped(text: str) -> HttpResponse:
 
 
 CASES: dict[str, tuple[Callable[[str], object], Callable[[int], str]]] = {
-    **{name: (lambda text: mend(text, True), make) for name, make in MENDED.items()},
-    **{f"mask, {name}": (lambda text: mask(text, tuple(MASKS)), make) for name, make in MASKED.items()},
+    **{name: (lambda text: normalize(text, True), make) for name, make in MENDED.items()},
+    **{f"mask, {name}": (lambda text: mask_pii(text, tuple(MASKS)), make) for name, make in MASKED.items()},
     **{name: (lambda text: questions_of(PAGE, text), make) for name, make in ASKED.items()},
     "sentence": (lambda text: first_sentence([text], "x"), repeat("a.b")),
     **{name: (lambda text: apply_rules(text, ALL_RULES), make) for name, make in RULED.items()},
-    **{name: (lambda text: directives("a", [text], [text]), make) for name, make in LINKED.items()},
+    **{name: (lambda text: robots_directives("a", [text], [text]), make) for name, make in LINKED.items()},
     **{name: (complexity, make) for name, make in TAGS.items()},
     "gzip members of a response": (ungzipped, MEMBERS),
     "gzip members of a record": (lambda text: decode_body(gzipped(text), 1000), MEMBERS),
     "parents in an address": (canonical_url, lambda size: "http://a/" + "a/" * (size // 5) + "../" * (size // 5)),
     "query": (canonical_url, repeat("a=1&", "http://a/?")),
     "trap": (
-        lambda text: (traps.trap(text), traps.family(text), traps.grown(text, text + "&x=1")),
+        lambda text: (traps.trap_reason(text), traps.family(text), traps.growing_query(text, text + "&x=1")),
         repeat("/a", "http://h"),
     ),
     "dates in an address": (lambda text: traps.family(text), repeat("2011", "http://h/")),

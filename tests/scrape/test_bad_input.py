@@ -10,7 +10,7 @@ import pytest
 
 from tasks.clean.stage import CleanParams
 from tasks.clean.stage import run as clean
-from tasks.clean.url_blocklist import blocked
+from tasks.clean.url_blocklist import blocking_entry
 from tasks.core.paths import Inputs, Outputs
 from tasks.documents.shards import read_documents
 from tasks.formats.encodings.decode import decode_page
@@ -58,7 +58,7 @@ def test_a_row_whose_url_is_none_is_not_blocked(tmp_path: Path, bad: str) -> Non
     metrics = clean(CleanParams(url_blocklist=("ads.example",)), Inputs({"scrape": outputs.root}), result)
     assert metrics["removed"] == {"url_blocked": 1}
     assert set(read_documents(result / "documents")["url"].to_pylist()) == {bad, "https://e.org/1"}
-    assert blocked(bad, ["bad", "example"]) is None
+    assert blocking_entry(bad, ["bad", "example"]) is None
     assert questions_of(bad, "DESCRIPTION\n") == []
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.clean.stage import find_shards
+from tasks.clean.stage import find_input_files
 from tasks.core.errors import UserError
 from tasks.documents import shards as documents
 from tasks.documents.shards import count_rows, write_shard
@@ -39,7 +39,7 @@ def test_no_source_takes_the_shards_of_another(tmp_path: Path, names: tuple[str,
     metrics, outputs = scrape(tmp_path / "run", archive, files("a.jsonl", "b.html", name=names[1]))
     assert metrics["documents"] == len(rows(outputs)) == 3
     assert sorted(row["reason"] for row in rows(outputs, "removed")) == ["empty", "no_text"]
-    assert len(find_shards(outputs.root)) == 3
+    assert len(find_input_files(outputs.root)) == 3
 
 
 def test_rows_that_are_lost_on_the_way_end_the_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,7 +76,9 @@ def is_too_complex(html: str) -> bool:
     return not is_simple(html) and complexity(html) > MAX_COMPLEXITY
 
 
-def extract_text(html: str, main_content: bool, skip_elements: Sequence[str], format: str = "text") -> tuple[str, str]:
+def extract_with_resiliparse(
+    html: str, main_content: bool, skip_elements: Sequence[str], format: str = "text"
+) -> tuple[str, str]:
     """Text and title of a page. Lines, lists, tables and preformatted text keep their shape; in Markdown also their marks.
 
     `main_content` leaves out navigation and the like by resiliparse's heuristics (bulleted lists fewer than four levels
@@ -89,13 +91,13 @@ def extract_text(html: str, main_content: bool, skip_elements: Sequence[str], fo
 
     tree = HTMLTree.parse(html)
     title = " ".join((tree.title or "").split())
-    marked = structure.prepare(tree, html, markdown=format == "markdown")
+    marked = structure.mark_structure(tree, html, markdown=format == "markdown")
     extract = partial(extract_plain_text, tree, preserve_formatting=True, skip_elements=list(skip_elements) or None)
     text: str = extract(main_content=False)
     main: str = extract(main_content=True) if main_content else text
     only_main = len(main) < (1 - NEGLIGIBLE) * len(text)
     if format == "markdown":
-        markdown.put_marks(tree)
+        markdown.mark_markdown(tree)
         text = extract(main_content=only_main)
     elif only_main:
         text = main
@@ -104,11 +106,11 @@ def extract_text(html: str, main_content: bool, skip_elements: Sequence[str], fo
         text = re.sub(r"(?<=\S)\t+(?=\S)", "\t", text)
         text = re.sub(r"^[ \xa0]*\t+|(?<=\xa0)\t+", "", text, flags=re.MULTILINE)
     if marked:
-        text = structure.settle(text)
-    return markdown.render(text) if format == "markdown" else text, title
+        text = structure.strip_marks(text)
+    return markdown.render_markdown(text) if format == "markdown" else text, title
 
 
-class How(NamedTuple):
+class ExtractionOptions(NamedTuple):
     """How to extract: the tier (fast, precise), the format (text, markdown), and what to leave out."""
 
     extraction: str = "fast"
@@ -117,14 +119,14 @@ class How(NamedTuple):
     skip_elements: Sequence[str] = ()
 
 
-def extract_page(html: str, how: How) -> tuple[str, str]:
+def extract_page(html: str, options: ExtractionOptions) -> tuple[str, str]:
     """Text and title of a page, as `how` says."""
-    if how.extraction == "precise":
-        return extract_precisely(html, how.format, how.skip_elements)
-    return extract_text(html, how.main_content, how.skip_elements, how.format)
+    if options.extraction == "precise":
+        return extract_with_trafilatura(html, options.format, options.skip_elements)
+    return extract_with_resiliparse(html, options.main_content, options.skip_elements, options.format)
 
 
-def extract_precisely(html: str, format: str, skip_elements: Sequence[str]) -> tuple[str, str]:
+def extract_with_trafilatura(html: str, format: str, skip_elements: Sequence[str]) -> tuple[str, str]:
     """Main text and title of a page by trafilatura (Barbaresi 2021, ACL demo 15), with its tables, without comments.
 
     In Markdown headings, lists, tables and code keep their marks. Where trafilatura finds no main text, there is none.
@@ -138,7 +140,7 @@ def extract_precisely(html: str, format: str, skip_elements: Sequence[str]) -> t
         for selector in skip_elements:
             for element in tree.document.query_selector_all(selector)[:]:  # otherwise quadratic
                 element.decompose()
-    if structure.prepare(tree, html, precise=True, markdown=format == "markdown") or skip_elements:
+    if structure.mark_structure(tree, html, precise=True, markdown=format == "markdown") or skip_elements:
         html = str(tree)
     text = trafilatura.extract(
         html,
@@ -148,7 +150,7 @@ def extract_precisely(html: str, format: str, skip_elements: Sequence[str]) -> t
         include_comments=False,
         deduplicate=False,  # its memory of earlier pages would make the result depend on their order
     )
-    return structure.settle(text or ""), title
+    return structure.strip_marks(text or ""), title
 
 
 def check_selectors(selectors: Sequence[str], where: str) -> None:

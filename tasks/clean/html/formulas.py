@@ -12,7 +12,7 @@ WIKI = re.compile(r"\{\\(?:display|text)style (.*)\}", re.DOTALL)
 DEEPEST = 50
 
 
-def put_formula(tree: Any, math: Any, dollars: bool) -> None:
+def replace_formula(tree: Any, math: Any, dollars: bool) -> None:
     """Put text in the place of a `math` element of resiliparse's tree, and of what shows it once more."""
     tex = _tex(math)
     text = _linear(math) if tex is None else tex

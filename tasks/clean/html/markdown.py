@@ -25,7 +25,7 @@ LIST_ITEM = re.compile(r"(?:  )+(•|\d+\.)( .*)?")
 REST = str.maketrans("", "", MARKS)
 
 
-def put_marks(tree: Any) -> None:
+def mark_markdown(tree: Any) -> None:
     """Mark what Markdown has marks for in resiliparse's tree, which `structure.prepare` has prepared, in place."""
 
     def enclose(element: Any, before: str, after: str = "") -> None:
@@ -61,7 +61,7 @@ def _fence(text: str, least: int) -> str:
     return "`" * max(least, 1 + max(map(len, re.findall("`+", text)), default=0))
 
 
-def render(text: str) -> str:
+def render_markdown(text: str) -> str:
     """The Markdown of what the plain-text extractor made of a marked tree."""
     widths: list[int] = []
     out: list[str] = []

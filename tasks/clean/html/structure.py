@@ -8,7 +8,7 @@ place; what is left of the marks in the extracted text, `settle` takes away.
 import re
 from typing import Any
 
-from tasks.clean.html.formulas import put_formula
+from tasks.clean.html.formulas import replace_formula
 
 EMPTY = "\U0004fffe"
 """What an empty cell holds: a noncharacter, as in markdown.py."""
@@ -29,7 +29,7 @@ ABBREVIATED = "aceo"
 INLINE = ("a", "b", "em", "font", "i", "small", "span", "strong", "u", "var")
 
 
-def prepare(tree: Any, html: str, precise: bool = False, markdown: bool = False) -> bool:
+def mark_structure(tree: Any, html: str, precise: bool = False, markdown: bool = False) -> bool:
     """Change resiliparse's tree of a page for the tier and the format that follow; returns whether it had to be.
 
     trafilatura (`precise`) fills tables by itself and keeps exponents as tags in Markdown, but drops header cells that
@@ -44,7 +44,7 @@ def prepare(tree: Any, html: str, precise: bool = False, markdown: bool = False)
                 if not (precise and markdown):
                     _put_script(tree, element)
             case "math":
-                put_formula(tree, element, dollars=markdown and not precise)
+                replace_formula(tree, element, dollars=markdown and not precise)
             case "table" if precise:
                 for cell in element.query_selector_all("td, th")[:]:
                     cell.append(tree.create_text_node(EMPTY))
@@ -55,7 +55,7 @@ def prepare(tree: Any, html: str, precise: bool = False, markdown: bool = False)
     return bool(found)
 
 
-def settle(text: str) -> str:
+def strip_marks(text: str) -> str:
     """The text without the marks."""
     return NUMBERED.sub(r"\1. ", text).replace(EMPTY, "")
 

@@ -9,8 +9,8 @@ import html
 from io import BytesIO
 from typing import Any
 
-from tasks.clean.html.extract import extract_text
-from tasks.clean.readers.read_document import MAX_CHARACTERS, Content, Unreadable, open_zip
+from tasks.clean.html.extract import extract_with_resiliparse
+from tasks.clean.readers.document_content import MAX_CHARACTERS, DocumentContent, UnreadableDocument, open_zip
 from tasks.documents.sections import TextBuilder
 
 W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
@@ -20,7 +20,7 @@ GONE = {f"{W}del", f"{W}moveFrom", f"{W}rPr", f"{W}pPr", f"{W}rt", FALLBACK}
 SIGNS = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
 
 
-def read(body: bytes, format: str) -> Content:
+def read(body: bytes, format: str) -> DocumentContent:
     """The text of the document; headers and footers of its pages are left out.
 
     Raises:
@@ -33,14 +33,14 @@ def read(body: bytes, format: str) -> Content:
         document = docx.Document(BytesIO(body))
         blocks = list(_blocks(document.element.body))
     except Exception as error:  # python-docx raises many kinds on packages that break the format
-        raise Unreadable("corrupt_file", f"no Word document: {error!r}"[:500]) from None
+        raise UnreadableDocument("corrupt_file", f"no Word document: {error!r}"[:500]) from None
     writer = _Writer({style.style_id: (style.name or "").lower() for style in document.styles})
     built = TextBuilder(MAX_CHARACTERS)
     page: list[str] = []
 
     def finish() -> None:
         if page:
-            built.add(extract_text(f"<body>{''.join(page)}</body>", False, (), format)[0])
+            built.add(extract_with_resiliparse(f"<body>{''.join(page)}</body>", False, (), format)[0])
             page.clear()
 
     for block in blocks:
@@ -53,7 +53,7 @@ def read(body: bytes, format: str) -> Content:
     known = document.core_properties
     about = {"author": known.author, "created": known.created.isoformat() if known.created else ""}
     about = {name: value for name, value in about.items() if value}
-    return Content(built.text, known.title or "", {**about, **built.offsets})
+    return DocumentContent(built.text, known.title or "", {**about, **built.offsets})
 
 
 class _Writer:

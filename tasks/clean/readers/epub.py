@@ -7,8 +7,8 @@ import zlib
 from typing import Any
 from urllib.parse import unquote
 
-from tasks.clean.html.extract import extract_text, is_too_complex
-from tasks.clean.readers.read_document import MAX_CHARACTERS, Content, Unreadable, open_zip
+from tasks.clean.html.extract import extract_with_resiliparse, is_too_complex
+from tasks.clean.readers.document_content import MAX_CHARACTERS, DocumentContent, UnreadableDocument, open_zip
 from tasks.documents.sections import TextBuilder
 from tasks.formats.encodings.decode import decode_page
 
@@ -18,7 +18,7 @@ PAGES = ("application/xhtml+xml", "text/html")
 NCX = "application/x-dtbncx+xml"
 
 
-def read(body: bytes, format: str) -> Content:
+def read(body: bytes, format: str) -> DocumentContent:
     """The text of the book. Chapters that are damaged or missing are counted in `about`.
 
     Raises:
@@ -29,7 +29,7 @@ def read(body: bytes, format: str) -> Content:
         package = posixpath.normpath(_xml(archive, CONTAINER).xpath("string(//*[local-name()='rootfile']/@full-path)"))
         opf = _xml(archive, package)
     except (KeyError, ValueError) as error:
-        raise Unreadable("corrupt_file", f"no EPUB: {error}") from None
+        raise UnreadableDocument("corrupt_file", f"no EPUB: {error}") from None
     folder = posixpath.dirname(package)
     manifest = {
         item.get("id"): (_path(folder, item.get("href") or ""), item.get("media-type"), item.get("properties") or "")
@@ -38,7 +38,7 @@ def read(body: bytes, format: str) -> Content:
     spine = [manifest.get(name) for name in opf.xpath("//*[local-name()='spine']/*[local-name()='itemref']/@idref")]
     chapters = [item[0] for item in spine if item and item[1] in PAGES]
     if locked := _encrypted(archive) & set(chapters):
-        raise Unreadable("encrypted", f"{len(locked)} of {len(chapters)} chapters")
+        raise UnreadableDocument("encrypted", f"{len(locked)} of {len(chapters)} chapters")
     titles = _titles(archive, manifest)
     built = TextBuilder(MAX_CHARACTERS)
     lost = spine.count(None)
@@ -51,17 +51,17 @@ def read(body: bytes, format: str) -> Content:
         if is_too_complex(html):
             lost += 1
             continue
-        text, title = extract_text(html, False, (), format)
+        text, title = extract_with_resiliparse(html, False, (), format)
         if title := titles.get(chapter) or title:
             built.begin("sections", title)
         built.add(text)
     if not built.text:
-        raise Unreadable("no_text", f"{len(chapters)} chapters, {lost} of them damaged or missing, no text")
+        raise UnreadableDocument("no_text", f"{len(chapters)} chapters, {lost} of them damaged or missing, no text")
     named = {name: _metadata(opf, name) for name in ("title", "creator", "language", "date")}
     about = {"author": named["creator"], "book_language": named["language"], "created": named["date"]}
     kept = {name: value for name, value in about.items() if value}
     damaged = {"sections_damaged": lost} if lost else {}
-    return Content(built.text, named["title"], {**kept, **damaged, **built.offsets})
+    return DocumentContent(built.text, named["title"], {**kept, **damaged, **built.offsets})
 
 
 def _bytes(archive: zipfile.ZipFile, name: str) -> bytes:

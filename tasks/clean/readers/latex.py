@@ -4,7 +4,7 @@ import re
 from functools import cache
 from typing import Any
 
-from tasks.clean.readers.read_document import MAX_CHARACTERS, Content
+from tasks.clean.readers.document_content import MAX_CHARACTERS, DocumentContent
 from tasks.documents.sections import TextBuilder
 from tasks.formats.encodings.decode import decode_page
 
@@ -16,7 +16,7 @@ LISTING = re.compile(r"\\(begin|end)\{(?:lstlisting|minted|[BL]?Verbatim)\*?\}(?
 """Environments of code, which the parser knows as `verbatim`."""
 
 
-def read(body: bytes, format: str) -> Content:
+def read(body: bytes, format: str) -> DocumentContent:
     """The text of the document environment, or all of it where there is none. Files that it names are not looked for."""
     source = LISTING.sub(r"\\\1{verbatim}", decode_page(body, html=False).text)
     inside = found.group(1) if (found := BODY.search(source)) else source
@@ -36,7 +36,7 @@ def read(body: bytes, format: str) -> Content:
         for name, pattern in GIVEN.items()
         if (match := pattern.search(source))
     }
-    return Content(built.text, given.pop("title", ""), {**given, **built.offsets})
+    return DocumentContent(built.text, given.pop("title", ""), {**given, **built.offsets})
 
 
 def _braced(source: str, start: int) -> tuple[str, int]:

@@ -7,8 +7,8 @@ from email.message import EmailMessage
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from tasks.clean.html.extract import extract_text, is_too_complex
-from tasks.clean.readers.read_document import Content, Unreadable
+from tasks.clean.html.extract import extract_with_resiliparse, is_too_complex
+from tasks.clean.readers.document_content import DocumentContent, UnreadableDocument
 from tasks.formats.encodings.decode import decode_page
 
 TEXTS = ("text/plain", "text/html")
@@ -17,7 +17,7 @@ FLOWED = re.compile(r"(?m)(?<!^--) \r?\n(?!>)")
 """A line that goes on in the next (RFC 3676); that of the signature, "-- ", does not."""
 
 
-def read(body: bytes, format: str) -> Content:
+def read(body: bytes, format: str) -> DocumentContent:
     """The text of a message: of alternatives the plain one, else the HTML's; of other parts all that are text.
 
     Raises:
@@ -32,8 +32,8 @@ def read(body: bytes, format: str) -> Content:
     if attachments:
         about["attachments"] = attachments
     if not text:
-        raise Unreadable("no_text", f"{attachments} attachments and no text")
-    return Content(text, _header(message, "subject"), about)
+        raise UnreadableDocument("no_text", f"{attachments} attachments and no text")
+    return DocumentContent(text, _header(message, "subject"), about)
 
 
 def _walk(part: Any, format: str, texts: list[str], depth: int) -> int:
@@ -52,7 +52,7 @@ def _walk(part: Any, format: str, texts: list[str], depth: int) -> int:
     if kind == "text/html":
         if is_too_complex(text):
             return 1
-        text = extract_text(text, False, (), format)[0]
+        text = extract_with_resiliparse(text, False, (), format)[0]
     elif str(part.get_param("format", "")).lower() == "flowed":
         text = FLOWED.sub("" if str(part.get_param("delsp", "")).lower() == "yes" else " ", text)
     texts.append(text)

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from tasks.clean.readers.read_document import MAX_CHARACTERS, Content, Unreadable
+from tasks.clean.readers.document_content import MAX_CHARACTERS, DocumentContent, UnreadableDocument
 from tasks.documents.sections import TextBuilder
 
 ENDS = re.compile(r"[.!?:;。！？…][\"'”’»)\]]*\s*$")
@@ -15,7 +15,7 @@ NAMES = {"Author": "author", "Subject": "subject", "Keywords": "keywords"}
 DATE = re.compile(r"D:(\d{4})(\d\d)(\d\d)")
 
 
-def read(body: bytes, format: str) -> Content:
+def read(body: bytes, format: str) -> DocumentContent:
     """The text of all pages. Pages without text (pictures, scans) and damaged ones are counted in `about`.
 
     Raises:
@@ -28,7 +28,7 @@ def read(body: bytes, format: str) -> Content:
         pages = len(pdf)
     except pypdfium2.PdfiumError as error:
         reason = "encrypted" if getattr(error, "err_code", None) in (PASSWORD, SECURITY) else "corrupt_file"
-        raise Unreadable(reason, str(error)) from None
+        raise UnreadableDocument(reason, str(error)) from None
     outline = _outline(pdf)
     built = TextBuilder(MAX_CHARACTERS)
     empty = damaged = 0
@@ -44,9 +44,9 @@ def read(body: bytes, format: str) -> Content:
         if text:  # a sentence that goes on over the page
             separator = "\n\n" if ENDS.search(text) else "\n"
     if damaged and damaged + empty == pages:
-        raise Unreadable("corrupt_file", f"none of the {pages} pages can be read")
+        raise UnreadableDocument("corrupt_file", f"none of the {pages} pages can be read")
     if not built.text:
-        raise Unreadable(
+        raise UnreadableDocument(
             "no_text_layer", f"{pages} pages, all of them pictures: scanned? Text recognition gives it text"
         )
     known = pdf.get_metadata_dict()
@@ -54,7 +54,7 @@ def read(body: bytes, format: str) -> Content:
     if date := DATE.match(known.get("CreationDate", "")):
         about["created"] = "-".join(date.groups())
     about |= {name: count for name, count in (("pages_without_text", empty), ("pages_damaged", damaged)) if count}
-    return Content(built.text, known.get("Title", ""), {**about, **built.offsets})
+    return DocumentContent(built.text, known.get("Title", ""), {**about, **built.offsets})
 
 
 def _page_text(pdf: Any, number: int) -> str | None:

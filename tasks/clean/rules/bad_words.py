@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from tasks.clean.rules.rejection import Verdict
+from tasks.clean.removal_reason import RemovalReason
 from tasks.core.errors import UserError
 from tasks.documents.word_characters import WORD_CLASS, word_runs
 
@@ -51,7 +51,7 @@ class BadWords:
                 raise UserError(f"{WHERE}: {path}: has no word; one a line is expected.")
         return cls(lists)
 
-    def judge(self, text: str, lang: str | None) -> Verdict:
+    def check(self, text: str, lang: str | None) -> RemovalReason:
         """The first word of the lists that the text has."""
         text = text.lower()
         whole: set[str] | None = None

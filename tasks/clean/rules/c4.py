@@ -19,9 +19,9 @@ is dropped and sentences are not counted.
 
 import re
 
-from tasks.clean.dropped_lines import Dropped
-from tasks.clean.rules.rejection import Verdict
-from tasks.clean.rules.words import Page, count_sentences
+from tasks.clean.dropped_lines import DroppedLines
+from tasks.clean.removal_reason import RemovalReason
+from tasks.clean.rules.tokenized_text import TokenizedText, count_sentences
 
 MAX_WORD_LENGTH, MIN_WORDS, MIN_SENTENCES = 1000, 3, 5
 CITATION = re.compile(r"\[\d*]|\[edit]|\[citation needed]")
@@ -29,9 +29,9 @@ ENDS = (".", "?", "!", '"', "'")
 POLICIES = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
 
 
-def drop_lines(text: str) -> tuple[str, Dropped, Verdict]:
+def drop_lines(text: str) -> tuple[str, DroppedLines, RemovalReason]:
     """The lines that stay, those that went by reason, and the first reason for which the whole page goes."""
-    dropped = Dropped()
+    dropped = DroppedLines()
     kept: list[str] = []
     for line in filter(None, map(str.strip, text.splitlines())):
         words = line.split()
@@ -44,8 +44,8 @@ def drop_lines(text: str) -> tuple[str, Dropped, Verdict]:
             dropped.add("c4_no_terminal_punc", line)
         elif len(words) < MIN_WORDS:
             dropped.add("c4_too_few_words", line)
-        elif verdict := refused(line):
-            return text, dropped, verdict
+        elif reason := forbidden_content(line):
+            return text, dropped, reason
         elif "javascript" in lower:
             dropped.add("c4_javascript", line)
         elif any(policy in lower for policy in POLICIES):
@@ -54,13 +54,13 @@ def drop_lines(text: str) -> tuple[str, Dropped, Verdict]:
             kept.append(line)
     sentences = 0
     for line in kept:
-        sentences += count_sentences(Page(line))
+        sentences += count_sentences(TokenizedText(line))
         if sentences >= MIN_SENTENCES:
             return "\n".join(kept).strip(), dropped, None
     return text, dropped, ("c4_too_few_sentences", f"{sentences} sentences in kept lines < {MIN_SENTENCES}")
 
 
-def refused(text: str) -> Verdict:
+def forbidden_content(text: str) -> RemovalReason:
     """What may stand nowhere in a page. "javascript" comes after it, so a line with both removes the page."""
     if "lorem ipsum" in (lower := text.lower()):
         return "c4_lorem_ipsum", text[max(0, (at := lower.index("lorem ipsum")) - 20) : at + 40]

@@ -10,16 +10,17 @@
 Lines of white space alone do not count, but their line breaks do.
 """
 
+from tasks.clean.removal_reason import RemovalReason, too_high, too_low
 from tasks.clean.rules.punctuation import TERMINAL
-from tasks.clean.rules.rejection import Verdict, repeated, too_high, too_low
-from tasks.clean.rules.words import Page
+from tasks.clean.rules.repetition import find_duplicates
+from tasks.clean.rules.tokenized_text import TokenizedText
 
 MIN_PUNCTUATED, MAX_SHORT, SHORT_CHARACTERS = 0.12, 0.67, 30
 MAX_REPEATED, MAX_BREAKS = 0.01, 0.3
 ENDS = tuple(sorted(TERMINAL))
 
 
-def judge(page: Page) -> Verdict:
+def check(page: TokenizedText) -> RemovalReason:
     """The first rule that the page fails."""
     text = page.text
     lines = [line for line in text.split("\n") if line.strip()]
@@ -31,6 +32,6 @@ def judge(page: Page) -> Verdict:
     return (
         too_low("fineweb_line_punct_ratio", punctuated, MIN_PUNCTUATED)
         or too_high("fineweb_short_line_ratio", short, MAX_SHORT)
-        or too_high("fineweb_char_dup_ratio", repeated(lines)[1] / (len(text) - breaks), MAX_REPEATED)
+        or too_high("fineweb_char_dup_ratio", find_duplicates(lines)[1] / (len(text) - breaks), MAX_REPEATED)
         or too_high("fineweb_list_ratio", breaks / max(len(page.spans), 1), MAX_BREAKS)
     )

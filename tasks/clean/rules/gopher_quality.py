@@ -12,9 +12,9 @@
 | different words of: the, be, to, of, and, that, have, with | fewer than 2 |
 """
 
-from tasks.clean.rules.characters import ALPHA, SYMBOL
-from tasks.clean.rules.rejection import Verdict, too_high, too_low
-from tasks.clean.rules.words import Page
+from tasks.clean.removal_reason import RemovalReason, too_high, too_low
+from tasks.clean.rules.character_classes import ALPHA, SYMBOL
+from tasks.clean.rules.tokenized_text import TokenizedText
 
 MIN_WORDS, MAX_WORDS = 50, 100_000
 MIN_WORD_LENGTH, MAX_WORD_LENGTH = 3, 10
@@ -25,7 +25,7 @@ MIN_STOP_WORDS = 2
 STOP_WORDS = frozenset(("the", "be", "to", "of", "and", "that", "have", "with"))
 
 
-def judge(page: Page) -> Verdict:
+def check(page: TokenizedText) -> RemovalReason:
     """The first rule that the page fails."""
     text, lengths = page.text, page.lengths
     real = page.characters_with(SYMBOL) < lengths
@@ -53,7 +53,7 @@ def judge(page: Page) -> Verdict:
     )
 
 
-def _stop_words(page: Page) -> Verdict:
+def _stop_words(page: TokenizedText) -> RemovalReason:
     found: set[str] = set()
     for index in ((page.lengths >= 2) & (page.lengths <= 4)).nonzero()[0].tolist():
         if (word := page.word(index)) in STOP_WORDS:

@@ -11,9 +11,9 @@ Shares of characters are of the whole text. An n-gram's characters are counted w
 commonest one and without in those that came before, as datatrove counts.
 """
 
-from tasks.clean.rules.rejection import Verdict, repeated, too_high
-from tasks.clean.rules.repetition import Grams
-from tasks.clean.rules.words import Page
+from tasks.clean.removal_reason import RemovalReason, too_high
+from tasks.clean.rules.repetition import NgramHashes, find_duplicates
+from tasks.clean.rules.tokenized_text import TokenizedText
 
 MAX_PARAGRAPHS, MAX_PARAGRAPH_CHARACTERS = 0.3, 0.2
 MAX_LINES, MAX_LINE_CHARACTERS = 0.3, 0.2
@@ -32,7 +32,7 @@ def split_lines(text: str) -> list[str]:
     return [first, *filter(None, others[:-1]), *others[-1:]]
 
 
-def judge(page: Page) -> Verdict:
+def check(page: TokenizedText) -> RemovalReason:
     """The first rule that the page fails."""
     text = page.text
     if not text:
@@ -42,18 +42,18 @@ def judge(page: Page) -> Verdict:
         ("line", split_lines(text), MAX_LINES, MAX_LINE_CHARACTERS),
     )
     for name, units, max_share, max_characters in parts:
-        count, characters = repeated(units)
-        verdict = too_high(f"gopher_repetition_dup_{name}_frac", count / len(units), max_share) or too_high(
+        count, characters = find_duplicates(units)
+        reason = too_high(f"gopher_repetition_dup_{name}_frac", count / len(units), max_share) or too_high(
             f"gopher_repetition_dup_{name}_char_frac", characters / len(text), max_characters
         )
-        if verdict:
-            return verdict
-    grams = Grams(page)
+        if reason:
+            return reason
+    grams = NgramHashes(page)
     for n, limit in MAX_TOP.items():
-        if verdict := too_high(f"gopher_repetition_top_{n}_gram", grams.top_characters(n) / len(text), limit):
-            return verdict
+        if reason := too_high(f"gopher_repetition_top_{n}_gram", grams.top_ngram_characters(n) / len(text), limit):
+            return reason
     for n, limit in MAX_REPEATED.items():
-        share = grams.repeated_characters(n) / len(text)
-        if verdict := too_high(f"gopher_repetition_duplicated_{n}_n_grams", share, limit):
-            return verdict
+        share = grams.duplicate_ngram_characters(n) / len(text)
+        if reason := too_high(f"gopher_repetition_duplicated_{n}_n_grams", share, limit):
+            return reason
     return None

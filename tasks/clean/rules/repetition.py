@@ -1,32 +1,39 @@
-"""How much of a text lies in word n-grams that come again: compiled kernels over the spans of the words (numba).
+"""How much of a text comes again: whole lines or paragraphs, and word n-grams by compiled kernels over the words (numba).
 
 Strings are compared by 64-bit polynomial hashes of their characters, each character mixed first (SplitMix64).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from tasks.clean.rules.words import Int64, Page, UInt64
+from tasks.clean.rules.tokenized_text import Int64, TokenizedText, UInt64
 from tasks.similarity.numba_cache import jit
 
 BASE = np.uint64(0x9E3779B97F4A7C15)
 
 
-class Grams:
+def find_duplicates(parts: Sequence[str]) -> tuple[int, int]:
+    """How many of the parts came before, and their characters."""
+    distinct = set(parts)
+    return len(parts) - len(distinct), sum(map(len, parts)) - sum(map(len, distinct))
+
+
+class NgramHashes:
     """Hashes of a page's words run together: uint64 [characters + 1] of each beginning, and powers of the base."""
 
-    def __init__(self, page: Page) -> None:
+    def __init__(self, page: TokenizedText) -> None:
         self.borders: Int64 = np.concatenate([[0], np.cumsum(page.lengths)])
         self.hashes: UInt64 = np.empty(self.borders[-1] + 1, np.uint64)
         self.powers: UInt64 = np.empty(self.borders[-1] + 1, np.uint64)
         _hash(page.codes, page.spans, self.hashes, self.powers)
 
-    def top_characters(self, n: int) -> int:
+    def top_ngram_characters(self, n: int) -> int:
         """Characters in the commonest `n`-gram (the first of those), a space between words, times how often it comes."""
         return int(_top(self.hashes, self.powers, self.borders, n))
 
-    def repeated_characters(self, n: int) -> int:
+    def duplicate_ngram_characters(self, n: int) -> int:
         """Characters in `n`-grams that came before, spaces left out; none is counted twice."""
         return int(_repeated(self.hashes, self.powers, self.borders, n))
 

@@ -2,30 +2,30 @@
 
 from collections.abc import Callable, Sequence
 
-from tasks.clean.dropped_lines import Dropped
+from tasks.clean.dropped_lines import DroppedLines
+from tasks.clean.removal_reason import RemovalReason
 from tasks.clean.rules import c4, fineweb, gopher_quality, gopher_repetition
-from tasks.clean.rules.names import RuleSet
-from tasks.clean.rules.rejection import Verdict
-from tasks.clean.rules.words import Page
+from tasks.clean.rules.rule_set_names import RuleSet
+from tasks.clean.rules.tokenized_text import TokenizedText
 
-JUDGES: dict[str, Callable[[Page], Verdict]] = {
-    "gopher_quality": gopher_quality.judge,
-    "gopher_repetition": gopher_repetition.judge,
-    "fineweb": fineweb.judge,
+RULE_SETS: dict[str, Callable[[TokenizedText], RemovalReason]] = {
+    "gopher_quality": gopher_quality.check,
+    "gopher_repetition": gopher_repetition.check,
+    "fineweb": fineweb.check,
 }
 
 
-def apply_rules(text: str, names: Sequence[RuleSet]) -> tuple[str, Dropped, Verdict]:
+def apply_rules(text: str, names: Sequence[RuleSet]) -> tuple[str, DroppedLines, RemovalReason]:
     """The text (less the lines that C4 drops), lines dropped, and the first rule that it fails, if any."""
-    dropped = Dropped()
-    page = Page(text)
+    dropped = DroppedLines()
+    page = TokenizedText(text)
     for name in names:
-        verdict: Verdict
+        reason: RemovalReason
         if name != "c4":
-            verdict = JUDGES[name](page)
+            reason = RULE_SETS[name](page)
         else:
-            text, dropped, verdict = c4.drop_lines(text)
-            page = Page(text)
-        if verdict:
-            return text, dropped, verdict
+            text, dropped, reason = c4.drop_lines(text)
+            page = TokenizedText(text)
+        if reason:
+            return text, dropped, reason
     return text, dropped, None

@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 
 from tasks.clean import histogram
-from tasks.clean.dropped_lines import Dropped
+from tasks.clean.dropped_lines import DroppedLines
 from tasks.clean.scores import quality_classifier, repeated_lines
-from tasks.clean.scores.labels import read_labels
-from tasks.clean.scores.perplexity import Trigrams
+from tasks.clean.scores.labels import read_labelled_texts
+from tasks.clean.scores.perplexity import TrigramModel
 from tasks.clean.scores.score_params import ScoreParams, thresholds
 from tasks.conversations.conversation import messages_of
 from tasks.core.errors import UserError
@@ -30,7 +30,7 @@ from tasks.documents.source_counts import count_by_source
 Row = dict[str, Any]
 
 
-def second_look(
+def filter_by_corpus_scores(
     params: ScoreParams, min_characters: int, labels: Sequence[Path], root: Path, work: Path
 ) -> dict[str, Any] | None:
     """Filter `root`/documents in place, adding to `root`/removed; None where `params` ask for nothing.
@@ -57,8 +57,8 @@ def second_look(
         (refined / name).replace(root / name)
     refined.rmdir()
     counts = {name: Counter[str]() for name in ("removed", "languages")}
-    lines = Dropped()
-    scores = histogram.add_up(result["histograms"] for result in results)
+    lines = DroppedLines()
+    scores = histogram.merge_histograms(result["histograms"] for result in results)
     for result in results:
         lines.update(result["lines"], result["samples"])
         for name, counter in counts.items():
@@ -79,7 +79,7 @@ def _common_lines(paths: Sequence[Path], share: float, work: Path) -> dict[str, 
     common = {}
     for number, (source, files) in enumerate(sorted(by_name.items())):
         common[source] = folder / f"common{number}.npy"
-        np.save(common[source], repeated_lines.common_lines(files, share))
+        np.save(common[source], repeated_lines.common_line_hashes(files, share))
     return common
 
 
@@ -87,7 +87,7 @@ def _count_lines(path: Path, folder: Path) -> dict[str, Path]:
     pages: dict[str, list[Any]] = {}
     for row in read_shard(path, ["text", "source", "meta"]).to_pylist():
         if messages_of(row["meta"]) is None:
-            pages.setdefault(row["source"] or "", []).append(repeated_lines.page_lines(row["text"]))
+            pages.setdefault(row["source"] or "", []).append(repeated_lines.page_line_hashes(row["text"]))
     written = {}
     for number, (source, hashes) in enumerate(sorted(pages.items())):
         written[source] = folder / f"{path.stem}-{number}.npz"
@@ -95,7 +95,7 @@ def _count_lines(path: Path, folder: Path) -> dict[str, Path]:
     return written
 
 
-def sample(paths: Sequence[Path], sources: Sequence[str], most: int) -> list[str]:
+def sample_texts(paths: Sequence[Path], sources: Sequence[str], most: int) -> list[str]:
     """Texts of the `most` documents of the sources with the smallest ids: ids are hashes, so that is a random sample.
 
     Raises:
@@ -123,21 +123,24 @@ def _train(
     measured: dict[str, dict[str, Any]] = {}
     if params.quality:
         most = params.quality.max_examples
-        texts = read_labels(labels)
-        positive = [*texts["keep"], *(sample(paths, params.quality.positive, most) if params.quality.positive else ())]
+        texts = read_labelled_texts(labels)
+        positive = [
+            *texts["keep"],
+            *(sample_texts(paths, params.quality.positive, most) if params.quality.positive else ()),
+        ]
         negative = [
             *texts["remove"],
-            *(sample(paths, params.quality.negative, most) if params.quality.negative else ()),
+            *(sample_texts(paths, params.quality.negative, most) if params.quality.negative else ()),
         ]
         try:
             measured["quality"] = quality_classifier.train(positive, negative, folder)
         except ValueError as error:
             raise UserError(f"params.yaml: clean.quality: {error}. Name more sources or labels.") from None
     if params.perplexity:
-        reference = sample(paths, params.perplexity.reference, params.perplexity.max_documents)
-        model = Trigrams.train(reference)
+        reference = sample_texts(paths, params.perplexity.reference, params.perplexity.max_documents)
+        model = TrigramModel.train(reference)
         model.save(folder)
-        measured["perplexity"] = {"reference_documents": len(reference), "vocabulary": model.size}
+        measured["perplexity"] = {"reference_documents": len(reference), "vocabulary": model.vocabulary_size}
     return measured
 
 
@@ -148,9 +151,9 @@ def _scorers(params: ScoreParams, folder: Path) -> Iterator[tuple[str, Callable[
 
         yield "profanity", predict_prob
     if params.quality:
-        yield "quality", quality_classifier.Classifier(folder).scores
+        yield "quality", quality_classifier.QualityClassifier(folder).scores
     if params.perplexity:
-        trigrams = Trigrams.load(folder)
+        trigrams = TrigramModel.load(folder)
         yield "perplexity", lambda texts: [trigrams.perplexity(text) for text in texts]
 
 
@@ -161,11 +164,11 @@ def _refine(
     rows: list[Row] = read_shard(path).to_pylist()
     removed: list[Row] = []
     left: list[Row] = []
-    lines = Dropped()
+    lines = DroppedLines()
     known = {source: np.load(file) for source, file in common.items()}
     for row in rows:
         if (row["source"] or "") in known and messages_of(row["meta"]) is None:
-            text, dropped = repeated_lines.drop_lines(row["text"], known[row["source"] or ""])
+            text, dropped = repeated_lines.drop_common_lines(row["text"], known[row["source"] or ""])
             for line in dropped:
                 lines.add("boilerplate", line)
             if dropped and len(text) < min_characters:
@@ -182,7 +185,7 @@ def _refine(
     for name, scorer in _scorers(params, root / "models") if rows else ():
         least, most = limits[name].get("min", 0.0), limits[name].get("max", np.inf)
         values = [round(float(value), 4) for value in scorer(texts)]
-        histograms[name] = histogram.count(name, values)
+        histograms[name] = histogram.count_bins(name, values)
         for index, value in enumerate(values):
             rows[index][name] = value
             if not least <= value <= most:

@@ -37,7 +37,7 @@ def _labelled(paths: Iterable[Path]) -> Iterator[Row]:
             yield row
 
 
-def read_labels(paths: Iterable[Path]) -> dict[str, list[str]]:
+def read_labelled_texts(paths: Iterable[Path]) -> dict[str, list[str]]:
     """Texts by label out of JSONL files. Lines without a label are passed over, and those of other stages than clean:
     a good text may be a duplicate.
 

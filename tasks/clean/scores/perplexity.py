@@ -27,40 +27,40 @@ MAX_WORDS = 5000
 UNKNOWN = 0
 
 
-def words_of(text: str) -> list[str]:
+def tokenize(text: str) -> list[str]:
     """Lower-case words and signs, the first MAX_WORDS."""
     return TOKEN.findall(text[: 20 * MAX_WORDS].lower())[:MAX_WORDS]
 
 
-class Trigrams:
+class TrigramModel:
     """Counts of 1-, 2- and 3-grams of word ids; an n-gram's key is its ids as digits to the base of the vocabulary."""
 
     def __init__(self, words: list[str], grams: dict[str, Int64]) -> None:
         self.ids = {word: index + 1 for index, word in enumerate(words)}
         self.words, self.grams = words, grams
-        self.size = len(words) + 1
+        self.vocabulary_size = len(words) + 1
         self.contexts: dict[int, tuple[Int64, Int64, Int64]] = {}
         for order in range(2, ORDER + 1):
-            before, first = np.unique(grams[f"keys{order}"] // self.size, return_index=True)
+            before, first = np.unique(grams[f"keys{order}"] // self.vocabulary_size, return_index=True)
             total = np.add.reduceat(grams[f"counts{order}"], first) if len(first) else first
             followers = np.diff(np.append(first, len(grams[f"keys{order}"])))
             self.contexts[order] = before, total, followers
 
     @classmethod
-    def train(cls, texts: Iterable[str]) -> "Trigrams":
+    def train(cls, texts: Iterable[str]) -> "TrigramModel":
         """Count the n-grams of texts; words beyond the VOCABULARY commonest are one unknown word."""
-        documents = [words_of(text) for text in texts]
+        documents = [tokenize(text) for text in texts]
         counted = Counter(word for document in documents for word in document)
         words = [word for word, _ in sorted(counted.items(), key=lambda item: (-item[1], item[0]))[: VOCABULARY - 1]]
         model = cls(
             words, {f"{kind}{order}": np.zeros(0, np.int64) for kind in ("keys", "counts") for order in (1, 2, 3)}
         )
         sequences = [model._ids(document) for document in documents]
-        grams = {}
+        ngrams = {}
         for order in range(1, ORDER + 1):
             keys = np.concatenate([model._keys(ids, order) for ids in sequences] or [np.zeros(0, np.int64)])
-            grams[f"keys{order}"], grams[f"counts{order}"] = np.unique(keys, return_counts=True)
-        return cls(words, grams)
+            ngrams[f"keys{order}"], ngrams[f"counts{order}"] = np.unique(keys, return_counts=True)
+        return cls(words, ngrams)
 
     def _ids(self, words: list[str]) -> Int64:
         return np.array([self.ids.get(word, UNKNOWN) for word in words], np.int64)
@@ -68,14 +68,14 @@ class Trigrams:
     def _keys(self, ids: Int64, order: int) -> Int64:
         keys = np.zeros(max(0, len(ids) - order + 1), np.int64)
         for place in range(order):
-            keys = keys * self.size + ids[place : place + len(keys)]
+            keys = keys * self.vocabulary_size + ids[place : place + len(keys)]
         return keys
 
     def probabilities(self, ids: Int64) -> Float64:
         """float64 [words]: each word's probability after the two before it."""
         total = int(self.grams["counts1"].sum())
         found = (_lookup(self.grams["keys1"], self.grams["counts1"], ids) + 1) / (
-            total + self.size
+            total + self.vocabulary_size
         )  # none is impossible
         for order in range(2, ORDER + 1):
             keys = self._keys(ids, order)
@@ -83,8 +83,8 @@ class Trigrams:
                 break
             before, totals, followers = self.contexts[order]
             count = _lookup(self.grams[f"keys{order}"], self.grams[f"counts{order}"], keys)
-            context = _lookup(before, totals, keys // self.size)
-            kinds = _lookup(before, followers, keys // self.size)
+            context = _lookup(before, totals, keys // self.vocabulary_size)
+            kinds = _lookup(before, followers, keys // self.vocabulary_size)
             lower = found[order - 1 :]
             known = np.maximum(context, 1)
             own = (np.maximum(count - DISCOUNT, 0) + DISCOUNT * kinds * lower) / known
@@ -93,7 +93,7 @@ class Trigrams:
 
     def perplexity(self, text: str) -> float:
         """The inverse of the geometric mean of the words' probabilities; 1 for a text without words."""
-        ids = self._ids(words_of(text))
+        ids = self._ids(tokenize(text))
         return float(np.exp(-np.log(self.probabilities(ids)).mean())) if len(ids) else 1.0
 
     def save(self, folder: Path) -> None:
@@ -106,7 +106,7 @@ class Trigrams:
         (folder / "perplexity.json").write_text(json.dumps(about, ensure_ascii=False), "utf-8")
 
     @classmethod
-    def load(cls, folder: Path) -> "Trigrams":
+    def load(cls, folder: Path) -> "TrigramModel":
         """Read what `save` wrote."""
         from safetensors.numpy import load_file
 

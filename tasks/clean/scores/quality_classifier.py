@@ -18,8 +18,8 @@ from tasks.documents.word_characters import word_runs
 FEATURES = 1 << 18
 MAX_CHARACTERS = 20_000
 """Of a text: what it is shows at its beginning."""
-LEAST_EXAMPLES = 10
-HELD_OUT = 5
+MIN_EXAMPLES = 10
+HELD_OUT_EVERY = 5
 """Every fifth example of a class is kept from training, to measure by."""
 
 
@@ -53,12 +53,12 @@ def train(positive: Sequence[str], negative: Sequence[str], folder: Path) -> dic
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import accuracy_score, roc_auc_score
 
-    if min(len(positive), len(negative)) < LEAST_EXAMPLES:
+    if min(len(positive), len(negative)) < MIN_EXAMPLES:
         raise ValueError(
-            f"{len(positive)} positive and {len(negative)} negative examples; at least {LEAST_EXAMPLES} each"
+            f"{len(positive)} positive and {len(negative)} negative examples; at least {MIN_EXAMPLES} each"
         )
     labels = np.array([1] * len(positive) + [0] * len(negative))
-    held_out = np.array([k % HELD_OUT == 0 for examples in (positive, negative) for k in range(len(examples))])
+    held_out = np.array([k % HELD_OUT_EVERY == 0 for examples in (positive, negative) for k in range(len(examples))])
     rows = features([*positive, *negative])
     model = LogisticRegression(class_weight="balanced", max_iter=1000, C=10.0).fit(rows[~held_out], labels[~held_out])
     scores = model.predict_proba(rows[held_out])[:, 1]
@@ -77,7 +77,7 @@ def train(positive: Sequence[str], negative: Sequence[str], folder: Path) -> dic
     return measured
 
 
-class Classifier:
+class QualityClassifier:
     """A trained model of a folder."""
 
     def __init__(self, folder: Path) -> None:

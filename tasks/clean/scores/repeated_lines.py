@@ -21,14 +21,14 @@ def line_hash(line: str) -> int:
     )
 
 
-def page_lines(text: str) -> UInt64:
+def page_line_hashes(text: str) -> UInt64:
     """Hashes of the distinct lines with a letter, uint64 [lines], sorted."""
     lines = {line.strip() for line in text.split("\n")}
     hashes = {line_hash(line) for line in lines if any(map(str.isalpha, line))}
     return np.array(sorted(hashes), np.uint64)
 
 
-def common_lines(pages: list[Path], share: float) -> UInt64:
+def common_line_hashes(pages: list[Path], share: float) -> UInt64:
     """Of .npz files with `hashes` (of each page, one after the other) and `pages`: those on more than `share` of all pages."""
     shards = [np.load(path) for path in pages]
     count = sum(int(shard["pages"]) for shard in shards)
@@ -36,7 +36,7 @@ def common_lines(pages: list[Path], share: float) -> UInt64:
     return hashes[on_pages > max(share * count, MIN_PAGES - 1)]
 
 
-def drop_lines(text: str, common: UInt64) -> tuple[str, list[str]]:
+def drop_common_lines(text: str, common: UInt64) -> tuple[str, list[str]]:
     """The text without the lines in `common` (sorted), and those; at most one line is left blank between others."""
     lines = text.split("\n")
     hashes = np.array([line_hash(line) for line in lines], np.uint64)

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from tasks.core.errors import UserError
 from tasks.core.parallel.processes import PR_SET_PDEATHSIG
-from tasks.scrape.crawler.fetch_result import Answer
-from tasks.scrape.crawler.render_proxy import Gate, any_host_context
+from tasks.scrape.crawler.fetch_result import FetchResult
+from tasks.scrape.crawler.render_proxy import RenderProxy, self_signed_context
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 NOBODY = 65534  # Chromium's sandbox does not start as root
@@ -46,9 +46,9 @@ OPTIONS = (
     "--mute-audio",
     "--blink-settings=imagesEnabled=false",
     "--force-webrtc-ip-handling-policy=disable_non_proxied_udp",
-    "--proxy-bypass-list=<-loopback>",  # else this machine's own servers would be asked past the gate
+    "--proxy-bypass-list=<-loopback>",  # else this machine's own servers would be asked past the proxy
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-    "--ignore-certificate-errors",  # the gate's
+    "--ignore-certificate-errors",  # the proxy's
     f"--virtual-time-budget={SCRIPT_MS}",
 )
 
@@ -87,27 +87,27 @@ class Browser:
     """Renders pages, a few at a time. `fetch` makes a request of the browser as the crawler makes its own."""
 
     def __init__(
-        self, executable: str, user_agent: str, max_bytes: int, fetch: Callable[[str], Awaitable[Answer]]
+        self, executable: str, user_agent: str, max_bytes: int, fetch: Callable[[str], Awaitable[FetchResult]]
     ) -> None:
         self._executable, self._user_agent, self._max_bytes, self._fetch = executable, user_agent, max_bytes, fetch
         self._places = asyncio.Semaphore(AT_ONCE)
-        self._tls = any_host_context()
+        self._tls = self_signed_context()
 
-    async def render(self, url: str, page: Answer) -> Rendered:
+    async def render(self, url: str, page: FetchResult) -> Rendered:
         """The document that `page`, fetched from `url`, becomes by its scripts."""
-        async with self._places, Gate(url, page, self._fetch, self._tls) as gate:
+        async with self._places, RenderProxy(url, page, self._fetch, self._tls) as proxy:
             with tempfile.TemporaryDirectory(prefix="textmill-browser-", ignore_cleanup_errors=True) as profile:
                 if os.getuid() == 0:
                     os.chown(profile, NOBODY, NOBODY)
                 try:
-                    html = await asyncio.wait_for(self._run(url, gate.port, Path(profile)), TIMEOUT_S)
+                    html = await asyncio.wait_for(self._run(url, proxy.port, Path(profile)), TIMEOUT_S)
                 except TimeoutError:
                     return Rendered(None, f"not rendered: more than {TIMEOUT_S:g} s")
                 except ValueError as error:
                     return Rendered(None, f"not rendered: {error}")
-            if gate.mark in html:
-                return Rendered(None, f"not rendered: a script leads to {gate.led_to}", gate.led_to)
-            return Rendered(html, f"rendered; {gate.asked} further requests, {gate.refused} refused")
+            if proxy.mark in html:
+                return Rendered(None, f"not rendered: a script leads to {proxy.led_to}", proxy.led_to)
+            return Rendered(html, f"rendered; {proxy.requests} further requests, {proxy.refused} refused")
 
     async def _run(self, url: str, port: int, profile: Path) -> bytes:
         """What the browser prints.

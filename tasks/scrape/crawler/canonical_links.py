@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 
-def root(key: str, pointers: Mapping[str, str]) -> str:
+def canonical_of(key: str, pointers: Mapping[str, str]) -> str:
     """Where the chain of canonical URLs from `key` ends; the least of a circle's URLs if it does not."""
     seen: dict[str, None] = {}
     while key in pointers and key not in seen:
@@ -15,7 +15,7 @@ def root(key: str, pointers: Mapping[str, str]) -> str:
     return min(chain[chain.index(key) :])
 
 
-def fold(pointers: Mapping[str, str], saved: Sequence[str]) -> list[str]:
+def canonical_duplicates(pointers: Mapping[str, str], saved: Sequence[str]) -> list[str]:
     """The saved pages that are the same as another one.
 
     `pointers`: page → canonical URL that it names, also of pages that fell away before. `saved`: in the order of the
@@ -24,7 +24,7 @@ def fold(pointers: Mapping[str, str], saved: Sequence[str]) -> list[str]:
     """
     groups: dict[str, list[str]] = {}
     for key in saved:
-        groups.setdefault(root(key, pointers), []).append(key)
+        groups.setdefault(canonical_of(key, pointers), []).append(key)
     folded = []
     for end, members in groups.items():
         stays = end if end not in pointers and end in members else members[0]

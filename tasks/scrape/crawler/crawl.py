@@ -13,26 +13,26 @@ from pydantic import BaseModel
 from tasks.core.logs import start_log
 from tasks.core.progress import Progress
 from tasks.scrape.crawler.frontier import Frontier
-from tasks.scrape.crawler.previous_crawl import Before, HostsAway
+from tasks.scrape.crawler.previous_crawl import HostsUnreachable, PreviousCrawl
 from tasks.scrape.sources import WebSource
 
 EXIT_NO_SPACE = errno.ENOSPC
 EXIT_DAMAGED = errno.EBADMSG
-EXIT_AWAY = errno.EHOSTUNREACH
+EXIT_UNREACHABLE = errno.EHOSTUNREACH
 """Of a refresh: no host of the start answers, nothing was done."""
 
 
 class CrawlConfig(BaseModel):
-    """What the process is told. Where URLs begin with `site`, `server` is asked in its place. `before`: the last crawl."""
+    """What the process is told. Where URLs begin with `site`, `server` is asked in its place. `previous`: the last crawl."""
 
     source: WebSource
     frontier: Path
-    before: Path | None = None
+    previous: Path | None = None
     site: str = ""
     server: str = ""
 
 
-def settings(source: WebSource, server: str = "") -> dict[str, object]:
+def scrapy_settings(source: WebSource, server: str = "") -> dict[str, object]:
     """Scrapy's settings; what the spider does itself (robots.txt, redirects, retries, delays, decompression) is off.
 
     `server` is what takes a site's place: it may be private, and no proxy lies before it.
@@ -77,8 +77,8 @@ def main() -> int:
     try:
         frontier = Frontier(config.frontier)
         _crawl(config, frontier)
-    except HostsAway:
-        return EXIT_AWAY
+    except HostsUnreachable:
+        return EXIT_UNREACHABLE
     except sqlite3.DatabaseError as error:
         full = "full" in str(error)
         print(f"{config.frontier}: {error}", file=sys.stderr)
@@ -91,7 +91,7 @@ def _crawl(config: CrawlConfig, frontier: Frontier) -> None:
 
     from tasks.scrape.crawler.spider import SiteSpider
 
-    def asked(url: str) -> str:
+    def request_url(url: str) -> str:
         stands_in = config.site and url.startswith(config.site)
         return config.server + url.removeprefix(config.site) if stands_in else url
 
@@ -108,16 +108,18 @@ def _crawl(config: CrawlConfig, frontier: Frontier) -> None:
                 raise
 
     logging.disable(logging.WARNING)  # while Scrapy introduces itself
-    process = AsyncCrawlerProcess(settings(config.source, config.server))
+    process = AsyncCrawlerProcess(scrapy_settings(config.source, config.server))
     logging.disable(logging.NOTSET)
     for chatty in ("scrapy", "twisted", "protego", "charset_normalizer"):  # each URL's outcome is in the crawl log
         logging.getLogger(chatty).setLevel(logging.CRITICAL)
     total = config.source.max_pages if not config.server else None
     with Progress(f"scrape: {config.source.name}", total=total, unit="pages") as progress:
         progress.advance(frontier.saved())
-        last = Before(config.before) if config.before else None
+        last = PreviousCrawl(config.previous) if config.previous else None
         saved = progress.advance
-        process.crawl(Watched, source=config.source, frontier=frontier, asked=asked, saved=saved, before=last)
+        process.crawl(
+            Watched, source=config.source, frontier=frontier, request_url=request_url, saved=saved, previous=last
+        )
         process.start(install_signal_handlers=False)
     if errors:
         raise errors[0]

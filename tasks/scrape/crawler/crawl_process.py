@@ -19,9 +19,9 @@ from tasks.core.parallel.subprocesses import child
 from tasks.formats.file_kinds import require_package
 from tasks.http.public_addresses import is_ip_address, is_public
 from tasks.scrape.crawler.browser import require_browser
-from tasks.scrape.crawler.crawl import EXIT_AWAY, EXIT_DAMAGED, EXIT_NO_SPACE, CrawlConfig
+from tasks.scrape.crawler.crawl import EXIT_DAMAGED, EXIT_NO_SPACE, EXIT_UNREACHABLE, CrawlConfig
 from tasks.scrape.crawler.frontier import Frontier
-from tasks.scrape.crawler.previous_crawl import earlier, remember
+from tasks.scrape.crawler.previous_crawl import store_previous_crawl, with_unchanged_entries
 from tasks.scrape.sources import WebSource
 from tasks.scrape.warc.warc_writer import write_warcs
 
@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 @dataclass(frozen=True)
-class Crawled:
+class CrawlResult:
     """What a crawl brought. `bytes` are those of the saved pages' bodies as they came over the network."""
 
     pages: int
@@ -48,7 +48,7 @@ def crawl(
     site: str = "",
     server: str = "",
     before: Path | None = None,
-) -> Crawled:
+) -> CrawlResult:
     """Crawl `source`; write WARC files to the folder `pages` and every URL's outcome to `crawl_log` (JSONL).
 
     The frontier in `work` lets a crawl that was killed continue. URLs that begin with `site` are asked of `server`.
@@ -65,7 +65,7 @@ def crawl(
     config = work / f"{source.name}.json"
     last = _last_crawl(source, before, work)
     told = CrawlConfig(
-        source=source, frontier=state.resolve(), before=last and last.resolve(), site=site, server=server
+        source=source, frontier=state.resolve(), previous=last and last.resolve(), site=site, server=server
     )
     config.write_text(told.model_dump_json(), encoding="utf-8")
     if not (source.contact or "@" in source.user_agent or "//" in source.user_agent) and _public(source):
@@ -78,7 +78,7 @@ def crawl(
         log.warning("scrape: %s is damaged; the crawl of %s begins anew", state, source.name)
         _forget(state)
         code = _run(config)
-    if code == EXIT_AWAY and before is not None:
+    if code == EXIT_UNREACHABLE and before is not None:
         log.warning("scrape: %s: no host answers at the moment; its pages stay as they were", source.name)
         _forget(state)
         return _as_it_was(source, before, pages, crawl_log)
@@ -97,24 +97,24 @@ def crawl(
         crawl_log.parent.mkdir(parents=True, exist_ok=True)
         size = 0
         with crawl_log.open("w", encoding="utf-8") as file:
-            for entry in earlier(frontier.log(), last):
+            for entry in with_unchanged_entries(frontier.log(), last):
                 file.write(json.dumps(entry, ensure_ascii=False) + "\n")
                 size += int(str(entry.get("bytes", 0))) if entry["outcome"] == "saved" else 0
-        written = write_warcs(frontier.records(), pages)
+        written = write_warcs(frontier.warc_records(), pages)
         if written != outcomes["saved"]:
             raise AssertionError(f"{source.name}: {outcomes['saved']} pages saved, {written} written")
-    return Crawled(written, size, outcomes)
+    return CrawlResult(written, size, outcomes)
 
 
 def _last_crawl(source: WebSource, before: Path | None, work: Path) -> Path | None:
     if before is None or not (before / "crawl" / f"{source.name}.jsonl").exists():
         return None
     path = work / f"{source.name}.before.sqlite"
-    remember(before / "web" / source.name, before / "crawl" / f"{source.name}.jsonl", path)
+    store_previous_crawl(before / "web" / source.name, before / "crawl" / f"{source.name}.jsonl", path)
     return path
 
 
-def _as_it_was(source: WebSource, before: Path, pages: Path, crawl_log: Path) -> Crawled:
+def _as_it_was(source: WebSource, before: Path, pages: Path, crawl_log: Path) -> CrawlResult:
     """The earlier crawl, taken over whole."""
     shutil.copytree(before / "web" / source.name, pages)
     crawl_log.parent.mkdir(parents=True, exist_ok=True)
@@ -123,7 +123,7 @@ def _as_it_was(source: WebSource, before: Path, pages: Path, crawl_log: Path) ->
         entries = [json.loads(line) for line in lines]
     saved = [entry for entry in entries if entry["outcome"] == "saved"]
     outcomes = dict(sorted(Counter(entry["outcome"] for entry in entries).items()))
-    return Crawled(len(saved), sum(entry.get("bytes", 0) for entry in saved), outcomes)
+    return CrawlResult(len(saved), sum(entry.get("bytes", 0) for entry in saved), outcomes)
 
 
 def _public(source: WebSource) -> bool:

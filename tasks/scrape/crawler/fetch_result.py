@@ -36,10 +36,10 @@ FAILURES: Mapping[type[Exception], str] = {
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a request gave. `body` is decoded, `raw` is as it came over the network; `target` is where a redirect points.
+class FetchResult:
+    """What a request gave. `body` is decoded, `raw` is as it came over the network; `redirect_target` is where a redirect points.
 
-    `wait_s` is what Retry-After asks for.
+    `retry_after_s` is what Retry-After asks for.
     """
 
     outcome: Outcome
@@ -48,13 +48,13 @@ class Answer:
     headers: list[tuple[str, str]] = field(default_factory=list)
     protocol: str = "HTTP/1.1"
     ip_address: str | None = None
-    target: str | None = None
-    wait_s: float = 0.0
+    redirect_target: str | None = None
+    retry_after_s: float = 0.0
 
     def header(self, name: str) -> str:
         return next((value for key, value in self.headers if key.lower() == name), "")
 
-    def every(self, name: str) -> list[str]:
+    def header_values(self, name: str) -> list[str]:
         """The values of a header that may stand there more than once."""
         return [value for key, value in self.headers if key.lower() == name]
 
@@ -67,7 +67,7 @@ class Answer:
         return self.outcome.name in TRANSIENT or self.outcome.status in TRANSIENT_STATUS
 
 
-def answer_of(url: str, response: Any, limit: int, types: Collection[str] | None) -> Answer:
+def result_of_response(url: str, response: Any, limit: int, types: Collection[str] | None) -> FetchResult:
     """Judge Scrapy's `response`: bodies of more than `limit` bytes, or of none of the media `types`, are no page.
 
     `types`: None takes any, and a body without content too.
@@ -78,7 +78,7 @@ def answer_of(url: str, response: Any, limit: int, types: Collection[str] | None
         for name, values in response.headers.items()
         for value in values
     ]
-    answer = Answer(
+    result = FetchResult(
         Outcome(f"http_{status}", None, status, len(raw)),
         raw=raw,
         headers=headers,
@@ -86,34 +86,34 @@ def answer_of(url: str, response: Any, limit: int, types: Collection[str] | None
         ip_address=str(response.ip_address) if response.ip_address else None,
     )
     if not 100 <= status <= 999:
-        return replace(answer, outcome=Outcome("bad_status", f"{str(status)[:40]} is no status of HTTP"))
-    location = _as_ascii(answer.header("location"))
+        return replace(result, outcome=Outcome("bad_status", f"{str(status)[:40]} is no status of HTTP"))
+    location = _as_ascii(result.header("location"))
     if status in (301, 302, 303, 307, 308) and location:
         try:
             target = urljoin(url, location)
         except ValueError:
-            return replace(answer, outcome=replace(answer.outcome, detail=f"to {location!r}, which is no URL"))
-        return replace(answer, outcome=replace(answer.outcome, name="redirect"), target=target)
+            return replace(result, outcome=replace(result.outcome, detail=f"to {location!r}, which is no URL"))
+        return replace(result, outcome=replace(result.outcome, name="redirect"), redirect_target=target)
     if status in TRANSIENT_STATUS:
-        return replace(answer, wait_s=retry_after_s(answer.header("retry-after"), answer.header("date")))
+        return replace(result, retry_after_s=parse_retry_after(result.header("retry-after"), result.header("date")))
     if not 200 <= status < 300:
-        return answer
+        return result
 
-    def ending(name: str, detail: str | None = None) -> Answer:
-        return replace(answer, outcome=replace(answer.outcome, name=name, detail=detail))
+    def ending(name: str, detail: str | None = None) -> FetchResult:
+        return replace(result, outcome=replace(result.outcome, name=name, detail=detail))
 
-    if types is not None and answer.media_type not in types:
-        return ending("no_text", answer.media_type)
+    if types is not None and result.media_type not in types:
+        return ending("no_text", result.media_type)
     try:
-        body = content_encoding.decode_content(raw, answer.header("content-encoding"), limit)
+        body = content_encoding.decode_content(raw, result.header("content-encoding"), limit)
     except content_encoding.TooLarge:
         return ending("too_large", f"more than {limit} bytes when decompressed")
     except content_encoding.Undecodable as error:
         return ending("decode_error", str(error))
     if types is not None and not body:
         return ending("empty")
-    if types is not None and answer.media_type in BYTES_TYPES and not body.startswith(b"%PDF-"):
-        return ending("no_text", answer.media_type)
+    if types is not None and result.media_type in BYTES_TYPES and not body.startswith(b"%PDF-"):
+        return ending("no_text", result.media_type)
     return replace(ending("saved"), body=body)
 
 
@@ -122,29 +122,31 @@ def _as_ascii(header: str) -> str:
     return NO_URL.sub(lambda found: f"%{ord(found.group()):02X}", header.strip())
 
 
-def failure(error: Exception, limit: int) -> Answer:
-    """The answer where Scrapy's downloader raised `error`."""
+def result_of_error(error: Exception, limit: int) -> FetchResult:
+    """The result where Scrapy's downloader raised `error`."""
     name = next((name for kind, name in FAILURES.items() if isinstance(error, kind)), "request_failed")
-    return Answer(Outcome(name, f"more than {limit} bytes" if name == "too_large" else str(error) or repr(error)))
+    return FetchResult(Outcome(name, f"more than {limit} bytes" if name == "too_large" else str(error) or repr(error)))
 
 
-def visit_failed(error: Exception) -> Outcome:
+def visit_failed_outcome(error: Exception) -> Outcome:
     """The outcome of a URL at which something was raised that nobody foresaw."""
     return Outcome("visit_failed", f"{type(error).__name__}: {error}"[:500])
 
 
-def is_ours(error: Exception) -> bool:
+def is_local_error(error: Exception) -> bool:
     """Whether an error is of this machine (its disk, the frontier's file), not of what a site sent."""
     if isinstance(error, sqlite3.DataError):  # a value that does not fit
         return False
     return isinstance(error, sqlite3.DatabaseError) or (isinstance(error, OSError) and error.errno in FULL)
 
 
-def refused_address(address: str) -> Answer:
-    return Answer(Outcome("private_address", f"{address} is no public address; allow_private could permit the host"))
+def private_address_result(address: str) -> FetchResult:
+    return FetchResult(
+        Outcome("private_address", f"{address} is no public address; allow_private could permit the host")
+    )
 
 
-def retry_after_s(value: str, date: str) -> float:
+def parse_retry_after(value: str, date: str) -> float:
     """Seconds that a Retry-After header asks to wait: a number or an HTTP date (RFC 9110, 10.2.3); 0 if it is neither.
 
     A date counts from the server's own clock, its Date header, where there is one: the two clocks may differ.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from tasks.scrape.crawler.canonical_links import fold
+from tasks.scrape.crawler.canonical_links import canonical_duplicates
 from tasks.scrape.crawler.frontier_sql import ADD, SCHEMA, TOO_MANY, VARIANTS
 
 WEAK = ("nofollow", "trap")  # outcomes that a link elsewhere overrides
@@ -159,7 +159,7 @@ class Frontier:
             saved = self._db.execute(
                 "SELECT key FROM urls WHERE outcome = 'saved' AND key IN named ORDER BY depth, rank, key"
             ).fetchall()
-            folded = fold(pointers, [key for (key,) in saved])
+            folded = canonical_duplicates(pointers, [key for (key,) in saved])
             for key in folded:
                 self._db.execute(
                     "UPDATE urls SET outcome = 'canonical', detail = 'the same page as ' || canonical WHERE key = ?",
@@ -182,7 +182,7 @@ class Frontier:
             )
         return Visit(target.key, target.url, visit.depth, visit.rank)
 
-    def chain(self, key: str) -> list[str]:
+    def redirect_chain(self, key: str) -> list[str]:
         """The URLs (keys) that redirected one to the next, ending with `key`."""
         chain = [key]
         while (row := self._db.execute("SELECT via FROM urls WHERE key = ?", (chain[0],)).fetchone()) and row[0]:
@@ -222,7 +222,7 @@ class Frontier:
         for row in self._db.execute(f"SELECT {', '.join(columns)} FROM urls ORDER BY key"):  # noqa: S608
             yield {name: value for name, value in zip(columns, row, strict=True) if value is not None}
 
-    def records(self) -> Iterator[bytes]:
+    def warc_records(self) -> Iterator[bytes]:
         """The pages' WARC records (gzip members), in the order of canonical URLs."""
         for (record,) in self._db.execute("SELECT record FROM pages ORDER BY key"):
             yield record

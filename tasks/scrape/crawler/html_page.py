@@ -68,9 +68,9 @@ class HtmlPage:
         Raises:
             ValueError: all that is relative would be longer than MAX_URL_LENGTH.
         """
-        yield from dict.fromkeys(url for address in self.written() if (url := self.absolute(address)) is not None)
+        yield from dict.fromkeys(url for address in self.raw_addresses() if (url := self.absolute(address)) is not None)
 
-    def written(self) -> Iterator[str]:
+    def raw_addresses(self) -> Iterator[str]:
         """These addresses as they stand in the page, each once.
 
         Raises:

@@ -9,7 +9,7 @@ from w3lib.url import canonicalize_url, safe_url_string
 
 from tasks.scrape.crawler.frontier import Link
 from tasks.scrape.crawler.html_page import MAX_URL_LENGTH, HtmlPage
-from tasks.scrape.crawler.traps import family, grown, trap
+from tasks.scrape.crawler.traps import family, growing_query, trap_reason
 from tasks.scrape.sources import WebSource
 
 MAX_LINKS = 20_000
@@ -39,7 +39,7 @@ class Scope:
         if "@" in (login := urlsplit(url).netloc):
             url = url.replace(f"//{login}", f"//{login.rpartition('@')[2]}", 1)
         key, excluded = canonicalize_url(url), self._excluded(url)
-        caught = None if excluded else trap(url)
+        caught = None if excluded else trap_reason(url)
         return Link(key, url, excluded or caught, "trap" if caught else "excluded", family(key))
 
     def start(self, url: str) -> Link:
@@ -95,10 +95,10 @@ def page_of(url: str, headers: Mapping[str, str], body: bytes) -> HtmlPage:
 
 def links_of(url: str, headers: Mapping[str, str], body: bytes, scope: Scope) -> list[Link]:
     """The links of the HTML page `body` at `url`, in the order of the page."""
-    return links_in(page_of(url, headers, body), scope)[0]
+    return page_links(page_of(url, headers, body), scope)[0]
 
 
-def links_in(page: HtmlPage, scope: Scope) -> tuple[list[Link], str | None]:
+def page_links(page: HtmlPage, scope: Scope) -> tuple[list[Link], str | None]:
     """The links of a page, in its order, and what was left out of them: too long ones, and those beyond the bounds.
 
     Raises:
@@ -107,7 +107,7 @@ def links_in(page: HtmlPage, scope: Scope) -> tuple[list[Link], str | None]:
     links: dict[str, Link] = {}
     room = max(LEAST_CHARACTERS, MOST_SWELLING * page.size)
     too_long = beyond = 0
-    for address in page.written():
+    for address in page.raw_addresses():
         if len(links) >= MAX_LINKS or room <= 0:
             beyond += 1
             continue
@@ -127,5 +127,5 @@ def _link(page: str, url: str, scope: Scope) -> Link:
         link = scope.link(url)
     except ValueError:  # not even a URL, such as http://[
         link = Link(url, url, "no valid URL")
-    caught = None if link.excluded else grown(page, link.url)
+    caught = None if link.excluded else growing_query(page, link.url)
     return link._replace(excluded=caught, outcome="trap") if caught else link

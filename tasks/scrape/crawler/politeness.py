@@ -4,7 +4,7 @@ import asyncio
 import time
 
 
-class Pace:
+class Politeness:
     """Turns of every host met. Pauses hold for all requests to a host, not only for the one that was told to wait.
 
     A host that wants a longer pause than `max_wait` seconds is closed for that time: nobody waits for it.
@@ -15,9 +15,9 @@ class Pace:
         self._next_turn: dict[str, float] = {}
         self._paused_until: dict[str, float] = {}
 
-    async def turn(self, host: str, delay: float) -> bool:
+    async def wait_turn(self, host: str, delay: float) -> bool:
         """Wait until `host` may be asked and take the turn; False if it is closed. `delay`: seconds after this turn."""
-        while not self.closed(host):
+        while not self.is_closed(host):
             now = time.monotonic()
             turn = max(now, self._next_turn.get(host, 0.0), self._paused_until.get(host, 0.0))
             self._next_turn[host] = turn + delay
@@ -31,6 +31,6 @@ class Pace:
         """No request to `host` for so long."""
         self._paused_until[host] = max(self._paused_until.get(host, 0.0), time.monotonic() + seconds)
 
-    def closed(self, host: str) -> bool:
+    def is_closed(self, host: str) -> bool:
         """Whether the rest of the host's pause is longer than anyone waits."""
         return self._paused_until.get(host, 0.0) - time.monotonic() > self._max_wait

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tasks.scrape.crawler.fetch_result import Answer
+from tasks.scrape.crawler.fetch_result import FetchResult
 
 MAX_REQUESTS = 100
 HEAD_BYTES = 1 << 16
@@ -24,22 +24,24 @@ NOT_TEXT = re.compile(r"\.(png|jpe?g|gif|webp|avif|ico|svg|woff2?|ttf|otf|eot|cs
 NAMED_HOST = re.compile(rb"//([A-Za-z0-9.-]+(?::\d+)?)[/\"'?#\s]")
 
 
-class Gate:
+class RenderProxy:
     """Serves one page, once, to a browser, and what the page asks for. `refused` counts what it was denied.
 
     Only hosts are asked that the page's HTML names: the browser's own services (updates, telemetry) are not.
     """
 
-    def __init__(self, url: str, page: Answer, fetch: Callable[[str], Awaitable[Answer]], tls: ssl.SSLContext) -> None:
+    def __init__(
+        self, url: str, page: FetchResult, fetch: Callable[[str], Awaitable[FetchResult]], tls: ssl.SSLContext
+    ) -> None:
         self._url, self._page, self._fetch, self._tls = url, page, fetch, tls
         self._hosts = {host.decode().lower() for host in NAMED_HOST.findall(page.body)} | {urlsplit(url).netloc.lower()}
-        self.asked = 0
+        self.requests = 0
         self.refused = 0
         self.mark = secrets.token_hex(16).encode()
         self.led_to = url
         self._server: asyncio.Server | None = None
 
-    async def __aenter__(self) -> "Gate":
+    async def __aenter__(self) -> "RenderProxy":
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=HEAD_BYTES)
         return self
 
@@ -61,7 +63,7 @@ class Gate:
                 host = target.removesuffix(":443")
                 method, path, headers = await _head(reader)
                 target = f"https://{host}{path}"
-            status, fields, body = await self._answer(method, target, headers)
+            status, fields, body = await self._respond(method, target, headers)
             lines = [f"HTTP/1.1 {status} -", *(f"{name}: {value}" for name, value in fields)]
             lines += [f"Content-Length: {len(body)}", "Connection: close"]
             writer.write("\r\n".join([*lines, "", ""]).encode("latin-1", "replace") + body)
@@ -71,35 +73,35 @@ class Gate:
         finally:
             writer.close()
 
-    async def _answer(self, method: str, url: str, headers: str) -> tuple[int, list[tuple[str, str]], bytes]:
+    async def _respond(self, method: str, url: str, headers: str) -> tuple[int, list[tuple[str, str]], bytes]:
         """Status, headers and body. In the place of a page other than the one to be built (a frame's, or where a script
         leads to) stands an empty one with a mark, by which to tell that the browser is no longer where it was.
         """
         navigation = re.search(r"^accept: *text/html", headers, re.I | re.M) is not None
         if navigation:
             if url == self._url and self._page.body:
-                body, self._page = self._page, Answer(self._page.outcome)
+                body, self._page = self._page, FetchResult(self._page.outcome)
                 return 200, _passed_on(body), body.body
             self.refused += 1
             self.led_to = url
             return 200, [("Content-Type", "text/html")], b"<title>" + self.mark + b"</title>"
         host = urlsplit(url).netloc.lower()
         unwanted = NOT_TEXT.search(urlsplit(url).path) or re.search(r"^upgrade:", headers, re.I | re.M)
-        if method != "GET" or host not in self._hosts or unwanted or self.asked >= MAX_REQUESTS:
+        if method != "GET" or host not in self._hosts or unwanted or self.requests >= MAX_REQUESTS:
             self.refused += 1
             return 403, [], b""
-        self.asked += 1
-        answer = await self._fetch(url)
-        if answer.target is not None:
-            return 302, [("Location", answer.target)], b""
-        if answer.outcome.name != "saved":
-            self.refused += answer.outcome.status is None
-            return answer.outcome.status or 403, [], b""
-        return 200, _passed_on(answer), answer.body
+        self.requests += 1
+        result = await self._fetch(url)
+        if result.redirect_target is not None:
+            return 302, [("Location", result.redirect_target)], b""
+        if result.outcome.name != "saved":
+            self.refused += result.outcome.status is None
+            return result.outcome.status or 403, [], b""
+        return 200, _passed_on(result), result.body
 
 
-def _passed_on(answer: Answer) -> list[tuple[str, str]]:
-    return [(name, value) for name, value in answer.headers if name.lower() in PASSED_ON]
+def _passed_on(result: FetchResult) -> list[tuple[str, str]]:
+    return [(name, value) for name, value in result.headers if name.lower() in PASSED_ON]
 
 
 async def _head(reader: asyncio.StreamReader) -> tuple[str, str, str]:
@@ -109,14 +111,14 @@ async def _head(reader: asyncio.StreamReader) -> tuple[str, str, str]:
     return method, target, headers
 
 
-def any_host_context() -> ssl.SSLContext:
+def self_signed_context() -> ssl.SSLContext:
     """TLS with a certificate made for this process; only a browser that accepts any takes it."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "textmill gate")])
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "textmill proxy")])
     now = datetime.now(UTC)
     certificate = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
@@ -126,7 +128,7 @@ def any_host_context() -> ssl.SSLContext:
     )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.TemporaryDirectory() as folder:
-        pem = Path(folder) / "gate.pem"
+        pem = Path(folder) / "proxy.pem"
         private = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )

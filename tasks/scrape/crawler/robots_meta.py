@@ -16,7 +16,7 @@ RELATION = re.compile(r";\s*rel\s*=\s*(?:\"([^\"]*)\"|([^\s\";,]+))", re.IGNOREC
 
 
 @dataclass(frozen=True)
-class Directives:
+class RobotsDirectives:
     """`noindex`, `nofollow`: the directive and where it stands, or None. `canonical`: absolute or relative, or None."""
 
     noindex: str | None = None
@@ -24,7 +24,9 @@ class Directives:
     canonical: str | None = None
 
 
-def directives(agent: str, robots_tags: Sequence[str], links: Sequence[str], page: Any = None) -> Directives:
+def robots_directives(
+    agent: str, robots_tags: Sequence[str], links: Sequence[str], page: Any = None
+) -> RobotsDirectives:
     """Read X-Robots-Tag and Link headers and, of an HTML page, its elements (an HtmlPage).
 
     `agent` is the crawler's product token: directives for it alone count as well. Canonical links that contradict each
@@ -45,7 +47,7 @@ def directives(agent: str, robots_tags: Sequence[str], links: Sequence[str], pag
             if "canonical" in link.attrib["rel"].lower().split()
         ]
     distinct = list(dict.fromkeys(canonicals))
-    return Directives(
+    return RobotsDirectives(
         next((where for where, word in said if word in NOINDEX), None),
         next((where for where, word in said if word in NOFOLLOW), None),
         distinct[0] if len(distinct) == 1 else None,

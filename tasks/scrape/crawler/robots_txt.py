@@ -11,14 +11,14 @@ from protego import Protego
 
 from tasks.formats.encodings.decode import decode_page
 from tasks.scrape.crawler.frontier import Outcome
-from tasks.scrape.crawler.side_thread import aside
+from tasks.scrape.crawler.side_thread import run_in_thread
 
 MAX_BYTES = 1 << 20  # RFC 9309 asks for 500 KiB at least
 MAX_REDIRECTS = 5  # RFC 9309, 2.3.1.2
 
 
 @dataclass(frozen=True)
-class Rules:
+class RobotsRules:
     """What holds for one origin: robots.txt read, or an outcome that all of its pages share."""
 
     parsed: Any = None
@@ -60,26 +60,26 @@ def _holds(rate: Any) -> bool:
     return bool(now >= rate.start_time or now <= rate.end_time)
 
 
-def parsed(body: bytes) -> Any:
+def parse_robots_txt(body: bytes) -> Any:
     """UTF-8 by the standard (2.2); with marks, also amid it where files were joined, and in UTF-16 it is meant, too."""
     return Protego.parse(decode_page(body, html=False).text.replace("\ufeff", ""))
 
 
-class Robots:
+class RobotsCache:
     """The rules of every origin met, each read once. `fetch` asks for a URL and gives (outcome, body, redirect target)."""
 
     def __init__(self, fetch: Callable[[str], Awaitable[tuple[Outcome, bytes, str | None]]]) -> None:
         self._fetch = fetch
-        self._rules: dict[str, asyncio.Future[Rules]] = {}
+        self._rules: dict[str, asyncio.Future[RobotsRules]] = {}
 
-    async def rules(self, url: str) -> Rules:
+    async def rules(self, url: str) -> RobotsRules:
         parts = urlsplit(url)
         origin = f"{parts.scheme}://{parts.netloc}"
         if origin not in self._rules:
             self._rules[origin] = asyncio.ensure_future(self._read(f"{origin}/robots.txt"))
         return await self._rules[origin]
 
-    async def _read(self, url: str) -> Rules:
+    async def _read(self, url: str) -> RobotsRules:
         for _ in range(MAX_REDIRECTS + 1):
             outcome, body, target = await self._fetch(url)
             if target is None:
@@ -87,14 +87,16 @@ class Robots:
             url = target
         if outcome.name == "saved":
             try:
-                return Rules(await aside(parsed, body))
+                return RobotsRules(await run_in_thread(parse_robots_txt, body))
             except Exception as error:  # whatever the parser makes of it: what it forbids is not known
-                return Rules(
+                return RobotsRules(
                     outcome=Outcome("robots", f"robots.txt cannot be read ({error!r}), so nothing is asked for")
                 )
         status = outcome.status or 0
         if target is not None or (400 <= status < 500 and status != 429):
-            return Rules()  # unavailable: no restrictions (2.3.1.3)
+            return RobotsRules()  # unavailable: no restrictions (2.3.1.3)
         if status:  # unreachable: everything is forbidden (2.3.1.4)
-            return Rules(outcome=Outcome("robots", f"robots.txt: {outcome.name}, which forbids all (RFC 9309)", status))
-        return Rules(outcome=Outcome(outcome.name, f"robots.txt: {outcome.detail}", attempts=outcome.attempts))
+            return RobotsRules(
+                outcome=Outcome("robots", f"robots.txt: {outcome.name}, which forbids all (RFC 9309)", status)
+            )
+        return RobotsRules(outcome=Outcome(outcome.name, f"robots.txt: {outcome.detail}", attempts=outcome.attempts))

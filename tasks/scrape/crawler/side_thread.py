@@ -11,6 +11,6 @@ R = TypeVar("R")
 _THREAD = ThreadPoolExecutor(1, "aside")
 
 
-async def aside(function: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
+async def run_in_thread(function: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
     """What `function` returns or raises; meanwhile the loop goes on."""
     return await asyncio.get_running_loop().run_in_executor(_THREAD, partial(function, *arguments, **options))

@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 
 from tasks.http import content_encoding
-from tasks.scrape.crawler.fetch_result import Answer
+from tasks.scrape.crawler.fetch_result import FetchResult
 from tasks.scrape.crawler.frontier import Link, Outcome
 from tasks.scrape.crawler.html_page import MAX_URL_LENGTH
 from tasks.scrape.crawler.links import Scope
-from tasks.scrape.crawler.side_thread import aside
+from tasks.scrape.crawler.side_thread import run_in_thread
 
 MAX_BYTES = 52_428_800  # of one file, unpacked: the protocol's limit
 MAX_FILES = 100
@@ -68,8 +68,8 @@ def read_sitemap(body: bytes, limit: int) -> tuple[list[str], list[str]]:
     return pages, sitemaps
 
 
-async def collect(
-    starts: Iterable[tuple[str, str]], fetch: Callable[[str], Awaitable[Answer]], scope: Scope
+async def collect_sitemaps(
+    starts: Iterable[tuple[str, str]], fetch: Callable[[str], Awaitable[FetchResult]], scope: Scope
 ) -> tuple[list[tuple[Link, Outcome]], list[Link]]:
     """Read sitemaps and those that they name; returns each file with what became of it, and the pages' links, in order.
 
@@ -90,24 +90,24 @@ async def collect(
             files.append((file, Outcome("excluded", "sitemap: no http URL")))
             continue
         asked += 1
-        answer = await _followed(file.url, fetch)
-        if answer.outcome.name != "saved":
-            detail = f"sitemap, named by {origin}" + (f": {answer.outcome.detail}" if answer.outcome.detail else "")
-            files.append((file, replace(answer.outcome, detail=detail)))
+        result = await _followed(file.url, fetch)
+        if result.outcome.name != "saved":
+            detail = f"sitemap, named by {origin}" + (f": {result.outcome.detail}" if result.outcome.detail else "")
+            files.append((file, replace(result.outcome, detail=detail)))
             continue
         limit = MAX_URLS - len(links)
         try:
-            pages, sitemaps = await aside(read_sitemap, answer.body, limit)
+            pages, sitemaps = await run_in_thread(read_sitemap, result.body, limit)
         except (ValueError, content_encoding.TooLarge, content_encoding.Undecodable) as error:
             detail = str(error) or f"more than {MAX_BYTES} bytes"
-            files.append((file, replace(answer.outcome, name="sitemap_unreadable", detail=detail)))
+            files.append((file, replace(result.outcome, name="sitemap_unreadable", detail=detail)))
             continue
         unread = limit in (len(pages), len(sitemaps))
-        for link in await aside(_links, pages, scope):
+        for link in await run_in_thread(_links, pages, scope):
             if room > 0 and link.key not in links:
                 links[link.key] = link
                 room -= len(link.url)
-        for child in await aside(_links, sitemaps[:MAX_NAMED], scope):
+        for child in await run_in_thread(_links, sitemaps[:MAX_NAMED], scope):
             if child.key in seen:
                 continue
             if len(seen) >= MAX_NAMED:
@@ -124,7 +124,7 @@ async def collect(
             + f", {too_long} of a URL longer than {MAX_URL_LENGTH} characters" * bool(too_long)
             + ", the rest unread" * (unread or room <= 0 or len(sitemaps) > MAX_NAMED)
         )
-        files.append((file, replace(answer.outcome, name="sitemap", detail=detail)))
+        files.append((file, replace(result.outcome, name="sitemap", detail=detail)))
     return files, list(links.values())
 
 
@@ -139,10 +139,10 @@ def _link(url: str, scope: Scope) -> Link:
         return Link(url, url, "no valid URL")
 
 
-async def _followed(url: str, fetch: Callable[[str], Awaitable[Answer]]) -> Answer:
+async def _followed(url: str, fetch: Callable[[str], Awaitable[FetchResult]]) -> FetchResult:
     for _ in range(MAX_REDIRECTS + 1):
-        answer = await fetch(url)
-        if answer.target is None:
-            return answer
-        url = answer.target
-    return replace(answer, outcome=replace(answer.outcome, name="too_many_redirects"))
+        result = await fetch(url)
+        if result.redirect_target is None:
+            return result
+        url = result.redirect_target
+    return replace(result, outcome=replace(result.outcome, name="too_many_redirects"))

@@ -27,7 +27,7 @@ YEAR = re.compile(
 CALENDAR = re.compile(r"calend|event|agenda|schedule|booking|month|week|/day|date|year", re.I)
 
 
-def trap(url: str) -> str | None:
+def trap_reason(url: str) -> str | None:
     """The rule by which `url` alone is a trap, with what it saw; or None."""
     parts = urlsplit(url)
     segments = parts.path.count("/")
@@ -46,7 +46,7 @@ def trap(url: str) -> str | None:
     return None
 
 
-def grown(page: str, link: str) -> str | None:
+def growing_query(page: str, link: str) -> str | None:
     """The rule by which `link` is a trap because of the page that it stands in: the page's own query and one more."""
     here, there = urlsplit(page), urlsplit(link)
     if (here.netloc, here.path) != (there.netloc, there.path) or there.query.count("&") < GROWN_PARAMETERS - 1:

@@ -10,8 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.clean.extraction_process import ExtractionFailed, Extractor
-from tasks.clean.html.extract import MAX_COMPLEXITY, How, complexity, decode, extract_page, extract_text, is_simple
-from tasks.clean.normalize import mend
+from tasks.clean.html.extract import (
+    MAX_COMPLEXITY,
+    ExtractionOptions,
+    complexity,
+    decode,
+    extract_page,
+    extract_with_resiliparse,
+    is_simple,
+)
+from tasks.clean.normalize import normalize
 from tasks.clean.stage import CleanParams
 from tasks.core.errors import UserError
 from tasks.core.params import validate
@@ -39,7 +47,7 @@ TIERS = pytest.mark.parametrize("tier", ["fast", "precise"])
 @TIERS
 def test_markdown_keeps_headings_lists_tables_and_code(extractor: Extractor, tier: str) -> None:
     page = PAGE.replace("<article>", "<div><div><article>")  # resiliparse takes a list near the top for navigation
-    text, title = extractor.extract(page, How(tier, "markdown", True, ("div.ad",)), 30)
+    text, title = extractor.extract(page, ExtractionOptions(tier, "markdown", True, ("div.ad",)), 30)
     assert title == "A page"
     for kept in (
         "# Top\n",
@@ -75,7 +83,7 @@ MARKDOWN = {  # HTML: the Markdown of the fast tier
 
 @pytest.mark.parametrize("html", MARKDOWN)
 def test_markdown_of_the_fast_tier(html: str) -> None:
-    assert extract_page(html, How("fast", "markdown", False))[0] == MARKDOWN[html]
+    assert extract_page(html, ExtractionOptions("fast", "markdown", False))[0] == MARKDOWN[html]
 
 
 TAGS = re.findall(r"\w+", "p h1 h4 ul ol li pre code table tr td th div dl dt dd a b span blockquote nav")
@@ -96,7 +104,9 @@ def test_main_content_has_every_mark() -> None:
     html = (
         f"<html><body><nav>{PARAGRAPH}</nav><main>{body}<pre>x\n  y</pre>{table}<p>{PARAGRAPH}</p></main></body></html>"
     )
-    main, whole = (extract_page(html, How("fast", "markdown", main_content))[0] for main_content in (True, False))
+    main, whole = (
+        extract_page(html, ExtractionOptions("fast", "markdown", main_content))[0] for main_content in (True, False)
+    )
     assert main == whole.removeprefix(f"{PARAGRAPH}\n\n") != whole
     assert all(f"{'#' * n} Of level {n}\n" in main for n in range(1, 7))
     assert "```\nx\n  y\n```\n\n| a | b |\n| --- | --- |\n| c | d |" in main
@@ -105,7 +115,9 @@ def test_main_content_has_every_mark() -> None:
 @settings(max_examples=300, deadline=None)
 @given(trees, st.booleans())
 def test_both_formats_say_the_same_letters(html: str, main_content: bool) -> None:
-    text, markdown = (extract_page(html, How("fast", format, main_content))[0] for format in ("text", "markdown"))
+    text, markdown = (
+        extract_page(html, ExtractionOptions("fast", format, main_content))[0] for format in ("text", "markdown")
+    )
     assert re.findall(r"\w", markdown) == re.findall(r"\w", text)
 
 
@@ -115,17 +127,25 @@ def test_text_is_what_resiliparse_gives(html: str) -> None:
     from resiliparse.extract.html2text import extract_plain_text
 
     html += "<pre></pre>"  # with one, tabs are left as they are
-    assert extract_page(html, How(main_content=False))[0] == extract_plain_text(html, preserve_formatting=True)
+    assert extract_page(html, ExtractionOptions(main_content=False))[0] == extract_plain_text(
+        html, preserve_formatting=True
+    )
 
 
 def test_the_precise_tier_has_no_memory_of_other_pages(extractor: Extractor) -> None:
-    texts = {extractor.extract(PAGE, How("precise"), 30) for _ in range(5)}
+    texts = {extractor.extract(PAGE, ExtractionOptions("precise"), 30) for _ in range(5)}
     assert len(texts) == 1
     assert "**" not in texts.pop()[0]
 
 
 def test_the_process_gives_what_the_function_gives(extractor: Extractor) -> None:
-    hows = (How(), How(main_content=False), How(skip_elements=("footer",)), How(format="markdown"), How("precise"))
+    hows = (
+        ExtractionOptions(),
+        ExtractionOptions(main_content=False),
+        ExtractionOptions(skip_elements=("footer",)),
+        ExtractionOptions(format="markdown"),
+        ExtractionOptions("precise"),
+    )
     for how in hows:
         assert extractor.extract(PAGE, how, 30) == extract_page(PAGE, how)
 
@@ -134,13 +154,13 @@ def test_the_process_gives_what_the_function_gives(extractor: Extractor) -> None
 def test_a_page_that_hangs_is_all_that_is_lost(extractor: Extractor, format: str) -> None:
     for _ in range(2):
         with pytest.raises(ExtractionFailed) as failed:
-            extractor.extract(SLOW, How(format=format), 0.5)
+            extractor.extract(SLOW, ExtractionOptions(format=format), 0.5)
         assert failed.value.args == ("extraction_timeout", "more than 0.5 s of processor time")
-        assert "fox" in extractor.extract(PAGE, How(format=format), 30)[0]
+        assert "fox" in extractor.extract(PAGE, ExtractionOptions(format=format), 30)[0]
 
 
 def test_a_parser_that_dies_is_started_again(extractor: Extractor, monkeypatch: pytest.MonkeyPatch) -> None:
-    extractor.extract(PAGE, How(), 30)
+    extractor.extract(PAGE, ExtractionOptions(), 30)
     assert extractor._process is not None
     assert extractor._process.pid is not None
     os.kill(extractor._process.pid, signal.SIGSTOP)  # it reads nothing until it is killed below
@@ -149,10 +169,10 @@ def test_a_parser_that_dies_is_started_again(extractor: Extractor, monkeypatch: 
     assert connection is not None
     monkeypatch.setattr(type(connection), "poll", lambda *_: os.kill(pid, signal.SIGKILL) or True)
     with pytest.raises(ExtractionFailed) as failed:
-        extractor.extract(PAGE, How(), 30)
+        extractor.extract(PAGE, ExtractionOptions(), 30)
     monkeypatch.undo()
     assert failed.value.args == ("extraction_crashed", f"the process ended with {-signal.SIGKILL}")
-    assert "fox" in extractor.extract(PAGE, How(), 30)[0]
+    assert "fox" in extractor.extract(PAGE, ExtractionOptions(), 30)[0]
 
 
 def test_what_a_tier_cannot_do_is_said() -> None:
@@ -189,13 +209,13 @@ def test_extraction_keeps_signatures_indentation_and_link_lists() -> None:
         "<strong>f</strong>(a, b=1, *, key=None)</dt><dd><span>Return&nbsp;a.<br>&nbsp;&nbsp;&nbsp;&nbsp;return&nbsp;a"
         "</span></dd></dl><script>var x = 1</script></main><footer>Copyright somebody</footer></body></html>"
     )
-    text = mend(extract_text(html, True, [])[0], False)
+    text = normalize(extract_with_resiliparse(html, True, [])[0], False)
     assert "f(a, b=1, *, key=None)\nReturn a.\n    return a" in text
     assert not any(word in text for word in ("Home", "Copyright", "var x"))
     links = "See <a href=#a>A</a>,&nbsp;<a href=#b>B</a>,&nbsp;<a href=#c>C</a> here."
     html = f"<html><body><p>{links}</p>{f'<p>{PARAGRAPH}</p>' * 9}</body></html>"
-    assert mend(extract_text(html, True, [])[0], False).startswith("See A, B, C here.")
-    assert "somebody" not in extract_text(html, False, ["footer"])[0]
+    assert normalize(extract_with_resiliparse(html, True, [])[0], False).startswith("See A, B, C here.")
+    assert "somebody" not in extract_with_resiliparse(html, False, ["footer"])[0]
 
 
 def test_complexity_counts_what_nests() -> None:

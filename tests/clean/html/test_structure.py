@@ -6,18 +6,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.clean.html.extract import How, extract_page
+from tasks.clean.html.extract import ExtractionOptions, extract_page
 
 PARAGRAPH = "<p>The museum keeps a large room of wheels, belts and levers, and somebody shows how they move.</p>"
 TEX = "<annotation encoding='application/x-tex'>{}</annotation>"
 EVERYWHERE = pytest.mark.parametrize(
     "how",
-    [How(tier, format) for tier in ("fast", "precise") for format in ("text", "markdown")],
+    [ExtractionOptions(tier, format) for tier in ("fast", "precise") for format in ("text", "markdown")],
     ids="{0[0]} {0[1]}".format,
 )
 
 
-def said(body: str, how: How) -> str:
+def said(body: str, how: ExtractionOptions) -> str:
     """What a page with `body` between paragraphs says besides these."""
     html = f"<html><body><main>{PARAGRAPH * 2}{body}{PARAGRAPH}</main></body></html>"
     return "\n".join(line for line in extract_page(html, how)[0].split("\n") if line.strip() and "museum" not in line)
@@ -30,7 +30,7 @@ def columns(text: str) -> list[list[str]]:
 
 
 @EVERYWHERE
-def test_an_exponent_is_no_digit_of_the_number(how: How) -> None:
+def test_an_exponent_is_no_digit_of_the_number(how: ExtractionOptions) -> None:
     text = said(
         "<p>6.022 × 10<sup>23</sup>, 2<sup>n</sup>, 10<sup>-3</sup> m<sup>2</sup>, log<sub>2</sub>8 <b>7</b><sup>9</sup>",
         how,
@@ -44,7 +44,7 @@ def test_an_exponent_is_no_digit_of_the_number(how: How) -> None:
 @pytest.mark.parametrize("format", ["text", "markdown"])
 def test_what_stands_high_and_is_no_exponent_stays(format: str) -> None:
     body = "<p><sup>1</sup> The 1<sup>st</sup> and 2<sup>e</sup>, a claim<sup>[3]</sup> of Acme<sup>TM</sup>, H<sub>2</sub>O"
-    assert said(body, How("fast", format)) == "1 The 1st and 2e, a claim[3] of AcmeTM, H2O"
+    assert said(body, ExtractionOptions("fast", format)) == "1 The 1st and 2e, a claim[3] of AcmeTM, H2O"
 
 
 @EVERYWHERE
@@ -58,13 +58,13 @@ def test_what_stands_high_and_is_no_exponent_stays(format: str) -> None:
         ("<ol start=many><li>one</ol>", [1]),
     ],
 )
-def test_items_bear_the_numbers_of_the_page(how: How, list_: str, numbers: list[int]) -> None:
+def test_items_bear_the_numbers_of_the_page(how: ExtractionOptions, list_: str, numbers: list[int]) -> None:
     lines = said(list_, how).split("\n")
     assert [int(re.match(r"\s*(-?\d+)\. \w", line)[1]) for line in lines] == numbers  # type: ignore[index]
 
 
 @EVERYWHERE
-def test_cells_stand_under_their_headers(how: How) -> None:
+def test_cells_stand_under_their_headers(how: ExtractionOptions) -> None:
     rows = "<tr><td>Bob<td><td>bob<td>B2<tr><td>Cid<td><td><td>C3<tr><td><td>14<td>dee<td>D4"
     table = f"<table><tr><th>Name<th>Phone<th>Mail<th>Room<tr><td>Ann<td>11<td>ann<td>A1{rows}</table>"
     assert columns(said(table, how)) == [
@@ -74,7 +74,7 @@ def test_cells_stand_under_their_headers(how: How) -> None:
 
 
 @EVERYWHERE
-def test_cells_that_span_rows_and_columns_keep_the_others_in_place(how: How) -> None:
+def test_cells_that_span_rows_and_columns_keep_the_others_in_place(how: ExtractionOptions) -> None:
     head = "<tr><th rowspan=2>Country<th colspan=2>City<th rowspan=2>People<tr><th>Name<th>River"
     table = f"<table>{head}<tr><td rowspan=2>France<td>Paris<td>Seine<td>2<tr><td>Lyon<td>Rhône<td>1</table>"
     assert columns(said(table, how)) == [
@@ -108,18 +108,18 @@ def test_every_cell_stands_in_its_place_of_the_grid(cells: list[list[tuple[int, 
             x += width
     expected = {word: x for (_, x), word in taken.items() if word}
     for format, border in (("text", "\t"), ("markdown", "|")):
-        lines = extract_page(f"<table>{html}</table>", How("fast", format, False))[0].split("\n")
+        lines = extract_page(f"<table>{html}</table>", ExtractionOptions("fast", format, False))[0].split("\n")
         rows = [line.strip("|").split(border) if border == "|" else line.split(border) for line in lines]
         assert {cell.strip(): x for row in rows for x, cell in enumerate(row) if cell.strip(" -")} == expected
 
 
 @EVERYWHERE
-def test_a_table_that_arranges_a_page_gets_no_cells(how: How) -> None:
+def test_a_table_that_arranges_a_page_gets_no_cells(how: ExtractionOptions) -> None:
     assert said("<table><tr><td><td><p>one</p><h3>Two</h3><tr><td>three<td>four</table>", how).count("\t\t") == 0
 
 
 @EVERYWHERE
-def test_header_cells_named_like_buttons_are_kept(how: How) -> None:
+def test_header_cells_named_like_buttons_are_kept(how: ExtractionOptions) -> None:
     table = "<table><tr><th>Name<th>Email<th>Facebook<th>Print<tr><td>Ann<td>mail<td>no<td>PDF</table>"
     assert columns(said(table, how)) == [["Name", "Email", "Facebook", "Print"], ["Ann", "mail", "no", "PDF"]]
 
@@ -139,7 +139,7 @@ FORMULAS = {
 
 @EVERYWHERE
 @pytest.mark.parametrize("kind", FORMULAS)
-def test_a_formula_stands_there_once(how: How, kind: str) -> None:
+def test_a_formula_stands_there_once(how: ExtractionOptions, kind: str) -> None:
     tex = kind in ("katex", "wikipedia")
     formula = ("$E=mc^2$" if how.format == "markdown" else r"\(E=mc^2\)") if tex else "E=mc^2"
     assert said(f"<p>The law {FORMULAS[kind]} holds.", how) == f"The law {formula} holds."
@@ -149,6 +149,6 @@ def test_mathml_is_written_as_at_a_keyboard() -> None:
     half = "<mfrac><mrow><mi>a</mi><mo>+</mo><mi>b</mi></mrow><mn>12</mn></mfrac>"
     sums = "<munderover><mo>∑</mo><mrow><mi>i</mi><mo>=</mo><mn>1</mn></mrow><mi>n</mi></munderover><msub><mi>x</mi><mi>i</mi></msub>"
     root = "<msqrt><mi>x</mi></msqrt><mo>+</mo><mroot><mn>8</mn><mn>3</mn></mroot>"
-    assert said(f"<p>So <math>{half}<mo>=</mo>{sums}<mo>−</mo>{root}</math>.", How()) == (
+    assert said(f"<p>So <math>{half}<mo>=</mo>{sums}<mo>−</mo>{root}</math>.", ExtractionOptions()) == (
         "So (a+b)/12=∑_(i=1)^nx_i−sqrt(x)+8^(1/3)."
     )

@@ -17,13 +17,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks.clean import warc_reader
-from tasks.scrape.crawler import page_reader
+from tasks.scrape.crawler import page_parser
 from tasks.scrape.crawler.crawl_process import crawl
-from tasks.scrape.crawler.fetch_result import answer_of
+from tasks.scrape.crawler.fetch_result import result_of_response
 from tasks.scrape.crawler.frontier import Frontier
 from tasks.scrape.crawler.links import Scope
-from tasks.scrape.crawler.page_reader import settle
-from tasks.scrape.crawler.side_thread import aside
+from tasks.scrape.crawler.page_parser import page_outcome
+from tasks.scrape.crawler.side_thread import run_in_thread
 from tasks.scrape.sources import WebSource
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
@@ -191,7 +191,7 @@ LABORIOUS = {
 @pytest.mark.parametrize("kind", LABORIOUS)
 def test_no_page_holds_up_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """A task that only sleeps is never kept waiting while a page that takes long is read and entered."""
-    monkeypatch.setattr(page_reader, "READ_S", 1.5)
+    monkeypatch.setattr(page_parser, "READ_S", 1.5)
     start = "http://h.example/"
     scope = Scope(WebSource(name="s", start=(start,)))
     frontier = Frontier(tmp_path / "f.sqlite")
@@ -213,9 +213,9 @@ def test_no_page_holds_up_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyP
         sleeper = asyncio.create_task(sleep())
         await asyncio.sleep(0.05)
         began = time.monotonic()
-        answer = await aside(answer_of, start, response, 10_000_000, ("text/html",))
+        answer = await run_in_thread(result_of_response, start, response, 10_000_000, ("text/html",))
         if answer.outcome.name == "saved":
-            done = await aside(settle, start, answer, None, None, "2026-01-01T00:00:00Z", scope, "x", [])
+            done = await run_in_thread(page_outcome, start, answer, None, None, "2026-01-01T00:00:00Z", scope, "x", [])
             frontier.finish(frontier.level(0)[0], done.outcome, done.record, done.links, done.canonical)
         took = time.monotonic() - began
         await asyncio.sleep(0.05)

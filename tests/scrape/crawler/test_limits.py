@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from site_server import serve
 
 from tasks.scrape.crawler.frontier import Frontier, Link, Outcome, Visit
-from tasks.scrape.crawler.traps import family, grown, trap
+from tasks.scrape.crawler.traps import family, growing_query, trap_reason
 from tasks.scrape.crawler.visit_order import visit_in_order
 from tests.helpers.scraping import (
     crawl_log,
@@ -39,7 +40,7 @@ NEXT_CENTURY = 2150
     ],
 )
 def test_traps(url: str) -> None:
-    assert trap("http://e.org" + url)
+    assert trap_reason("http://e.org" + url)
 
 
 @pytest.mark.parametrize(
@@ -59,15 +60,17 @@ def test_traps(url: str) -> None:
     ],
 )
 def test_ordinary_urls_are_no_traps(url: str) -> None:
-    assert trap("http://e.org" + url) is None
+    assert trap_reason("http://e.org" + url) is None
 
 
 def test_a_query_that_grows_from_page_to_page() -> None:
     page = "http://e.org/shop?" + "&".join(f"f{n}=1" for n in range(7))
-    assert grown(page, page + "&f8=1")
-    assert grown(page, page.replace("f1=1", "f1=2") + "&f8=1") is None  # another selection, not this and one more
-    assert grown("http://e.org/shop?f=1", "http://e.org/shop?f=1&page=2") is None
-    assert grown(page, page.replace("shop", "other") + "&f8=1") is None
+    assert growing_query(page, page + "&f8=1")
+    assert (
+        growing_query(page, page.replace("f1=1", "f1=2") + "&f8=1") is None
+    )  # another selection, not this and one more
+    assert growing_query("http://e.org/shop?f=1", "http://e.org/shop?f=1&page=2") is None
+    assert growing_query(page, page.replace("shop", "other") + "&f8=1") is None
 
 
 def test_families() -> None:
@@ -81,7 +84,7 @@ def test_families() -> None:
 @given(st.text(alphabet="/ab&?=%21-", max_size=300))
 def test_trap_rules_take_any_url(tail: str) -> None:
     url = "http://e.org/" + tail
-    trap(url), family(url), grown(url, url + "&x=1")
+    trap_reason(url), family(url), growing_query(url, url + "&x=1")
 
 
 @pytest.mark.slow

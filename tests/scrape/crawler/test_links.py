@@ -10,7 +10,7 @@ import pytest
 from tasks.scrape.crawler.frontier import Outcome
 from tasks.scrape.crawler.html_page import HtmlPage
 from tasks.scrape.crawler.links import Scope, links_of
-from tasks.scrape.crawler.robots_txt import Robots
+from tasks.scrape.crawler.robots_txt import RobotsCache
 from tasks.scrape.sources import WebSource
 from tests.helpers.scraping import outcomes, pages, scrape, web
 from tests.helpers.site_server import serve
@@ -60,7 +60,7 @@ def test_robots_txt_is_obeyed_in_whatever_encoding(body: bytes) -> None:
     async def fetch(_: str) -> tuple[Outcome, bytes, str | None]:
         return Outcome("saved", status=200), body, None
 
-    rules = asyncio.run(Robots(fetch).rules("http://e.org/"))
+    rules = asyncio.run(RobotsCache(fetch).rules("http://e.org/"))
     assert rules.refusal("http://e.org/private/x", "textmill", 60) is not None
     assert rules.refusal("http://e.org/public", "textmill", 60) is None
 

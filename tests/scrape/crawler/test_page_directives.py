@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.scrape.crawler.canonical_links import fold, root
+from tasks.scrape.crawler.canonical_links import canonical_duplicates, canonical_of
 from tasks.scrape.crawler.links import page_of
-from tasks.scrape.crawler.robots_meta import directives
+from tasks.scrape.crawler.robots_meta import robots_directives
 from tasks.scrape.crawler.sitemaps import read_sitemap
 from tests.helpers.scraping import (
     outcomes,
@@ -36,7 +36,7 @@ from tests.helpers.site_server import serve
 )
 def test_robots_directives(tags: list[str], html: str, noindex: bool, nofollow: bool) -> None:
     page = page_of("http://e.org/", {"Content-Type": "text/html"}, html.encode())
-    said = directives("Textmill", tags, [], page)
+    said = robots_directives("Textmill", tags, [], page)
     assert (said.noindex is not None, said.nofollow is not None) == (noindex, nofollow)
 
 
@@ -53,7 +53,7 @@ def test_robots_directives(tags: list[str], html: str, noindex: bool, nofollow: 
 )
 def test_canonical_links(links: list[str], html: str, canonical: str | None) -> None:
     page = page_of("http://e.org/a", {"Content-Type": "text/html"}, html.encode())
-    assert directives("Textmill", [], links, page).canonical == canonical
+    assert robots_directives("Textmill", [], links, page).canonical == canonical
 
 
 @pytest.mark.slow
@@ -85,14 +85,14 @@ def test_a_full_crawl_fills_the_place_of_folded_pages(tmp_path: Path) -> None:
 def test_folding_does_not_depend_on_when_it_is_done(pointers: dict[str, str], order: list[str]) -> None:
     pointers = {key: target for key, target in pointers.items() if key != target}
     places = sorted("abcdefgh")
-    at_once = set(places) - set(fold(pointers, places))
-    assert len(at_once) == len({root(key, pointers) for key in places})
+    at_once = set(places) - set(canonical_duplicates(pointers, places))
+    assert len(at_once) == len({canonical_of(key, pointers) for key in places})
     kept: set[str] = set()
     known: dict[str, str] = {}
     for key in order:  # as pages come in, with a fold after each
         kept.add(key)
         known |= {key: pointers[key]} if key in pointers else {}
-        kept -= set(fold(known, sorted(kept)))
+        kept -= set(canonical_duplicates(known, sorted(kept)))
     assert kept == at_once
 
 

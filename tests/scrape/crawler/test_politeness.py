@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from site_server import serve
 
-from tasks.scrape.crawler.fetch_result import retry_after_s
+from tasks.scrape.crawler.fetch_result import parse_retry_after
 from tasks.scrape.crawler.frontier import Outcome
-from tasks.scrape.crawler.politeness import Pace
-from tasks.scrape.crawler.robots_txt import Robots
+from tasks.scrape.crawler.politeness import Politeness
+from tasks.scrape.crawler.robots_txt import RobotsCache
 from tests.helpers.scraping import (
     crawl_log,
     outcomes,
@@ -127,13 +128,13 @@ def test_retry_after_holds_for_the_whole_host(crawled: Any) -> None:
 def test_retry_after_is_seconds_or_a_date_by_the_servers_clock() -> None:
     now = datetime.now(UTC)
     ahead = now + timedelta(hours=5)  # a clock that is wrong
-    assert retry_after_s("120", "") == 120
-    assert retry_after_s(format_datetime(ahead + timedelta(seconds=90), usegmt=True), format_datetime(ahead)) == 90
-    assert 80 < retry_after_s(format_datetime(now + timedelta(seconds=90), usegmt=True), "") <= 90
-    assert retry_after_s("Wed, 21 Oct 2015 07:28:00 GMT", "") == 0
+    assert parse_retry_after("120", "") == 120
+    assert parse_retry_after(format_datetime(ahead + timedelta(seconds=90), usegmt=True), format_datetime(ahead)) == 90
+    assert 80 < parse_retry_after(format_datetime(now + timedelta(seconds=90), usegmt=True), "") <= 90
+    assert parse_retry_after("Wed, 21 Oct 2015 07:28:00 GMT", "") == 0
     for nonsense in ("", "soon", "-5", "1e9", "٣", "Wed, 99 Oct 2015 07:28:00 GMT"):
-        assert retry_after_s(nonsense, "") == 0
-    assert retry_after_s("9" * 400, "") < float("inf")
+        assert parse_retry_after(nonsense, "") == 0
+    assert parse_retry_after("9" * 400, "") < float("inf")
 
 
 def test_a_pause_longer_than_anyone_waits_closes_the_host(tmp_path: Path) -> None:
@@ -150,17 +151,17 @@ def test_a_pause_longer_than_anyone_waits_closes_the_host(tmp_path: Path) -> Non
 
 def test_turns_and_pauses_of_a_host() -> None:
     async def play() -> list[tuple[str, float]]:
-        pace, order = Pace(max_wait=60), []
+        politeness, order = Politeness(max_wait=60), []
         start = time.monotonic()
 
         async def ask(name: str, host: str) -> None:
-            assert await pace.turn(host, 0.05)
+            assert await politeness.wait_turn(host, 0.05)
             order.append((name, time.monotonic() - start))
 
-        pace.pause("busy", 0.2)
+        politeness.pause("busy", 0.2)
         await asyncio.gather(ask("a", "busy"), ask("b", "busy"), ask("c", "free"))
-        pace.pause("gone", 3600)
-        assert not await pace.turn("gone", 0)
+        politeness.pause("gone", 3600)
+        assert not await politeness.wait_turn("gone", 0)
         return order
 
     (first, _), (second, at_a), (third, at_b) = asyncio.run(play())
@@ -184,7 +185,7 @@ def test_robots_txt_asks_for_time(text: str, delay: float) -> None:
     async def fetch(url: str) -> tuple[Outcome, bytes, None]:
         return Outcome("saved", status=200), f"User-agent: *\n{text}\n".encode(), None
 
-    rules = asyncio.run(Robots(fetch).rules("http://e.org/x"))
+    rules = asyncio.run(RobotsCache(fetch).rules("http://e.org/x"))
     assert rules.delay("Textmill") == delay
     refusal = rules.refusal("http://e.org/x", "Textmill", 1.5)
     assert (refusal is not None) == (delay > 1.5)

@@ -67,16 +67,16 @@ def test_a_page_whose_script_never_ends_is_kept_as_it_was_sent(tmp_path: Path, m
     import asyncio
 
     from tasks.scrape.crawler import browser
-    from tasks.scrape.crawler.fetch_result import Answer
+    from tasks.scrape.crawler.fetch_result import FetchResult
     from tasks.scrape.crawler.frontier import Outcome
 
     monkeypatch.setattr(browser, "TIMEOUT_S", 4.0)
 
-    async def fetch(url: str) -> Answer:
-        return Answer(Outcome("http_404", status=404))
+    async def fetch(url: str) -> FetchResult:
+        return FetchResult(Outcome("http_404", status=404))
 
     async def play(html: str, most: int, url: str = "http://e.org/") -> browser.Rendered:
-        page = Answer(
+        page = FetchResult(
             Outcome("saved", status=200), html.encode(), headers=[("Content-Type", "text/html; charset=utf-8")]
         )
         return await browser.Browser(str(find_browser()), "Textmill/0.1", most, fetch).render(url, page)
@@ -96,11 +96,11 @@ def test_a_browser_that_prints_without_end_is_stopped_at_the_bound(monkeypatch: 
     import asyncio
 
     from tasks.scrape.crawler import browser
-    from tasks.scrape.crawler.fetch_result import Answer
+    from tasks.scrape.crawler.fetch_result import FetchResult
     from tasks.scrape.crawler.frontier import Outcome
 
-    async def fetch(url: str) -> Answer:
-        return Answer(Outcome("http_404", status=404))
+    async def fetch(url: str) -> FetchResult:
+        return FetchResult(Outcome("http_404", status=404))
 
     with tempfile.TemporaryDirectory() as folder:  # for every user, as a browser is
         Path(folder).chmod(0o755)
@@ -109,7 +109,7 @@ def test_a_browser_that_prints_without_end_is_stopped_at_the_bound(monkeypatch: 
         endless.write_text(f'#!{shutil.which("perl")}\nfcntl(STDOUT, 1031, 1 << 20); print "x" x 65536 while 1;\n')
         endless.chmod(0o755)
         monkeypatch.setattr(browser, "TIMEOUT_S", 60.0)
-        page = Answer(Outcome("saved", status=200), b"<p>x", headers=[("Content-Type", "text/html")])
+        page = FetchResult(Outcome("saved", status=200), b"<p>x", headers=[("Content-Type", "text/html")])
         for _ in range(5):
             rendered = asyncio.run(browser.Browser(str(endless), "T/0.1", 10**5, fetch).render("http://e.org/", page))
             assert rendered.note == "not rendered: more than 100000 bytes come out"

@@ -13,8 +13,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from tasks.clean.rules.characters import UInt16, classes
-from tasks.clean.rules.word_spans import find_sentences, find_words
+from tasks.clean.rules.character_classes import UInt16, character_classes
+from tasks.clean.rules.word_tokenizer import find_sentences, find_words
 from tasks.similarity.shingles import LAST_CODE_POINT
 
 Int64 = npt.NDArray[np.int64]
@@ -23,7 +23,7 @@ UInt64 = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
-class Page:
+class TokenizedText:
     """A text, its code points (uint32 [characters]) and, once asked for, its words.
 
     Attributes:
@@ -31,24 +31,24 @@ class Page:
     """
 
     text: str
-    given: Int64 | None = None
+    given_spans: Int64 | None = None
 
     @cached_property
     def codes(self) -> UInt32:
         return np.frombuffer(self.text.encode("utf-32-le", "surrogatepass"), np.uint32)
 
     @cached_property
-    def bits(self) -> UInt16:
+    def classes(self) -> UInt16:
         """uint16 [characters]: the classes of the characters."""
-        return classes()[np.minimum(self.codes, LAST_CODE_POINT)]
+        return character_classes()[np.minimum(self.codes, LAST_CODE_POINT)]
 
     @cached_property
     def spans(self) -> Int64:
         """int64 [words, 2]: first character of each word, and the one after its last."""
-        if self.given is not None:
-            return self.given
+        if self.given_spans is not None:
+            return self.given_spans
         spans = np.empty((len(self.codes) + 1, 2), np.int64)
-        return spans[: find_words(self.codes, self.bits, spans)].copy()
+        return spans[: find_words(self.codes, self.classes, spans)].copy()
 
     @cached_property
     def lengths(self) -> Int64:
@@ -57,7 +57,7 @@ class Page:
 
     def characters_with(self, bit: int) -> Int64:
         """int64 [words]: how many characters of each word are of a class."""
-        before = np.concatenate([[0], np.cumsum((self.bits & bit) != 0)])
+        before = np.concatenate([[0], np.cumsum((self.classes & bit) != 0)])
         counts: Int64 = before[self.spans[:, 1]] - before[self.spans[:, 0]]
         return counts
 
@@ -66,6 +66,6 @@ class Page:
         return self.text[first:end]
 
 
-def count_sentences(page: Page) -> int:
+def count_sentences(page: TokenizedText) -> int:
     """Sentences by spaCy's sentencizer: one ends before the first word, not punctuation, after a terminal sign."""
-    return int(find_sentences(page.codes, page.bits, page.spans))
+    return int(find_sentences(page.codes, page.classes, page.spans))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from tasks.clean.readers.read_document import Content, Unreadable
+from tasks.clean.readers.document_content import DocumentContent, UnreadableDocument
 from tasks.formats.file_kinds import MEDIA_TYPES, Format
 
 KINDS: dict[str, Format] = {media: kind for kind, media in MEDIA_TYPES.items() if kind not in ("html", "mbox")}
@@ -10,14 +10,14 @@ KINDS |= {"application/x-pdf": "pdf", "application/x-tex": "latex", "application
 """Media type → the kind of document."""
 
 
-def kind_of(media_type: str, body: bytes) -> Format | None:
+def document_kind(media_type: str, body: bytes) -> Format | None:
     """The kind of a document by its media type; a PDF sent as mere bytes, by how it begins. None: it is no document."""
     if media_type in ("", "application/octet-stream", "binary/octet-stream"):
         return "pdf" if body.startswith(b"%PDF-") else None
     return KINDS.get(media_type)
 
 
-def read(kind: str, body: bytes, format: str) -> Content:
+def read_document(kind: str, body: bytes, format: str) -> DocumentContent:
     """Read a document; `format`: text or markdown.
 
     Raises:
@@ -26,10 +26,10 @@ def read(kind: str, body: bytes, format: str) -> Content:
     try:
         return _reader(kind)(body, format)
     except OverflowError as error:
-        raise Unreadable("decompression_bomb", str(error)) from None
+        raise UnreadableDocument("decompression_bomb", str(error)) from None
 
 
-def _reader(kind: str) -> Callable[[bytes, str], Content]:
+def _reader(kind: str) -> Callable[[bytes, str], DocumentContent]:
     match kind:  # each with its own library, loaded when it is wanted
         case "pdf":
             from tasks.clean.readers import pdf

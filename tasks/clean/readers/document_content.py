@@ -12,15 +12,15 @@ MAX_CHARACTERS = 100_000_000
 
 
 @dataclass(frozen=True)
-class Content:
+class DocumentContent:
     """What was read: text, title, and what its `meta` says (pages, sections, author, ...)."""
 
     text: str
     title: str = ""
-    about: dict[str, Any] = field(default_factory=dict)
+    meta: dict[str, Any] = field(default_factory=dict)
 
 
-class Unreadable(Exception):
+class UnreadableDocument(Exception):
     """A document gives no text: `reason`, a short snake_case name, and `detail`."""
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -36,14 +36,16 @@ def open_zip(body: bytes) -> zipfile.ZipFile:
     """
     if body.startswith(b"\xd0\xcf\x11\xe0"):  # OLE: the old format, and what Office makes of a file with a password
         encrypted = "EncryptedPackage".encode("utf-16-le") in body
-        raise Unreadable(*(("encrypted", "a password") if encrypted else ("corrupt_file", "OLE, the format of .doc")))
+        raise UnreadableDocument(
+            *(("encrypted", "a password") if encrypted else ("corrupt_file", "OLE, the format of .doc"))
+        )
     try:
         archive = zipfile.ZipFile(BytesIO(body))
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
-        raise Unreadable("corrupt_file", f"no zip archive: {error}") from None
+        raise UnreadableDocument("corrupt_file", f"no zip archive: {error}") from None
     entries = archive.infolist()
     if any(entry.flag_bits & 1 for entry in entries):
-        raise Unreadable("encrypted", "a zip archive with a password")
+        raise UnreadableDocument("encrypted", "a zip archive with a password")
     if (size := sum(entry.file_size for entry in entries)) > max(FREE_BYTES, MAX_RATIO * len(body)):
-        raise Unreadable("decompression_bomb", f"{size} bytes out of {len(body)}")
+        raise UnreadableDocument("decompression_bomb", f"{size} bytes out of {len(body)}")
     return archive

@@ -1,4 +1,4 @@
-"""The tokenizer of the published rules, compiled (numba); words.py says what it follows.
+"""The tokenizer of the published rules, compiled (numba); tokenized_text.py says what it follows.
 
 Kernels take a text's code points, uint32 [characters], and their classes, uint16 [characters].
 """
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.clean.rules.characters import (
+from tasks.clean.rules.character_classes import (
     ALPHA,
     DIGIT,
     HYPHEN,

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 
 from tasks.core.parallel.isolated_worker import Lost, Worker
 from tasks.scrape.crawler.browser import Rendered
-from tasks.scrape.crawler.fetch_result import HTML_TYPES, Answer
+from tasks.scrape.crawler.fetch_result import HTML_TYPES, FetchResult
 from tasks.scrape.crawler.frontier import Link, Outcome
-from tasks.scrape.crawler.links import Scope, links_in, page_of
-from tasks.scrape.crawler.previous_crawl import Known
-from tasks.scrape.crawler.robots_meta import Directives, directives
+from tasks.scrape.crawler.links import Scope, page_links, page_of
+from tasks.scrape.crawler.previous_crawl import PreviousPage
+from tasks.scrape.crawler.robots_meta import RobotsDirectives, robots_directives
 from tasks.scrape.warc.warc_writer import conversion_record, response_record
 
 SMALL_BYTES = 1 << 18
@@ -22,7 +22,7 @@ _READER = Worker()
 
 
 @dataclass(frozen=True)
-class Reading:
+class ParsedPage:
     """`links`: to be entered, those that the page asks not to follow too; `canonical`: key of the URL that it names.
 
     `noindex`: where the page asks not to be kept, or None; `problem`: why links could not be read or were left out, or None.
@@ -34,31 +34,31 @@ class Reading:
     problem: str | None = None
 
 
-def read_page(url: str, answer: Answer, scope: Scope, agent: str) -> Reading:
+def parse_page(url: str, result: FetchResult, scope: Scope, agent: str) -> ParsedPage:
     """Read the page at `url`; a page whose HTML cannot be read still has what its headers say."""
-    tags, link_headers = answer.every("x-robots-tag"), answer.every("link")
-    said: Directives | None = None
+    tags, link_headers = result.header_values("x-robots-tag"), result.header_values("link")
+    said: RobotsDirectives | None = None
     links: list[Link] = []
     problem: str | None = None
-    if answer.media_type in HTML_TYPES:
+    if result.media_type in HTML_TYPES:
         try:
-            page = page_of(url, {"Content-Type": answer.header("content-type")}, answer.body)
-            said = directives(agent, tags, link_headers, page)
-            links, problem = links_in(page, scope)
+            page = page_of(url, {"Content-Type": result.header("content-type")}, result.body)
+            said = robots_directives(agent, tags, link_headers, page)
+            links, problem = page_links(page, scope)
         except Exception as error:  # lxml and the decoders fail in many ways; the page itself is kept
             problem = f"links cannot be read: {error!r}"
-    said = said or directives(agent, tags, link_headers)
+    said = said or robots_directives(agent, tags, link_headers)
     if said.nofollow:
         detail = f"the pages that link here say {said.nofollow}"
         links = [link if link.excluded else link._replace(excluded=detail, outcome="nofollow") for link in links]
     canonical = scope.canonical(url, said.canonical)
     if canonical is not None and not said.nofollow:
         links.append(canonical)
-    return Reading(links, said.noindex, canonical.key if canonical else None, problem)
+    return ParsedPage(links, said.noindex, canonical.key if canonical else None, problem)
 
 
 @dataclass(frozen=True)
-class Settled:
+class PageOutcome:
     """What becomes of a page, as the frontier takes it (`Frontier.finish`)."""
 
     outcome: Outcome
@@ -67,50 +67,50 @@ class Settled:
     canonical: str | None = None
 
 
-def settle(
+def page_outcome(
     url: str,
-    answer: Answer,
+    result: FetchResult,
     rendered: Rendered | None,
-    known: Known | None,
+    previous: PreviousPage | None,
     date: str,
     scope: Scope,
     agent: str,
     ignored: Sequence[re.Pattern[bytes]],
-) -> Settled:
-    """What becomes of the page `answer`, fetched at `date` (ISO 8601 in UTC). `known`: the page as it was."""
-    reading = _read(url, answer, scope, agent)
-    outcome = replace(answer.outcome, fetched_at=date, detail=reading.problem)
-    body, kind = answer.body, answer.header("content-type")
+) -> PageOutcome:
+    """What becomes of the page that `result` holds, fetched at `date` (ISO 8601 in UTC). `previous`: the page as it was."""
+    reading = _read(url, result, scope, agent)
+    outcome = replace(result.outcome, fetched_at=date, detail=reading.problem)
+    body, kind = result.body, result.header("content-type")
     if rendered is not None:
         outcome = replace(outcome, detail=rendered.note)
         if rendered.html is not None:
             body, kind = rendered.html, "text/html; charset=utf-8"
         if rendered.html is not None and not reading.noindex:
-            kept = [pair for pair in answer.headers if pair[0].lower() != "content-type"]
-            built = replace(answer, body=body, headers=[*kept, ("Content-Type", kind)])
+            kept = [pair for pair in result.headers if pair[0].lower() != "content-type"]
+            built = replace(result, body=body, headers=[*kept, ("Content-Type", kind)])
             reading = _read(url, built, scope, agent)
         elif rendered.led_to is not None:
             with suppress(ValueError):  # what the browser takes for a URL may be none
                 reading.links.append(scope.link(rendered.led_to))
     if reading.noindex:
-        return Settled(replace(outcome, name="noindex", detail=reading.noindex), None, reading.links)
-    if known is not None and known.same_as(body, kind, ignored):
-        record, outcome = known.record, known.outcome
+        return PageOutcome(replace(outcome, name="noindex", detail=reading.noindex), None, reading.links)
+    if previous is not None and previous.has_same_content(body, kind, ignored):
+        record, outcome = previous.record, previous.outcome
     elif rendered is not None and rendered.html is not None:
         record = conversion_record(url, date, kind, rendered.html)
     else:
         record = response_record(
-            url, date, outcome.status or 0, answer.protocol, answer.headers, answer.raw, answer.ip_address
+            url, date, outcome.status or 0, result.protocol, result.headers, result.raw, result.ip_address
         )
-    return Settled(outcome, record, reading.links, reading.canonical)
+    return PageOutcome(outcome, record, reading.links, reading.canonical)
 
 
-def _read(url: str, answer: Answer, scope: Scope, agent: str) -> Reading:
-    if len(answer.body) <= SMALL_BYTES:
-        return read_page(url, answer, scope, agent)
+def _read(url: str, result: FetchResult, scope: Scope, agent: str) -> ParsedPage:
+    if len(result.body) <= SMALL_BYTES:
+        return parse_page(url, result, scope, agent)
     try:
-        bare = replace(answer, raw=b"")
-        return _READER.call(read_page, url, bare, scope, agent, seconds=READ_S, memory_bytes=MEMORY_BYTES)
+        bare = replace(result, raw=b"")
+        return _READER.call(parse_page, url, bare, scope, agent, seconds=READ_S, memory_bytes=MEMORY_BYTES)
     except Lost as lost:
-        said = read_page(url, replace(answer, body=b""), scope, agent)  # what its headers say
+        said = parse_page(url, replace(result, body=b""), scope, agent)  # what its headers say
         return replace(said, problem=f"links cannot be read: {lost.detail}")

@@ -21,7 +21,7 @@ HYPHEN, ICON, SYMBOL, TERMINAL, PUNCTUATION = (1 << bit for bit in range(8, 13))
 
 
 @cache
-def classes() -> UInt16:
+def character_classes() -> UInt16:
     """uint16 [LAST_CODE_POINT + 1]: bits of each code point; the last stands for all beyond, which have none."""
     bits = np.zeros(LAST_CODE_POINT + 1, np.uint16)
     sets = ((p.PREFIXES, PREFIX), (p.SUFFIXES, SUFFIX), (p.QUOTES, QUOTE), (p.HYPHENS, HYPHEN))

@@ -1,4 +1,4 @@
-"""A document made clean: each of its texts mended and masked; a conversation message by message, then rendered again."""
+"""A document cleaned: each of its texts normalized and its PII masked; a conversation message by message, then rendered again."""
 
 import json
 from collections import Counter
@@ -19,7 +19,8 @@ PERSONAL = ("from", "author")
 def clean_row(
     row: Row, unescape: bool, kinds: Sequence[PiiKind], counters: dict[str, Counter[str]]
 ) -> tuple[str, bool]:
-    """Mend and mask the text of a row in place, counting masks and messages. Returns what to judge and whether it was said.
+    """Normalize and mask the text of a row in place, counting masks and messages. Returns the text to filter, and whether it is that of
+    a conversation.
 
     Raises:
         Removal: its messages are malformed.

@@ -1,4 +1,4 @@
-"""Text mended: mojibake, Unicode form, control characters, white space. What is not broken stays as it is.
+"""Text normalized: mojibake, Unicode form, control characters, white space. What is not broken stays as it is.
 
 Of ftfy's fixes three are left out, for they change sound text. In 55,920 lines made of the names, amounts and dates of
 CLDR's 932 locales: fix_character_width (full-width punctuation is what Chinese and Japanese are written with) 234 lines;
@@ -27,7 +27,7 @@ SPACES = re.compile("[\xa0\u1680\u2000-\u200a\u202f\u205f]")  # not U+3000, with
 # Ligatures of type inside a word are how a PDF was set; alone they are what the text is about.
 LIGATURE = re.compile("[\ufb00-\ufb06](?:(?<=[^\\W\\d_].)|(?=[^\\W\\d_]))")
 LEFT_SPACES = (" ", "\t", "\u3000")
-"""All white space besides the line feed that a text has whose characters are mended."""
+"""All white space besides the line feed that a text has whose characters are normalized."""
 UNREADABLE = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f\ufdd0-\ufdef\ufffd\ufffe\uffff\ud800-\udfff]")
 NEEDS_UNESCAPING = re.compile(r"[^\t\n\r -%'-~\xa0]")  # or an ampersand
 NEEDS_FTFY = re.compile(r"[^\t\n\r -~\xa0]")  # a no-break space among ASCII is no mojibake
@@ -56,7 +56,7 @@ def unreadable_share(text: str) -> float:
 
 
 def normalize(text: str, unescape: bool) -> str:
-    """`text` in NFC without mojibake (ftfy), control and invisible characters; its white space mended.
+    """`text` in NFC without mojibake (ftfy), control and invisible characters; its white space normalized.
 
     Lines end in a line feed and not in spaces, at most one is blank between two others, every space is U+0020 or the
     ideographic U+3000, and indentation stays. `unescape` decodes HTML entities: right for plain text, where they are
@@ -73,7 +73,7 @@ def normalize(text: str, unescape: bool) -> str:
 
 
 def _normalize_characters(text: str, unescape: bool) -> tuple[str, bool]:
-    """The text with its characters mended, and whether that may have brought new damage together."""
+    """The text with its characters normalized, and whether that may have brought new damage together."""
     before = text
     plain = 0  # how much of it is text: from the first line with a tag on it is markup, in which entities are meant
     if unescape and "&" in text:

@@ -1,4 +1,4 @@
-"""Personal data and secrets in text give way to stand-ins that show what stood there.
+"""PII masks: personal data and secrets in text give way to stand-ins that show what stood there.
 
 The stand-ins are set aside for documentation or cannot be valid, so nobody has them, and masking masked text changes
 nothing: example.com (RFC 2606), 192.0.2.1 (RFC 5737), 2001:db8::1 (RFC 3849), 555-0100 (North American Numbering Plan),

@@ -1,7 +1,7 @@
-"""Turn what was fetched into clean text: main text out of HTML, damage mended, poor text out, personal data masked.
+"""Turn what was fetched into clean text: main text out of HTML, characters normalized, poor text out, PII masked.
 
 Every page and row is either written to `documents` or, with its reason, to `removed`. A conversation is cleaned
-message by message and rendered again, and judged as one text like any other. The measures and their sources are in
+message by message and rendered again, and filtered as one text like any other. The measures and their sources are in
 tasks/clean/text_measures.py.
 """
 

@@ -1,4 +1,4 @@
-"""A second look at the clean documents, with what only the whole corpus tells: repeated lines, trained scores.
+"""Filters of the clean documents by what only the whole corpus tells: repeated lines, trained scores.
 
 Off unless params.yaml asks for it. Documents are read and written shard by shard; each score is a column of them.
 """

@@ -1,4 +1,4 @@
-"""What clean's second look is asked for: which scores, trained on what, and the thresholds that decide."""
+"""The scores of the whole corpus: which ones, trained on what, and the thresholds that decide."""
 
 from pydantic import Field
 

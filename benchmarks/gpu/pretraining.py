@@ -19,7 +19,8 @@ import numpy as np
 from tasks.core.params import read_yaml
 from tasks.core.paths import Inputs, Outputs
 from tasks.model.curves import read_curves
-from tasks.pretrain.params import PretrainParams, run
+from tasks.pretrain.params import PretrainParams
+from tasks.pretrain.stage import run
 
 MEAN_DOCUMENT_TOKENS = 700
 

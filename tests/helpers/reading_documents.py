@@ -2,21 +2,21 @@
 
 import pytest
 
-from tasks.clean.readers import by_kind
-from tasks.clean.readers.read_document import Content, Unreadable
+from tasks.clean.readers import document_reader
+from tasks.clean.readers.document_content import DocumentContent, UnreadableDocument
 
 
-def read(kind: str, body: bytes | str, format: str = "text") -> Content:
-    return by_kind.read(kind, body.encode() if isinstance(body, str) else body, format)
+def read(kind: str, body: bytes | str, format: str = "text") -> DocumentContent:
+    return document_reader.read_document(kind, body.encode() if isinstance(body, str) else body, format)
 
 
 def reason(kind: str, body: bytes) -> str:
-    with pytest.raises(Unreadable) as caught:
+    with pytest.raises(UnreadableDocument) as caught:
         read(kind, body)
     assert caught.value.detail
     return caught.value.reason
 
 
-def at(content: Content, kind: str = "sections") -> dict[str, str]:
+def at(content: DocumentContent, kind: str = "sections") -> dict[str, str]:
     """Label → the first word there."""
-    return {label: content.text[start:].split(maxsplit=1)[0] for start, label in content.about[kind]}
+    return {label: content.text[start:].split(maxsplit=1)[0] for start, label in content.meta[kind]}

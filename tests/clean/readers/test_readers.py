@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from tasks.clean import stage as clean
 from tasks.clean.extraction_process import ExtractionFailed, Extractor
-from tasks.clean.html.extract import How
-from tasks.clean.readers import read_document
+from tasks.clean.html.extract import ExtractionOptions
+from tasks.clean.readers import document_content
 from tasks.core.paths import Inputs, Outputs
 from tasks.documents.shards import read_documents
 from tests.helpers.document_files import BOOK, PAPER, PROSE, epub, locked_pdf, message, pdf, swelling_pdf, word
@@ -31,18 +31,18 @@ def extractor() -> Iterator[Extractor]:
 
 def test_the_processor_time_of_a_document_is_bounded(extractor: Extractor) -> None:
     with pytest.raises(ExtractionFailed) as caught:
-        extractor.read("pdf", swelling_pdf(), How(), 1.0)
+        extractor.read_document("pdf", swelling_pdf(), ExtractionOptions(), 1.0)
     assert caught.value.args[0] in ("extraction_timeout", "extraction_crashed")
-    assert extractor.read("pdf", pdf([PROSE]), How(), 30).text == PROSE
+    assert extractor.read_document("pdf", pdf([PROSE]), ExtractionOptions(), 30).text == PROSE
     with pytest.raises(ExtractionFailed, match="password") as caught:
-        extractor.read("pdf", locked_pdf(), How(), 30)
+        extractor.read_document("pdf", locked_pdf(), ExtractionOptions(), 30)
     assert caught.value.args[0] == "encrypted"
 
 
 @pytest.mark.parametrize("kind", ["docx", "epub"])
 def test_bombs_and_other_archives(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(read_document, "FREE_BYTES", 1 << 20)
-    monkeypatch.setattr(read_document, "MAX_RATIO", 50)
+    monkeypatch.setattr(document_content, "FREE_BYTES", 1 << 20)
+    monkeypatch.setattr(document_content, "MAX_RATIO", 50)
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("word/document.xml", bytes(2 << 20))
@@ -68,7 +68,7 @@ def test_no_damage_stops_the_reader(extractor: Extractor, kind: str, where: int,
     cut = where % len(whole)
     failed = ""
     try:
-        extractor.read(kind, whole[:cut] + noise + whole[cut + len(noise) :], How(), 30)
+        extractor.read_document(kind, whole[:cut] + noise + whole[cut + len(noise) :], ExtractionOptions(), 30)
     except ExtractionFailed as failure:
         failed = failure.args[0]
     assert failed not in ("extraction_crashed", "extraction_timeout")

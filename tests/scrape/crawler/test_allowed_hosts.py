@@ -62,16 +62,16 @@ def test_rebinding_gives_no_private_address() -> None:
 
 @pytest.mark.slow
 def test_private_hosts_are_allowed_by_name(tmp_path: Path) -> None:
-    with serve() as crawl_process, serve() as inside:
-        port, within = crawl_process.url.rpartition(":")[2], inside.url.rpartition(":")[2]
-        crawl_process.pages["/"] = crawl_process.link_to(
+    with serve() as site, serve() as inside:
+        port, within = site.url.rpartition(":")[2], inside.url.rpartition(":")[2]
+        site.pages["/"] = site.link_to(
             "/out", f"http://localhost:{within}/", f"http://127.1:{within}/", "http://[::1]/"
         )
-        crawl_process.replies["/out"] = lambda _: (302, {"Location": f"http://localhost:{within}/admin"}, b"")
+        site.replies["/out"] = lambda _: (302, {"Location": f"http://localhost:{within}/admin"}, b"")
         inside.pages |= {"/": "<p>secret</p>", "/admin": "<p>secret</p>"}
-        source = web(crawl_process, allow=["."], allow_private=["127.0.0.1"], retries=0)
+        source = web(site, allow=["."], allow_private=["127.0.0.1"], retries=0)
         _, outputs = scrape(tmp_path / "one", source)
-        found = outcomes(crawl_process, outputs)
+        found = outcomes(site, outputs)
         assert found["/"] == "saved"
         assert found["/out"] == "redirect"
         refused = [

@@ -18,4 +18,4 @@ def test_frontier_keeps_what_it_was_told(tmp_path: Path) -> None:
     assert frontier.saved() == 2
     frontier.close_open(0)
     assert frontier.outcomes() == {"excluded": 1, "saved": 2, "too_deep": 3}
-    assert list(frontier.records()) == [b"A", b"B"]
+    assert list(frontier.warc_records()) == [b"A", b"B"]

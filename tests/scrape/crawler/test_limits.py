@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from site_server import serve
 
 from tasks.scrape.crawler.frontier import Frontier, Link, Outcome, Visit
 from tasks.scrape.crawler.traps import family, growing_query, trap_reason

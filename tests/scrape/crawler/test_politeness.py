@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from site_server import serve
 
 from tasks.scrape.crawler.fetch_result import parse_retry_after
 from tasks.scrape.crawler.frontier import Outcome

@@ -41,7 +41,7 @@ def test_word_headings_lists_tables_and_what_is_tracked() -> None:
     assert "- wheat\n- rye" in marked.text
     assert "| Mill | Stones |" in marked.text
     assert "| Old | 2 |" in marked.text
-    assert (plain.title, plain.about["author"]) == ("A report", "Ann")
+    assert (plain.title, plain.meta["author"]) == ("A report", "Ann")
 
 
 def test_word_text_in_wrappers_stands_there_once() -> None:

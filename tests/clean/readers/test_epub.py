@@ -12,7 +12,7 @@ def test_a_book_is_its_spine() -> None:
     content = read("epub", made)
     assert content.text == f"The second & last.\n\nFirst\n\n{PROSE}"
     assert at(content) == {"The end": "The", "Of foxes": "First"}
-    assert (content.title, content.about["author"]) == ("The Mill", "Ann Miller")
+    assert (content.title, content.meta["author"]) == ("The Mill", "Ann Miller")
     assert "# First" in read("epub", made, "markdown").text
 
 
@@ -25,7 +25,7 @@ def test_names_of_chapters_are_references_and_one_damaged_chapter_is_lost_alone(
             new.writestr(name.replace("a.xhtml", "Cafe\u0301 & 1.xhtml"), content)
     content = read("epub", out.getvalue().replace(b"Never seen", b"Never SEEN"))
     assert content.text == PROSE
-    assert content.about["sections_damaged"] == 1
+    assert content.meta["sections_damaged"] == 1
 
 
 def test_a_book_that_gives_no_text_says_why() -> None:
@@ -36,7 +36,7 @@ def test_a_book_that_gives_no_text_says_why() -> None:
     assert reason("epub", b"PK\3\4 no") == "corrupt_file"
     assert reason("epub", epub({"one": ""})) == "no_text"
     damaged = read("epub", epub(BOOK, ["one", "gone", "two"]))
-    assert damaged.about["sections_damaged"] == 1
+    assert damaged.meta["sections_damaged"] == 1
     assert PROSE in damaged.text
     lol = '<!DOCTYPE x [<!ENTITY a "lol"><!ENTITY b "&a;&a;">]><container>&b;</container>'
     out = io.BytesIO()

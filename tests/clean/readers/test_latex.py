@@ -15,6 +15,6 @@ def test_latex() -> None:
     for gone in ("a comment", "not text", "after", "root:", "202", "short"):
         assert gone not in content.text
     assert at(content) == {"Of $n$ stones in braces": "Of", "Links": "Links"}
-    assert (content.title, content.about["author"]) == ("On mills", "Ann \u00d6st")
+    assert (content.title, content.meta["author"]) == ("On mills", "Ann \u00d6st")
     assert "## Links\n" in read("latex", PAPER, "markdown").text
     assert read("latex", r"no document, \textbf{bold} --- but text").text == "no document, bold \u2014 but text"

@@ -13,7 +13,7 @@ def test_mail_in_every_coding() -> None:
         content = read("mail", made.as_bytes())
         assert content.text == "Sch\u00f6ne Gr\u00fc\u00dfe = 5"
         assert content.title == "Gr\u00fc\u00dfe"
-        assert content.about == {"from": "J\u00f6rg <joerg@mill.org>", "date": "2026-11-26T12:00:00+00:00"}
+        assert content.meta == {"from": "J\u00f6rg <joerg@mill.org>", "date": "2026-11-26T12:00:00+00:00"}
 
 
 def test_mail_of_several_parts() -> None:
@@ -24,7 +24,7 @@ def test_mail_of_several_parts() -> None:
     made.add_attachment("notes", filename="notes.txt")
     content = read("mail", made.as_bytes())
     assert content.text == "The plain text."
-    assert content.about["attachments"] == 2
+    assert content.meta["attachments"] == 2
     only = message()
     only.set_content(f"<table><tr><td>a</td><td>b</td></tr></table><p>{PROSE}</p>", subtype="html")
     assert PROSE in read("mail", only.as_bytes()).text

@@ -22,8 +22,8 @@ def test_pages_of_a_pdf_and_its_outline() -> None:
     assert content.text == "One sentence that goes on\non the next page.\nOf mills\nThey grind.\n\nEnd (\u00e9)."
     assert at(content, "pages") == {"1": "One", "2": "on", "3": "End", "4": "End"}
     assert at(content) == {"Of mills": "Of"}
-    assert content.about["created"] == "2026-01-02"
-    assert (content.title, content.about["author"], content.about["pages_without_text"]) == (
+    assert content.meta["created"] == "2026-01-02"
+    assert (content.title, content.meta["author"], content.meta["pages_without_text"]) == (
         "A title (of a book)",
         "Ann",
         1,

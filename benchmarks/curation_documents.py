@@ -53,7 +53,7 @@ def make(folder: Path, megabytes: int) -> Path:
 
 def make_tokenizer(folder: Path) -> None:
     """Write tokenizer/tokenizer.json: byte-level BPE with 8,192 tokens, trained on the first 8 MB of documents.jsonl."""
-    from tasks.tokenizer.trainers import train
+    from tasks.tokenizer.trainers import train_tokenizer
 
     target = folder / "tokenizer/tokenizer.json"
     if target.exists():
@@ -62,7 +62,7 @@ def make_tokenizer(folder: Path) -> None:
         texts = [json.loads(line)["text"] for line in file.readlines(8_000_000)]
     size = sum(len(text.encode()) for text in texts)
     target.parent.mkdir(exist_ok=True)
-    train("bpe", 8192, 2, iter(texts), size, "vocabulary").save(str(target))
+    train_tokenizer("bpe", 8192, 2, iter(texts), size, "vocabulary").save(str(target))
 
 
 def make_pages(folder: Path, megabytes: int) -> None:

@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--start", choices=STAGES, default=STAGES[0], help="first stage, in projects that were kept")
     options = parser.parse_args()
     stages = STAGES[STAGES.index(options.start) :]
-    kernels.prepare()  # compiled once and kept on disk: not a stage's memory
+    kernels.compile_kernels()  # compiled once and kept on disk: not a stage's memory
     with tempfile.TemporaryDirectory() as scratch:
         peaks = []
         for factor in (1, 10):

@@ -10,7 +10,7 @@ import httpx
 from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectException
 
-SECONDS_BETWEEN_LOOKS = 2.0
+POLL_INTERVAL_S = 2.0
 log = logging.getLogger("textmill.flow")
 
 
@@ -21,7 +21,7 @@ def watch_for_cancel(flow_run_id: str | None, stop: threading.Event) -> Iterator
 
     def look() -> None:
         with get_client(sync_client=True) as client:
-            while not over.wait(SECONDS_BETWEEN_LOOKS):
+            while not over.wait(POLL_INTERVAL_S):
                 try:
                     state = client.read_flow_run(UUID(flow_run_id)).state
                 except (PrefectException, httpx.HTTPError) as error:  # the server is away: work goes on without it

@@ -13,7 +13,7 @@ from tasks.core.tracking.store import flat_metrics
 from tasks.documents import parquet
 
 WORKSPACE = "workspace"
-REMOVING = ("scrape", "clean", "dedup", "decontaminate", "pack")
+REMOVING_STAGES = ("scrape", "clean", "dedup", "decontaminate", "pack")
 """Stages that write `removed`, in the order in which a document meets them."""
 NOT_SEEN = "not in the sources"
 COLUMNS = ["id", "source", "tokens"]
@@ -73,7 +73,7 @@ def read_version(root: Path, rev: str) -> Version:
         ]
         removed = [
             _reasons(_table(files, path, ["id", "reason", "kept_id"]), stage)
-            for stage in REMOVING
+            for stage in REMOVING_STAGES
             if files.isdir(f"data/{stage}/removed")
             for path in sorted(files.find(f"data/{stage}/removed"))
         ]
@@ -117,7 +117,7 @@ def _reasons(table: pa.Table, stage: str) -> pa.Table:
     return pa.table({"id": table["id"], "reason": reasons})
 
 
-def compare(before: Version, after: Version) -> Difference:
+def compare_versions(before: Version, after: Version) -> Difference:
     """The difference of two versions of one project."""
     sources = {}
     for source in sorted(set(before.documents["source"].to_pylist()) | set(after.documents["source"].to_pylist())):

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from flows.corpus_versions import WORKSPACE, Difference, by_reason, compare, read_version
+from flows.corpus_versions import WORKSPACE, Difference, by_reason, compare_versions, read_version
 from tasks.core.errors import EXIT_USER_ERROR, UserError
 from tasks.core.restore import recover
 
@@ -116,7 +116,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         root = Path.cwd()
         recover(root)
-        difference = compare(read_version(root, options.before), read_version(root, options.after))
+        difference = compare_versions(read_version(root, options.before), read_version(root, options.after))
     except UserError as error:
         print(error, file=sys.stderr)
         return EXIT_USER_ERROR

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from flows.run_lock import mend_locks
+from flows.run_lock import repair_dvc_lock
 from flows.supervise import EXIT_STOPPED, GRACE_VARIABLE
-from flows.supervised import Start, cold_dvc
+from flows.supervised import Start, start_dvc
 from tasks.core.errors import EXIT_INTERRUPTED
-from tasks.core.progress import NEWS_VARIABLE, State, read_news
+from tasks.core.progress import EVENTS_VARIABLE, ProgressState, read_progress_event
 
 Outcome = Literal["Cached", "Restored", "Completed"]
 TELEMETRY_OFF = {
@@ -25,7 +25,7 @@ TELEMETRY_OFF = {
     "DVC_NO_ANALYTICS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
-QUIET = {NEWS_VARIABLE: "1", "TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+PROGRESS_ENVIRONMENT = {EVENTS_VARIABLE: "1", "TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 """A stage of the flow tells its progress in lines that the flow reads; bars of libraries would be torn to pieces there."""
 CLOCK = re.compile(r"^\d\d:\d\d:\d\d ")
 """What a stage's own log begins a line with; Prefect's log has a clock already."""
@@ -60,7 +60,7 @@ _every_core = threading.Lock()
 
 
 @contextmanager
-def turn(stage: str, exclusive: bool, stop: threading.Event) -> Iterator[None]:
+def exclusive_turn(stage: str, exclusive: bool, stop: threading.Event) -> Iterator[None]:
     """Wait until no other stage runs that is `exclusive`, i.e. uses every core or GPU: two such are slower than one by one.
 
     Raises:
@@ -105,8 +105,8 @@ def reproduce(
     timeout_s: float | None = None,
     grace_s: float | None = None,
     environment: dict[str, str] | None = None,
-    start: Start = cold_dvc,
-    report: Callable[[State | None], None] = lambda _: None,
+    start: Start = start_dvc,
+    report: Callable[[ProgressState | None], None] = lambda _: None,
 ) -> Outcome:
     """Bring one stage up to date with `dvc repro --single-item`, passing every line of its output to `log`.
 
@@ -118,11 +118,11 @@ def reproduce(
         StageStopped: `stop` was set, or the stage or its DVC was ended by SIGTERM.
         StageTimedOut: it took longer than `timeout_s`.
     """
-    mend_locks(root)
+    repair_dvc_lock(root)
     # Without --wait-for-lock stages that start together fail on DVC's lock (dvc #10465).
     arguments = ["--wait-for-lock", "repro", "--single-item", stage] + (["--force"] if force else [])
     patience = {} if grace_s is None else {GRACE_VARIABLE: str(grace_s)}
-    process = start(arguments, root, stage_environment(QUIET | (environment or {}) | patience))
+    process = start(arguments, root, stage_environment(PROGRESS_ENVIRONMENT | (environment or {}) | patience))
     deadline = time.monotonic() + timeout_s if timeout_s else None
     timed_out = threading.Event()
 
@@ -141,7 +141,7 @@ def reproduce(
     last: deque[str] = deque(maxlen=3)
     code: int | None = None
     for raw in process.lines:
-        if state := read_news(raw):
+        if state := read_progress_event(raw):
             report(state)
             continue
         line = CLOCK.sub("", raw.rstrip())

@@ -15,15 +15,15 @@ from prefect.states import Cancelled, Completed, Failed
 
 from flows import orphans, param_overrides, run_plan
 from flows.cancel import watch_for_cancel
-from flows.dvc_stage import StageFailed, StageStopped, StageTimedOut, reproduce, stage_environment, turn
+from flows.dvc_stage import StageFailed, StageStopped, StageTimedOut, exclusive_turn, reproduce, stage_environment
 from flows.mlflow_record import PipelineRecord
-from flows.run_lock import hold, stop_on_signal
+from flows.run_lock import hold_workspace, stop_on_signal
 from flows.stage_log import StageLog
-from flows.supervised import Start, cold_dvc, warm_dvc
-from flows.time_left import Course
+from flows.supervised import Start, forked_dvc, start_dvc
+from flows.time_left import RunProgress
 from tasks.core import graph
 from tasks.core.errors import EXIT_USER_ERROR, UserError
-from tasks.core.paths import REFRESH_VARIABLE, take_mistake
+from tasks.core.paths import REFRESH_VARIABLE, take_user_error
 from tasks.core.restore import recover, restore
 from tasks.core.secret_params import has_secret
 
@@ -48,8 +48,8 @@ def run_stage(
     force: bool,
     fresh: bool,
     environment: dict[str, str],
-    course: Course,
-    start: Start = cold_dvc,
+    run_progress: RunProgress,
+    start: Start = start_dvc,
 ) -> State[str]:
     """Bring one stage up to date. The state is named Cached, Restored (from DVC's run cache) or Completed.
 
@@ -58,12 +58,12 @@ def run_stage(
     """
     if fresh:
         return Completed(name="Cached", message="nothing that it depends on changed", data="Cached")
-    log = StageLog(get_run_logger(), stage, course)
+    log = StageLog(get_run_logger(), stage, run_progress)
     meta = graph.load_stage(root, stage).meta
     try:
         if stop.is_set():
             raise StageStopped(stage)
-        with turn(stage, bool(meta.get("exclusive")), stop):
+        with exclusive_turn(stage, bool(meta.get("exclusive")), stop):
             limits = meta.get("timeout_s"), meta.get("grace_s")
             with log:
                 outcome = reproduce(stage, root, log.line, stop, force, *limits, environment, start, log.report)
@@ -75,7 +75,7 @@ def run_stage(
     except StageFailed as error:
         if error.code != EXIT_USER_ERROR:
             raise
-        return Failed(name=BAD_INPUT, message=take_mistake(root, stage) or str(error))
+        return Failed(name=BAD_INPUT, message=take_user_error(root, stage) or str(error))
     return Completed(name=outcome, message=f"dvc repro: {outcome.lower()}", data=outcome)
 
 
@@ -124,13 +124,13 @@ def pipeline(
     stop = threading.Event()
     name = flow_run.get_name() or "flow"
     try:
-        with hold(folder, name), stop_on_signal(stop), watch_for_cancel(flow_run.get_id(), stop):
-            orphans.sign(folder, flow_run.get_id())
+        with hold_workspace(folder, name), stop_on_signal(stop), watch_for_cancel(flow_run.get_id(), stop):
+            orphans.label_flow_run(folder, flow_run.get_id())
             orphans.end_orphans(folder)
             recover(folder)
-            run_plan.check(folder, params)
-            param_overrides.write(folder / "params.yaml", params or {})
-            return _walk(folder, run_plan.select(folder, stages, from_stage), force, refresh, stop)
+            run_plan.check_project(folder, params)
+            param_overrides.write_overrides(folder / "params.yaml", params or {})
+            return _walk(folder, run_plan.select_stages(folder, stages, from_stage), force, refresh, stop)
     except UserError as error:
         log.error("%s", error)
         return Failed(name=BAD_INPUT, message=str(error))
@@ -140,18 +140,21 @@ def _walk(root: Path, stages: list[str], force: bool, refresh: bool, stop: threa
     outdated = set(stages) if force else run_plan.outdated(root, stages)
     reading = [stage for stage in stages if refresh and not graph.load_stage(root, stage).upstream]
     run_plan.check_paths(
-        root, run_plan.check(root), [stage for stage in stages if stage in outdated and stage not in reading]
+        root, run_plan.check_project(root), [stage for stage in stages if stage in outdated and stage not in reading]
     )
-    course = Course(root, stages, outdated.union(reading))
+    run_progress = RunProgress(root, stages, outdated.union(reading))
     name, flow_run_id = flow_run.get_name() or "flow", flow_run.get_id()
-    with warm_dvc(root, stage_environment({})) as start, PipelineRecord(root, name, _command(), flow_run_id) as record:
+    with (
+        forked_dvc(root, stage_environment({})) as start,
+        PipelineRecord(root, name, _command(), flow_run_id) as record,
+    ):
         futures: dict[str, PrefectFuture[Any]] = {}
         for stage in [*reading, *(stage for stage in stages if stage not in reading)]:
             if reading and len(futures) == len(reading):  # what is left to do depends on what they found
                 for future in futures.values():
                     future.wait()
                 outdated = outdated if force else run_plan.outdated(root, stages)
-                course.expect(outdated.difference(reading))
+                run_progress.expect(outdated.difference(reading))
             node = graph.load_stage(root, stage)
             configured: Any = run_stage.with_options(
                 name=stage,
@@ -166,7 +169,7 @@ def _walk(root: Path, stages: list[str], force: bool, refresh: bool, stop: threa
                 force or stage in reading,
                 fresh=stage not in outdated and stage not in reading,
                 environment=record.environment() | ({REFRESH_VARIABLE: "1"} if stage in reading else {}),
-                course=course,
+                run_progress=run_progress,
                 start=start,
                 wait_for=[futures[upstream] for upstream in node.upstream if upstream in futures],
             )

@@ -48,7 +48,7 @@ class SameOrigin:
         return len(hosts) == 1 and {*hosts, *(origin.removeprefix("http://") for origin in origins)} <= self._hosts
 
 
-class Keyed:
+class KeyAuth:
     """ASGI middleware that answers only who sends `key`, a user and a secret joined by a colon, as HTTP's Basic
     authentication (RFC 7617), which browsers and MLflow's clients know; others get 401.
     """
@@ -99,7 +99,7 @@ def mlflow_app() -> Any:
     os.environ[constants.SERVE_ARTIFACTS_ENV_VAR] = "true"
     from mlflow.server.fastapi_app import app
 
-    return Keyed(app, auth_string(Path.cwd()))
+    return KeyAuth(app, auth_string(Path.cwd()))
 
 
 def main(which: str, port: int) -> None:

@@ -35,7 +35,7 @@ class Change:
     after: Any
 
 
-def write(root: Path) -> Path:
+def write_local_report(root: Path) -> Path:
     """Write `run.js` for the report page of `root`; returns the page's path.
 
     Raises:
@@ -46,14 +46,14 @@ def write(root: Path) -> Path:
     if not page.exists():
         lacking = [stage for stage in stages if not (root / "metrics" / f"{stage}.json").exists()]
         raise UserError(f"there is no report yet. Not made yet: {', '.join(lacking) or 'report'}: make run")
-    section = render(root, stages, time.time())
+    section = render_section(root, stages, time.time())
     script = f'document.getElementById("of-this-machine").innerHTML = {json.dumps(section)};\n'
     (root / STATE).mkdir(exist_ok=True)
     (root / STATE / "run.js").write_text(script, encoding="utf-8")
     return page
 
 
-def render(root: Path, stages: list[str], now: float) -> str:
+def render_section(root: Path, stages: list[str], now: float) -> str:
     """The section as HTML, in which all text is escaped."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
@@ -77,7 +77,7 @@ def render(root: Path, stages: list[str], now: float) -> str:
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         made=[(stage, _when(at)) for stage in stages if (at := made_at(root, stage)) is not None],
         earlier=_earlier(root, stages),
-        differing=differing(root, stages),
+        differing=non_default_params(root, stages),
         since=since and _when(since),
         figures=figures,
         parameters=parameters,
@@ -100,14 +100,14 @@ def _earlier(root: Path, stages: list[str]) -> str:
     return summary.of_earlier_runs(root, [stage for stage in stages if stage in outdated])
 
 
-def differing(root: Path, stages: list[str]) -> list[Change]:
+def non_default_params(root: Path, stages: list[str]) -> list[Change]:
     """The parameters of params.yaml that are not the defaults: `before` is the default."""
     given = load_params(root, stages)
     found = []
     for stage in stages:
         default = _flat(validate(params_model(stage), {}, stage).model_dump(mode="json"), stage)
         own = _flat(given[stage].model_dump(mode="json"), stage)
-        found += changes(default, own)
+        found += differences(default, own)
     return found
 
 
@@ -117,7 +117,7 @@ def _flat(values: Any, name: str) -> dict[str, Any]:
     return {name: values}
 
 
-def changes(before: Figures, after: Figures) -> list[Change]:
+def differences(before: Figures, after: Figures) -> list[Change]:
     """What differs, in the order of names."""
     names = sorted({*before, *after})
     return [Change(n, before.get(n), after.get(n)) for n in names if before.get(n) != after.get(n)]
@@ -141,13 +141,13 @@ def _since_last_run(root: Path, now: float) -> tuple[float | None, list[Change],
     if len(seen) < 2:
         return None, [], []
     last = seen[-2]
-    return last["at"], changes(last["figures"], figures), changes(last["parameters"], current["parameters"])
+    return last["at"], differences(last["figures"], figures), differences(last["parameters"], current["parameters"])
 
 
 if __name__ == "__main__":
     try:
         recover(Path.cwd())
-        print(f"The report: file://{write(Path.cwd())}")
+        print(f"The report: file://{write_local_report(Path.cwd())}")
     except UserError as error:
         print(error, file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)

@@ -7,7 +7,7 @@ from typing import Self
 
 import psutil
 
-from tasks.core.tracking.outbox import OUTBOX_VARIABLE, Outbox, Record, open_outbox
+from tasks.core.tracking.outbox import OUTBOX_VARIABLE, Outbox, RunRecord, open_outbox
 
 log = logging.getLogger("textmill.flow")
 
@@ -21,7 +21,9 @@ class PipelineRecord:
 
     def __enter__(self) -> Self:
         self._outbox: Outbox = open_outbox(self.root, psutil.Process())
-        self._record = Record(self._outbox, "pipeline", self.name, command=self.command, flow_run_id=self.flow_run_id)
+        self._record = RunRecord(
+            self._outbox, "pipeline", self.name, command=self.command, flow_run_id=self.flow_run_id
+        )
         return self
 
     def environment(self) -> dict[str, str]:
@@ -30,13 +32,13 @@ class PipelineRecord:
 
     def cached(self, stages: list[str]) -> None:
         """Add children for the stages whose outputs were made by an earlier run."""
-        self._record.say("cached", stages=stages)
+        self._record.append_call("cached", stages=stages)
 
     def end(self, status: str) -> None:
         """How the run ended: FINISHED (the default), FAILED or KILLED."""
         self._status = status
 
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
-        self._record.say("end", status="FAILED" if kind is not None else self._status)
+        self._record.append_call("end", status="FAILED" if kind is not None else self._status)
         for what, why in self._record.answer().items():
             log.warning("MLflow did not take %s, so it is not tracked: %s", what, why)

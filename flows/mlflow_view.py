@@ -5,7 +5,7 @@ import time
 
 from tasks.core.tracking.store import Store
 
-KEY = "textmill"
+VIEW_KEY = "textmill"
 COLUMNS = (
     "validation_bits_per_byte",
     "tuned_bits_per_byte",
@@ -24,7 +24,7 @@ def save_view(store: Store) -> None:
 
     The form is that of the page's own Views menu (MLflow 3.17): a tag with the state of the page.
     """
-    tag = f"mlflow.sharedViewState.{KEY}"
+    tag = f"mlflow.sharedViewState.{VIEW_KEY}"
     if tag in store.client.get_experiment(store.experiment_id).tags:
         return
     columns = ["attributes.`Source`", *(f"metrics.`{name}`" for name in COLUMNS)]
@@ -47,4 +47,4 @@ def save_view(store: Store) -> None:
 def view_url(server: str, store: Store) -> str:
     """The address of the view: without the kind of work MLflow 3 opens with traces of prompts."""
     page = f"{server}/#/experiments/{store.experiment_id}/runs"
-    return f"{page}?workflowType=machine_learning&viewStateShareKey={KEY}"
+    return f"{page}?workflowType=machine_learning&viewStateShareKey={VIEW_KEY}"

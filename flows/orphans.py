@@ -19,7 +19,7 @@ from prefect.exceptions import PrefectException
 from prefect.states import Crashed
 
 from tasks.core.errors import EXIT_USER_ERROR, UserError
-from tasks.core.parallel.processes import identity, is_gone
+from tasks.core.parallel.processes import is_gone, process_identity
 from tasks.core.tracking.store import open_store
 
 WORKSPACE, OWNER = "textmill.workspace", "textmill.owner"
@@ -27,13 +27,13 @@ WORKSPACE, OWNER = "textmill.workspace", "textmill.owner"
 log = logging.getLogger("textmill.flow")
 
 
-def sign(root: Path, flow_run_id: str | None) -> None:
+def label_flow_run(root: Path, flow_run_id: str | None) -> None:
     """Write on a flow run which workspace it works in and which process it is; a server may serve many of both."""
     if flow_run_id is None:
         return
     try:
         with get_client(sync_client=True) as client:
-            client.update_flow_run_labels(UUID(flow_run_id), {WORKSPACE: str(root), OWNER: identity()})
+            client.update_flow_run_labels(UUID(flow_run_id), {WORKSPACE: str(root), OWNER: process_identity()})
     except (PrefectException, httpx.HTTPError) as error:  # the server is away: work goes on without it
         log.warning("the flow run could not be labelled with its process: %s", error)
 
@@ -62,7 +62,7 @@ if __name__ == "__main__":
     try:
         with prefect_api(here):
             end_orphans(here)
-        open_store(here).sweep()
+        open_store(here).end_orphaned_runs()
     except UserError as mistake:
         print(mistake, file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)

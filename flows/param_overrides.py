@@ -32,18 +32,18 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise UserError(f"--param {text}: the value is not valid YAML: {' '.join(str(error).split())}") from None
 
 
-def write(path: Path, params: dict[str, Any]) -> None:
+def write_overrides(path: Path, params: dict[str, Any]) -> None:
     """Set the dotted keys of `params` in the file `path`. As `dvc exp run -S`, it edits the file.
 
     Raises:
-        UserError: as `edited`; the file is then untouched.
+        UserError: as `edited_yaml`; the file is then untouched.
     """
     if not params:
         return
-    replace(path, edited(path, params))
+    replace_file(path, edited_yaml(path, params))
 
 
-def replace(path: Path, text: str) -> None:
+def replace_file(path: Path, text: str) -> None:
     """Write a file whole or not at all, with the permissions that it has."""
     beside = path.with_name(f".{path.name}.partial")
     beside.write_text(text, encoding="utf-8")
@@ -51,7 +51,7 @@ def replace(path: Path, text: str) -> None:
     beside.replace(path)
 
 
-def edited(path: Path, params: dict[str, Any]) -> str:
+def edited_yaml(path: Path, params: dict[str, Any]) -> str:
     """The text of the YAML file `path` with the dotted keys of `params` set: the lines of other keys stay byte for byte.
 
     Raises:

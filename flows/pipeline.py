@@ -43,19 +43,19 @@ def _run(root: Path, options: argparse.Namespace) -> int:
 
     from flows import local_report, run_plan, summary
     from flows.param_overrides import parse_override
-    from flows.run_lock import require_free
+    from flows.run_lock import require_free_workspace
     from tasks.core.restore import recover
 
     with Console(stderr=True).status("Looking at parameters and at what has changed"):  # in a terminal only
         recover(root)
         overrides = dict(parse_override(text) for text in options.param)
-        params = run_plan.check(root, overrides)
-        require_free(root)  # DVC would only complain of its own locks
-        stages = run_plan.select(root, options.stages, options.from_stage)
+        params = run_plan.check_project(root, overrides)
+        require_free_workspace(root)  # DVC would only complain of its own locks
+        stages = run_plan.select_stages(root, options.stages, options.from_stage)
         outdated = run_plan.outdated(root, stages)
     if not (overrides or options.force or options.refresh or outdated):
         print(f"Nothing changed since the last run: all {len(stages)} stages are up to date, nothing to do.\n")
-        summary.show(root, outdated if len(stages) == len(run_plan.select(root, None, None)) else None)
+        summary.show_summary(root, outdated if len(stages) == len(run_plan.select_stages(root, None, None)) else None)
         return 0
     changed = set(stages) if options.force else outdated | {key.partition(".")[0] for key in overrides}
     if not options.refresh:  # what is out of reach tonight is no mistake then
@@ -89,9 +89,9 @@ def _run(root: Path, options: argparse.Namespace) -> int:
             print(f"\n{state.message}" if mistake else f"\nThe run failed. {state.message}", file=sys.stderr)
             return EXIT_USER_ERROR if mistake else 1
     print(f"\n{state.message}\n")
-    summary.show(root)
+    summary.show_summary(root)
     if (root / local_report.PAGE).exists():
-        local_report.write(root)
+        local_report.write_local_report(root)
     return 0
 
 

@@ -42,7 +42,7 @@ def preset_names(root: Path) -> list[str]:
     return sorted(path.stem for path in (root / FOLDER).glob("*.yaml"))
 
 
-def apply(root: Path, name: str, force: bool) -> str:
+def apply_preset(root: Path, name: str, force: bool) -> str:
     """Write params.yaml as the preset wants it; returns the difference as text, "" where there is none.
 
     Raises:
@@ -52,7 +52,7 @@ def apply(root: Path, name: str, force: bool) -> str:
     now, wanted = _current(root), preset_values(root, name)
     written = read_yaml(root / FOLDER / f"{name}.yaml")
     before = path.read_text(encoding="utf-8")
-    after = param_overrides.edited(
+    after = param_overrides.edited_yaml(
         path, {key: _as_written(written, key, value) for key, value in wanted.items() if now[key] != value}
     )
     difference = "".join(
@@ -70,7 +70,7 @@ def apply(root: Path, name: str, force: bool) -> str:
             f"back those of them that are shown. Commit it first, or: make preset NAME={name} FORCE=1"
         )
     if difference:
-        param_overrides.replace(path, after)
+        param_overrides.replace_file(path, after)
     return difference
 
 
@@ -122,7 +122,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not options.name:
             print("\n".join(f"{name:21}{_headline(root, name)}" for name in preset_names(root)))
             return 0
-        difference = apply(root, options.name, options.force)
+        difference = apply_preset(root, options.name, options.force)
     except UserError as error:
         print(error, file=sys.stderr)
         return EXIT_USER_ERROR

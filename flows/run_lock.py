@@ -13,12 +13,12 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from tasks.core.errors import UserError
-from tasks.core.parallel.processes import setter
+from tasks.core.parallel.processes import set_on_signal
 from tasks.core.paths import state_folder, write_json
 
 
 @contextmanager
-def hold(root: Path, name: str) -> Iterator[None]:
+def hold_workspace(root: Path, name: str) -> Iterator[None]:
     """Hold the workspace for one flow run. The kernel gives the lock back when the process ends, however it ends.
 
     Raises:
@@ -40,7 +40,7 @@ def hold(root: Path, name: str) -> Iterator[None]:
         lock.release()
 
 
-def require_free(root: Path) -> None:
+def require_free_workspace(root: Path) -> None:
     """Check that no flow run holds the workspace, without taking it.
 
     Raises:
@@ -65,7 +65,7 @@ def _held_by(holder: Path) -> str:
     )
 
 
-def mend_locks(root: Path) -> None:
+def repair_dvc_lock(root: Path) -> None:
     """Remove DVC's list of read and written paths where a DVC that was killed left half of it.
 
     DVC writes it in place and then refuses to start: "RWLock-file ... is corrupted". What it held ended with its writer.
@@ -91,7 +91,7 @@ def stop_on_signal(stop: threading.Event) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    on_signal = setter(stop)
+    on_signal = set_on_signal(stop)
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield

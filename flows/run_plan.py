@@ -6,15 +6,15 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from flows.param_overrides import edited
-from flows.run_lock import mend_locks
+from flows.param_overrides import edited_yaml
+from flows.run_lock import repair_dvc_lock
 from tasks.core import graph
 from tasks.core.errors import UserError, missing_package
 from tasks.core.params import StageParams, check_params, read_yaml
-from tasks.core.publish import require_places
+from tasks.core.publish import require_no_symlinks
 
 
-def select(root: Path, stages: list[str] | None, from_stage: str | None) -> list[str]:
+def select_stages(root: Path, stages: list[str] | None, from_stage: str | None) -> list[str]:
     """The stages to bring up to date, in the order of the graph.
 
     `stages` and all they need; or `from_stage` and all that needs it; or, with neither, every stage.
@@ -37,7 +37,7 @@ def select(root: Path, stages: list[str] | None, from_stage: str | None) -> list
     return [stage for stage in graph.load_graph(root) if stage in wanted]
 
 
-def check(root: Path, params: dict[str, Any] | None = None) -> dict[str, StageParams]:
+def check_project(root: Path, params: dict[str, Any] | None = None) -> dict[str, StageParams]:
     """Check params.yaml (as it would be with the dotted keys of `params` set), execution.yaml, dvc.yaml and where outputs go.
 
     Returns the parameters by stage.
@@ -48,19 +48,19 @@ def check(root: Path, params: dict[str, Any] | None = None) -> dict[str, StagePa
     from tasks.core.execution import load_execution
 
     path = root / "params.yaml"
-    blocks = YAML(typ="safe").load(edited(path, params)) if params else read_yaml(path)
+    blocks = YAML(typ="safe").load(edited_yaml(path, params)) if params else read_yaml(path)
     try:
         checked = check_params(blocks, list(graph.load_graph(root)))
     except ImportError as error:  # of a stage's module
         raise UserError(missing_package(error)) from None
     load_execution(root)
     for stage in checked:
-        require_places(root, stage)
+        require_no_symlinks(root, stage)
     given = [getattr(checked.get(stage), "start_from", None) for stage in ("pretrain", "finetune")]
     if any(given):
-        from tasks.model.start_from import entry
+        from tasks.model.start_from import entry_stage
 
-        entry(*given)
+        entry_stage(*given)
     return checked
 
 
@@ -88,7 +88,7 @@ def outdated(root: Path, stages: list[str]) -> set[str]:
     """
     from dvc.lock import LockError
 
-    mend_locks(root)
+    repair_dvc_lock(root)
     with graph.open_repo(root) as repo:
         try:
             status = repo.status()

@@ -17,7 +17,7 @@ from flows.dvc_stage import TELEMETRY_OFF
 from flows.supervise import GRACE_VARIABLE
 from tasks.core.errors import UserError
 from tasks.core.paths import state_folder
-from tasks.core.tracking.moved_checkout import settle
+from tasks.core.tracking.moved_checkout import rewrite_moved_paths
 
 PREFECT_PORT, MLFLOW_PORT = 4200, 5000
 START_TIMEOUT_S = 120.0
@@ -28,7 +28,7 @@ CLIENT = ("PREFECT_HOME", "PREFECT_API_URL", "PREFECT_API_AUTH_STRING", *TELEMET
 def prefect_environment(root: Path, port: int) -> dict[str, str]:
     """Environment of a Prefect server that keeps its history in this checkout and listens on `port` of loopback."""
     api = f"http://127.0.0.1:{port}/api"
-    settle(state_folder(root))
+    rewrite_moved_paths(state_folder(root))
     key = auth_string(root)
     return {
         **os.environ,

@@ -17,9 +17,9 @@ from tasks.core.paths import STATE
 from tasks.core.publish import made_at
 from tasks.core.restore import recover
 from tasks.model.served_format import served_format
+from tasks.report.findings import tuning
 from tasks.report.page import size
-from tasks.report.results import bits_per_byte, is_tuned
-from tasks.report.verdict import tuning
+from tasks.report.results import is_tuned, text_results
 
 CURATING = ("scrape", "clean", "dedup", "decontaminate", "pack")
 """Stages through which documents go on their way into training."""
@@ -44,7 +44,7 @@ def recorded(root: Path, kind: str) -> dict[str, Any]:
     return {stage: json.loads(path.read_text(encoding="utf-8")) for stage, path in found.items() if path.exists()}
 
 
-def show(root: Path, outdated: set[str] | None = None) -> None:
+def show_summary(root: Path, outdated: set[str] | None = None) -> None:
     """Print what the stages came to, which of it is of an earlier run, and where to look next.
 
     `outdated` are the stages, if known, that parameters, code or inputs have changed of since they ran.
@@ -125,7 +125,7 @@ def estimated_tokens(sources: dict[str, Any], tokenizer: dict[str, Any]) -> int:
 
 def _show_bits(evaluated: dict[str, Any], console: Console) -> None:
     """Each held-out text with each model beside xz, and what tuning changed."""
-    rows, tuned = bits_per_byte(evaluated), is_tuned(evaluated)
+    rows, tuned = text_results(evaluated), is_tuned(evaluated)
     if not rows:
         return
     table = Table("held-out text, bits per byte (less is better)", "base", box=None, pad_edge=False)
@@ -162,10 +162,10 @@ def _show_models(quantized: dict[str, Any], speeds: dict[str, float], console: C
 
 def _show_samples(path: Path, console: Console, asks: str = LEADS[0], replies_with: str = LEADS[1]) -> None:
     """The first sampled reply to each of the first prompts, each led by who says it."""
-    from tasks.report.stage import read_lines
+    from tasks.report.stage import read_json_lines
 
     replies: dict[str, str] = {}
-    for row in read_lines(path):
+    for row in read_json_lines(path):
         if row["mode"] == "sampled":
             replies.setdefault(row["prompt"], row["reply"])
     for prompt, reply in list(replies.items())[:3]:
@@ -178,7 +178,7 @@ def _show_samples(path: Path, console: Console, asks: str = LEADS[0], replies_wi
 if __name__ == "__main__":
     try:
         recover(Path.cwd())
-        show(Path.cwd())
+        show_summary(Path.cwd())
     except UserError as error:
         print(error, file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)

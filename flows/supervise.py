@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 import psutil
 
-from tasks.core.parallel.processes import setter
+from tasks.core.parallel.processes import set_on_signal
 
 GRACE_VARIABLE = "TEXTMILL_STOP_GRACE_S"
 """Seconds between SIGTERM and SIGKILL: enough to save what is under way. `grace_s` of a stage's meta sets it."""
@@ -88,7 +88,7 @@ def supervise(start: Callable[[], int]) -> int:
         end_tree(command, float(os.environ.get(GRACE_VARIABLE, GRACE_S)))
         ended.set()
 
-    signal.signal(signal.SIGTERM, setter(stopping))
+    signal.signal(signal.SIGTERM, set_on_signal(stopping))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the flow's to handle
     command, ended = psutil.Process(start()), threading.Event()
     for action in (watch_parent, stop):

@@ -14,7 +14,7 @@ from typing import IO, Protocol
 KILLED = -9
 
 
-class Supervised(Protocol):
+class SupervisedProcess(Protocol):
     """A command under flows.supervise, in a session of its own.
 
     Attributes:
@@ -33,7 +33,7 @@ class Supervised(Protocol):
         """Wait for its end; the exit code, negative where it was killed."""
 
 
-Start = Callable[[list[str], Path, Mapping[str, str]], Supervised]
+Start = Callable[[list[str], Path, Mapping[str, str]], SupervisedProcess]
 """Starts `dvc` with arguments, in a folder, with environment variables."""
 
 
@@ -106,16 +106,16 @@ class _Forked:
         return self._code
 
 
-def cold_dvc(arguments: list[str], root: Path, environment: Mapping[str, str]) -> Supervised:
+def start_dvc(arguments: list[str], root: Path, environment: Mapping[str, str]) -> SupervisedProcess:
     """Start a `dvc` from nothing."""
     return _Cold(arguments, root, environment)
 
 
 @contextmanager
-def warm_dvc(root: Path, environment: Mapping[str, str]) -> Iterator[Start]:
+def forked_dvc(root: Path, environment: Mapping[str, str]) -> Iterator[Start]:
     """A `Start` that forks each `dvc` from one process, for as long as that lives and where forking is safe (Linux)."""
     if sys.platform != "linux":
-        yield cold_dvc
+        yield start_dvc
         return
     ask, asked = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ask:
@@ -130,11 +130,11 @@ def warm_dvc(root: Path, environment: Mapping[str, str]) -> Iterator[Start]:
                 start_new_session=True,
             )
 
-        def start(arguments: list[str], folder: Path, variables: Mapping[str, str]) -> Supervised:
+        def start(arguments: list[str], folder: Path, variables: Mapping[str, str]) -> SupervisedProcess:
             try:
                 return _Forked(ask, arguments, folder, variables)
             except OSError:  # it was killed
-                return cold_dvc(arguments, folder, variables)
+                return start_dvc(arguments, folder, variables)
 
         yield start
     process.wait()

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from flows.stage_log import NEWS
-from tasks.core.progress import State, duration
+from flows.stage_log import PROGRESS_LOG
+from tasks.core.progress import ProgressState, duration
 
 FINISHED = "Finished in state"
 
@@ -54,7 +54,7 @@ class Terminal(logging.Handler):
             if logger.parent is None or not logger.propagate:
                 logger.addHandler(self)
         logging.getLogger("textmill").setLevel(logging.INFO)
-        NEWS.addHandler(self)
+        PROGRESS_LOG.addHandler(self)
         if self._bars is not None:
             self._bars.start()
         return self
@@ -62,7 +62,7 @@ class Terminal(logging.Handler):
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
         if self._bars is not None:
             self._bars.stop()
-        NEWS.removeHandler(self)
+        PROGRESS_LOG.removeHandler(self)
         for logger, handlers in self._before:
             logger.handlers = handlers
 
@@ -92,7 +92,7 @@ class Terminal(logging.Handler):
         elif kind in ("end", "gone") and stage in self._rows:
             bars.remove_task(self._rows.pop(stage))
         elif kind == "news" and stage in self._rows:
-            state: State = said["state"]
+            state: ProgressState = said["state"]
             bars.update(self._rows[stage], completed=state.done, total=state.total, said=state.text())
         if "total" in said:
             if self._whole is None:

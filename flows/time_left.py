@@ -9,7 +9,7 @@ from pathlib import Path
 from tasks.core.paths import STATE, write_json
 
 
-class Course:
+class RunProgress:
     """The stages of one run, in their order; those that run may do so at the same time.
 
     Attributes:

@@ -58,7 +58,7 @@ def serve(root: Path) -> None:
     recover(root)
     state = state_folder(root)
     store = open_store(root)  # creates the database before the server opens it, and tells where it is
-    store.sweep()
+    store.end_orphaned_runs()
     save_view(store)
     link_models(store)
     _catch_up(root, store)

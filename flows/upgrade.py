@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from flows.run_lock import mend_locks, require_free
+from flows.run_lock import repair_dvc_lock, require_free_workspace
 from tasks.core import graph
 from tasks.core.errors import EXIT_USER_ERROR, UserError
 
@@ -24,8 +24,8 @@ def upgrade(root: Path, stages: list[str], sure: bool) -> list[str]:
     Raises:
         UserError: an unknown stage, a run under way, or nobody at the terminal to be asked.
     """
-    require_free(root)
-    mend_locks(root)
+    require_free_workspace(root)
+    repair_dvc_lock(root)
     for stage in stages:
         graph.load_stage(root, stage)
     with graph.open_repo(root) as repo:

@@ -24,10 +24,10 @@ def batched(texts: list[str]) -> Iterator[tuple[shingles.UInt8, shingles.Int64]]
 
 
 if __name__ == "__main__":
-    kernels.prepare()
+    kernels.compile_kernels()
     texts = documents()
     size, batches = bytes_of(texts), list(batched(texts))
     started, count = clock(), 0
     for data, offsets in batches:
-        count += len(shingles.signatures(*shingles.shingle_lists(data, offsets, 5), 128, 1))
+        count += len(shingles.minhash_signatures(*shingles.shingle_lists(data, offsets, 5), 128, 1))
     report(started, size, signatures=count)

@@ -8,7 +8,7 @@ from typing import Any
 from tasks.clean.normalize import normalize
 from tasks.clean.pii_mask import PiiKind, mask_pii
 from tasks.clean.quality_filters import Removal
-from tasks.conversations.conversation import MARKERS, Message, render, trimmed
+from tasks.conversations.conversation import ROLE_MARKERS, Message, render_conversation, trim_content
 from tasks.documents.sections import OFFSET_KINDS, map_sections
 
 Row = dict[str, Any]
@@ -40,21 +40,21 @@ def clean_row(
         return row["text"], False
     meta["messages"] = clean_messages(meta["messages"], one, counters["messages"])
     row["meta"] = json.dumps(meta, ensure_ascii=False, sort_keys=True)
-    row["text"] = render(meta["messages"])
+    row["text"] = render_conversation(meta["messages"])
     return "\n".join(message["content"] for message in meta["messages"]), True
 
 
 def clean_messages(messages: Any, clean_one: Callable[[str], str], counters: Counter[str]) -> list[Message]:
     """Clean each content. A message left empty goes; two neighbours that then have one role become one message."""
     if not isinstance(messages, list) or not all(
-        isinstance(m, dict) and m.get("role") in MARKERS and isinstance(m.get("content"), str) for m in messages
+        isinstance(m, dict) and m.get("role") in ROLE_MARKERS and isinstance(m.get("content"), str) for m in messages
     ):
         raise Removal("malformed_conversation", "messages need a role of system, user, assistant and a text as content")
     cleaned: list[Message] = []
     counters["in"] += len(messages)
     gap = False
     for message in messages:
-        content = trimmed(clean_one(message["content"]))
+        content = trim_content(clean_one(message["content"]))
         if not content:
             counters["empty"] += 1
             gap = True

@@ -8,7 +8,7 @@ from typing import TypeVar
 from tasks.clean.html.extract import ExtractionOptions, extract_page
 from tasks.clean.readers import document_reader
 from tasks.clean.readers.document_content import DocumentContent, UnreadableDocument
-from tasks.core.parallel.isolated_worker import MEMORY_BYTES, Lost, Worker
+from tasks.core.parallel.isolated_worker import MEMORY_BYTES, IsolatedWorker, IsolatedWorkFailed
 
 DOCUMENT_MEMORY_BYTES = 2 << 30
 """Of documents, which strangers make to swell: several workers may each have one at a time."""
@@ -20,7 +20,7 @@ class ExtractionFailed(Exception):
     """A page gave no text: reason and detail."""
 
 
-class Extractor(Worker):
+class Extractor(IsolatedWorker):
     """A process that extracts one page at a time."""
 
     def extract(self, html: str, options: ExtractionOptions, seconds: float) -> tuple[str, str]:
@@ -51,7 +51,7 @@ class Extractor(Worker):
 def _told(work: partial[R]) -> R:
     try:
         return work()
-    except Lost as lost:
+    except IsolatedWorkFailed as lost:
         raise ExtractionFailed(f"extraction_{lost.name}", lost.detail) from None
 
 

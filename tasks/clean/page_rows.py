@@ -16,7 +16,7 @@ from tasks.clean.html.extract import ExtractionOptions
 from tasks.clean.normalize import normalize, unreadable_share
 from tasks.clean.readers import document_reader
 from tasks.clean.removal_reason import RemovalReason
-from tasks.core.parallel.item_guard import ItemFailed, fused
+from tasks.core.parallel.item_guard import ItemFailed, guard_item
 from tasks.core.params import StageParams
 from tasks.documents.shards import document_id
 from tasks.formats.encodings.decode import decode_page
@@ -89,7 +89,7 @@ def read_page_rows(
         is_plain, problem = True, page.problem or removed_for
         if problem is None:
             try:
-                with fused(describe_document(path, row), len(page.body), QUARANTINE_HINT):
+                with guard_item(describe_document(path, row), len(page.body), QUARANTINE_HINT):
                     is_plain, problem = _fill(row, page, about_source, params, encodings)
             except ItemFailed as failure:
                 problem = quarantine_reason(failure, params.quarantine)

@@ -38,7 +38,7 @@ from tasks.clean.scores.score_params import ScoreParams
 from tasks.clean.url_blocklist import blocking_entry
 from tasks.core.errors import UserError
 from tasks.core.parallel.engine import map_shards
-from tasks.core.parallel.item_guard import ItemFailed, fused
+from tasks.core.parallel.item_guard import ItemFailed, guard_item
 from tasks.core.params import require_files
 from tasks.core.paths import Inputs, Metrics, Outputs, write_json
 from tasks.documents import removal_warnings, review
@@ -121,7 +121,7 @@ def run(params: CleanParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     files = find_input_files(inputs["scrape"])
     cleaned = partial(clean_file, params=params, bad_words=bad_words, outputs=outputs.root)
     whole = partial(cleaned, removed_for=("worker_lost", "the process that cleaned its file was killed twice"))
-    results = list(map_shards(cleaned, files, "clean", instead=whole if params.quarantine else None))
+    results = list(map_shards(cleaned, files, "clean", on_worker_lost=whole if params.quarantine else None))
     totals: dict[str, Counter[str]] = {name: Counter() for name in COUNTS}
     for result in results:
         for name, counter in totals.items():
@@ -216,7 +216,7 @@ def clean_file(
                 raise Removal(*problem)
             if params.url_blocklist and (entry := blocking_entry(row["url"] or "", params.url_blocklist)):
                 raise Removal("url_blocked", entry)
-            with fused(describe_document(file.path, row), len(row["text"] or ""), QUARANTINE_HINT, Removal):
+            with guard_item(describe_document(file.path, row), len(row["text"] or ""), QUARANTINE_HINT, Removal):
                 prose, is_conversation = clean_row(row, unescape, params.mask, counters)
                 text, language = apply_filters(prose, params, is_conversation, lines, bad_words)
                 if not is_conversation:

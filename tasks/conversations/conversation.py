@@ -26,22 +26,22 @@ SCHEMA = pa.schema(
     ]
 )
 
-MARKERS: dict[str, str] = {"system": "System: ", "user": "User: ", "assistant": "Assistant: "}
-MARKER = re.compile(rf"^(?:{'|'.join(map(re.escape, MARKERS.values()))})", re.MULTILINE)
+ROLE_MARKERS: dict[str, str] = {"system": "System: ", "user": "User: ", "assistant": "Assistant: "}
+ROLE_MARKER = re.compile(rf"^(?:{'|'.join(map(re.escape, ROLE_MARKERS.values()))})", re.MULTILINE)
 """The speaker's name before a turn of a rendered conversation."""
 
 
 BLANK_LINES = re.compile(r"\A(?:[^\S\n]*\n)+")
 
 
-def trimmed(content: str) -> str:
+def trim_content(content: str) -> str:
     """A turn's text without blank lines around it and spaces at its end; its first line keeps its indentation."""
     return BLANK_LINES.sub("", content).rstrip()
 
 
-def render(messages: Sequence[Message]) -> str:
+def render_conversation(messages: Sequence[Message]) -> str:
     """The conversation as a text document: one paragraph a turn, led by its role."""
-    return "\n".join(MARKERS[message["role"]] + message["content"] for message in messages)
+    return "\n".join(ROLE_MARKERS[message["role"]] + message["content"] for message in messages)
 
 
 def messages_of(meta: str | None) -> list[Message] | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tasks.conversations.conversation import Message
-from tasks.conversations.turns import QUIET, Rejected, led_by, message_of, refuse_more
+from tasks.conversations.turns import PROVENANCE_KEYS, RejectedRecord, message_of, refuse_tools_and_media, with_system
 from tasks.core.errors import UserError
 from tasks.formats.compressed import DamagedFile
 from tasks.formats.encodings.decode import decode_file
@@ -16,10 +16,10 @@ from tasks.formats.rows.parquet_rows import ParquetReader
 
 MAX_ROW_BYTES = 1 << 30
 """Of a row of Parquet: these files are the user's own."""
-MESSAGES = ("messages", "conversations", "instruction", "output")
+MESSAGE_COLUMNS = ("messages", "conversations", "instruction", "output")
 """Without which a row says nothing."""
 Format = Literal["auto", "alpaca", "sharegpt", "messages"]
-KNOWN: dict[str, frozenset[str]] = {
+FORMAT_KEYS: dict[str, frozenset[str]] = {
     "alpaca": frozenset(("instruction", "input", "output", "history", "text")),  # text: all of it once more, rendered
     "sharegpt": frozenset(("conversations", "items")),
     "messages": frozenset(("messages",)),
@@ -28,7 +28,7 @@ KNOWN: dict[str, frozenset[str]] = {
 
 
 def read_records(path: Path) -> Iterator[tuple[int, Any]]:
-    """Number (from 1; in JSON Lines the line's) and content of each record; a line that is no JSON gives a `Rejected`.
+    """Number (from 1; in JSON Lines the line's) and content of each record; a line that is no JSON gives a `RejectedRecord`.
 
     `.jsonl` and `.ndjson` are read line by line, so that one broken line does not cost the file; `.json` holds a list;
     `.parquet` is read row by row.
@@ -66,28 +66,28 @@ def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
                 for record in parse_json_values(decoder.decode(line).text):
                     yield number, record
             except (ValueError, RecursionError) as error:
-                yield number, Rejected("malformed", f"not JSON: {error}")
+                yield number, RejectedRecord("malformed", f"not JSON: {error}")
 
 
 def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
     try:
         with ParquetReader(path, MAX_ROW_BYTES) as table:
-            for number, row in table.rows(MESSAGES):
+            for number, row in table.rows(MESSAGE_COLUMNS):
                 if isinstance(row, DamagedFile):
                     raise row
                 if isinstance(row, UnreadableRow):
-                    yield number, Rejected("malformed", row.detail)
+                    yield number, RejectedRecord("malformed", row.detail)
                 else:
                     yield number, {name: value for name, value in row.items() if value is not UNCONVERTIBLE}
     except (DamagedFile, OSError) as error:
         raise UserError(f"{path}: cannot be read as Parquet ({' '.join(str(error).split())})") from error
 
 
-def detect(record: Mapping[str, Any]) -> Format:
+def detect_format(record: Mapping[str, Any]) -> Format:
     """The format whose keys a record has.
 
     Raises:
-        Rejected: none.
+        RejectedRecord: none.
     """
     if "messages" in record:
         return "messages"
@@ -96,7 +96,9 @@ def detect(record: Mapping[str, Any]) -> Format:
     if "instruction" in record and "output" in record:
         return "alpaca"
     keys = ", ".join(sorted(map(str, record))) or "none"
-    raise Rejected("malformed", f"keys of no known format: {keys}. Known: messages; conversations; instruction, output")
+    raise RejectedRecord(
+        "malformed", f"keys of no known format: {keys}. Known: messages; conversations; instruction, output"
+    )
 
 
 def to_messages(record: Any, format_: Format, ignored: Counter[str] | None = None) -> list[Message]:
@@ -106,25 +108,27 @@ def to_messages(record: Any, format_: Format, ignored: Counter[str] | None = Non
     it in each format (LLaMA-Factory's forms).
 
     Raises:
-        Rejected: malformed (a key is missing, of another type, or names an unknown speaker), tools, not_text, weight.
+        RejectedRecord: malformed (a key is missing, of another type, or names an unknown speaker), tools, not_text, weight.
     """
     ignored = Counter() if ignored is None else ignored
-    if isinstance(record, Rejected):
+    if isinstance(record, RejectedRecord):
         raise record
     if not isinstance(record, Mapping):
-        raise Rejected("malformed", f"a record must be an object, found {type(record).__name__}")
-    known = detect(record) if format_ == "auto" else format_
-    refuse_more(record)
+        raise RejectedRecord("malformed", f"a record must be an object, found {type(record).__name__}")
+    known = detect_format(record) if format_ == "auto" else format_
+    refuse_tools_and_media(record)
     turns = _alpaca(record) if known == "alpaca" else _list(record, _turns_key(record, known))
     messages = [said for number, turn in enumerate(turns, 1) if (said := message_of(turn, number, ignored))]
-    ignored.update(key for key, value in record.items() if key not in KNOWN[known] | QUIET | {"system"} and value)
-    return led_by(record.get("system"), messages)
+    ignored.update(
+        key for key, value in record.items() if key not in FORMAT_KEYS[known] | PROVENANCE_KEYS | {"system"} and value
+    )
+    return with_system(record.get("system"), messages)
 
 
 def _alpaca(record: Mapping[str, Any]) -> list[dict[str, str]]:
     pairs = record.get("history") or []
     if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
-        raise Rejected("malformed", "history: must be a list of pairs of what was asked and answered")
+        raise RejectedRecord("malformed", "history: must be a list of pairs of what was asked and answered")
     asked = [_text(record, "instruction"), _text(record, "input") if record.get("input") else ""]
     last = ["\n\n".join(filter(None, asked)), _text(record, "output")]  # as Stanford Alpaca joins them
     return [
@@ -137,7 +141,7 @@ def _alpaca(record: Mapping[str, Any]) -> list[dict[str, str]]:
 def _text(record: Mapping[str, Any], key: str) -> str:
     value = record.get(key)
     if not isinstance(value, str):
-        raise Rejected("malformed", f"{key}: must be text, found {type(value).__name__}")
+        raise RejectedRecord("malformed", f"{key}: must be text, found {type(value).__name__}")
     return value
 
 
@@ -154,5 +158,5 @@ def _turns_key(record: Mapping[str, Any], format_: str) -> str:
 def _list(record: Mapping[str, Any], key: str) -> list[Any]:
     turns = record.get(key)
     if not isinstance(turns, list):
-        raise Rejected("malformed", f"{key}: must be a list of objects")
+        raise RejectedRecord("malformed", f"{key}: must be a list of objects")
     return turns

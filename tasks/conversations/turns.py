@@ -9,7 +9,7 @@ from typing import Any
 
 from tasks.conversations.conversation import Message, Role
 
-ROLES: dict[str, Role] = {
+ROLE_OF_SPEAKER: dict[str, Role] = {
     "system": "system",
     "developer": "system",  # OpenAI's later name
     "user": "user",
@@ -23,17 +23,17 @@ TOOL_ROLES = frozenset(
     ("tool", "function", "tool_call", "tool_response", "function_call", "function_response", "observation", "ipython")
 )
 TOOL_KEYS = ("tool_calls", "function_call")
-LEARNING_KEYS = ("weight", "train")
+LOSS_WEIGHT_KEYS = ("weight", "train")
 """Whether a turn is to be learnt (OpenAI's and Mistral's; axolotl's)."""
-KNOWN = frozenset(("role", "content", "from", "value", "tool_call_id", *TOOL_KEYS, *LEARNING_KEYS))
-QUIET = frozenset(
+TURN_KEYS = frozenset(("role", "content", "from", "value", "tool_call_id", *TOOL_KEYS, *LOSS_WEIGHT_KEYS))
+PROVENANCE_KEYS = frozenset(
     ("id", "idx", "index", "source", "dataset", "url", "lang", "language", "licence", "license", "timestamp")
 )
 """Keys that say where a record is from: of those nobody expects that they are learnt."""
 
 
-class Rejected(Exception):
-    """A dialogue that is no use: `reason`, a short snake_case name, and `detail`, what was measured and where."""
+class RejectedRecord(Exception):
+    """A record that is no use, as dialogue or item: `reason`, a short snake_case name, and `detail`, what was measured and where."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -44,70 +44,74 @@ def message_of(turn: Any, number: int, ignored: Counter[str]) -> Message | None:
     """The turn as a message, None for a system message without text. Keys that say more are counted in `ignored`.
 
     Raises:
-        Rejected: malformed; tools (the chat template has no turns of them); not_text (a picture, a sound); weight (a turn of
+        RejectedRecord: malformed; tools (the chat template has no turns of them); not_text (a picture, a sound); weight (a turn of
             the assistant that is not to be learnt, or not wholly: all that it says would be).
     """
     if not isinstance(turn, Mapping):
-        raise Rejected("malformed", f"turn {number}: must be an object, found {type(turn).__name__}")
+        raise RejectedRecord("malformed", f"turn {number}: must be an object, found {type(turn).__name__}")
     name = turn.get("role", turn.get("from"))
     used = [key for key in TOOL_KEYS if turn.get(key)]
     if used or name in TOOL_ROLES:
-        raise Rejected(
+        raise RejectedRecord(
             "tools", f"turn {number}: {used[0] if used else name!r}: the chat template has no place for tools"
         )
-    if not isinstance(name, str) or (role := ROLES.get(name.lower())) is None:
-        raise Rejected("malformed", f"turn {number}: role: must be one of {', '.join(ROLES)}, found {name!r}")
-    content = text_of(turn.get("content", turn.get("value")), f"turn {number}: content")
-    for key in LEARNING_KEYS:
+    if not isinstance(name, str) or (role := ROLE_OF_SPEAKER.get(name.lower())) is None:
+        raise RejectedRecord(
+            "malformed", f"turn {number}: role: must be one of {', '.join(ROLE_OF_SPEAKER)}, found {name!r}"
+        )
+    content = content_text(turn.get("content", turn.get("value")), f"turn {number}: content")
+    for key in LOSS_WEIGHT_KEYS:
         if role == "assistant" and (said := turn.get(key)) is not None and said not in (1, True):
-            raise Rejected("weight", f"turn {number}: {key} {said!r}: a turn that is not to be learnt, or in part only")
-    ignored.update(f"messages.{key}" for key, value in turn.items() if key not in KNOWN | QUIET and value)
+            raise RejectedRecord(
+                "weight", f"turn {number}: {key} {said!r}: a turn that is not to be learnt, or in part only"
+            )
+    ignored.update(f"messages.{key}" for key, value in turn.items() if key not in TURN_KEYS | PROVENANCE_KEYS and value)
     return None if role == "system" and not content.strip() else {"role": role, "content": content}
 
 
-def text_of(content: Any, where: str) -> str:
+def content_text(content: Any, where: str) -> str:
     """A content as text: as it is, or OpenAI's list of parts, a line each.
 
     Raises:
-        Rejected: malformed, not_text.
+        RejectedRecord: malformed, not_text.
     """
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
-        raise Rejected("malformed", f"{where}: must be text, found {type(content).__name__}")
+        raise RejectedRecord("malformed", f"{where}: must be text, found {type(content).__name__}")
     texts: list[str] = []
     for part in content:
         said = part.get("text") if isinstance(part, Mapping) else part
         if isinstance(part, Mapping) and part.get("type", "text") not in ("text", "input_text", "output_text"):
-            raise Rejected("not_text", f"{where}: holds a part of type {part.get('type')!r}")
+            raise RejectedRecord("not_text", f"{where}: holds a part of type {part.get('type')!r}")
         if not isinstance(said, str):
-            raise Rejected("malformed", f"{where}: holds a part without text")
+            raise RejectedRecord("malformed", f"{where}: holds a part without text")
         texts.append(said)
     return "\n".join(texts)
 
 
-def refuse_more(record: Mapping[str, Any]) -> None:
+def refuse_tools_and_media(record: Mapping[str, Any]) -> None:
     """Refuse a record that says beside its turns what they cannot be understood without.
 
     Raises:
-        Rejected: tools (definitions of them), not_text (pictures, sounds, films).
+        RejectedRecord: tools (definitions of them), not_text (pictures, sounds, films).
     """
     for key in ("tools", "functions"):
         if record.get(key) not in (None, "", "[]", [], {}):
-            raise Rejected("tools", f"{key}: the chat template has no place for tools")
+            raise RejectedRecord("tools", f"{key}: the chat template has no place for tools")
     for key in ("image", "images", "audio", "audios", "video", "videos"):
         if record.get(key):
-            raise Rejected("not_text", f"{key}: what the turns speak of is no text")
+            raise RejectedRecord("not_text", f"{key}: what the turns speak of is no text")
 
 
-def led_by(system: Any, messages: list[Message]) -> list[Message]:
+def with_system(system: Any, messages: list[Message]) -> list[Message]:
     """The messages with a record's `system` before them; a system message of their own follows in it.
 
     Raises:
-        Rejected: malformed: it is no text.
+        RejectedRecord: malformed: it is no text.
     """
     if not isinstance(system, str | None):
-        raise Rejected("malformed", f"system: must be text, found {type(system).__name__}")
+        raise RejectedRecord("malformed", f"system: must be text, found {type(system).__name__}")
     if not system or not system.strip():
         return messages
     inner = [message["content"] for message in messages[:1] if message["role"] == "system"]

@@ -60,7 +60,7 @@ def load_graph(root: Path) -> dict[str, Node]:
     with open_repo(root) as repo:
         try:
             # Edges point from a stage to what it reads. What `dvc add` tracks is a node too, but none of ours.
-            graph = repo.index.graph.subgraph(declared(repo))
+            graph = repo.index.graph.subgraph(declared_stages(repo))
         except DvcException as error:
             raise UserError(f"dvc.yaml: {error}") from None
         order = list(networkx.lexicographical_topological_sort(graph.reverse(), key=lambda s: s.name))
@@ -79,7 +79,7 @@ def load_graph(root: Path) -> dict[str, Node]:
         }
 
 
-def declared(repo: Any) -> list[Any]:
+def declared_stages(repo: Any) -> list[Any]:
     """The stages of dvc.yaml; without the `.dvc` files, which have no name and no command."""
     from dvc.stage import PipelineStage
 
@@ -136,9 +136,9 @@ def dependency_hashes(root: Path, name: str) -> dict[str, str]:
     Keys of other stages' blocks stand among them by name, with their values as JSON.
     """
     with open_repo(root) as repo:
-        stage = next(stage for stage in declared(repo) if stage.name == name)
+        stage = next(stage for stage in declared_stages(repo) if stage.name == name)
         values = [dep.read_params() for dep in _params(stage)]
-    return _hashes(root, name, "deps") | _others(name, values)
+    return _hashes(root, name, "deps") | _foreign_params(name, values)
 
 
 def output_hashes(root: Path, name: str) -> dict[str, str]:
@@ -160,7 +160,7 @@ def _hashes(root: Path, name: str, side: str) -> dict[str, str]:
     from dvc.dependency.param import ParamsDependency
 
     with open_repo(root) as repo:
-        stage = next(stage for stage in declared(repo) if stage.name == name)
+        stage = next(stage for stage in declared_stages(repo) if stage.name == name)
         items = [item for item in getattr(stage, side) if not isinstance(item, ParamsDependency)]
         return {item.def_path: item.get_hash().value for item in items if item.exists}
 
@@ -168,16 +168,16 @@ def _hashes(root: Path, name: str, side: str) -> dict[str, str]:
 def locked_hashes(root: Path, name: str) -> tuple[dict[str, str], dict[str, str]]:
     """The hashes of dependencies and outputs that dvc.lock holds for a stage; empty where it holds none."""
     with open_repo(root) as repo:
-        stage = next(stage for stage in declared(repo) if stage.name == name)
+        stage = next(stage for stage in declared_stages(repo) if stage.name == name)
 
         def known(items: Any) -> dict[str, str]:
             return {i.def_path: i.hash_info.value for i in items if i.hash_info and i.hash_info.name != "params"}
 
         values = [dep.hash_info.value or {} for dep in _params(stage) if dep.hash_info]
-        return known(stage.deps) | _others(name, values), known(stage.outs)
+        return known(stage.deps) | _foreign_params(name, values), known(stage.outs)
 
 
-def _others(stage: str, values: list[dict[str, Any]]) -> dict[str, str]:
+def _foreign_params(stage: str, values: list[dict[str, Any]]) -> dict[str, str]:
     return {key: json.dumps(value) for found in values for key, value in found.items() if key != stage}
 
 

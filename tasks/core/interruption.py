@@ -12,12 +12,12 @@ from types import FrameType
 
 from tasks.core.errors import Interrupted
 
-AGAIN_S = 1.0
+REPEAT_S = 1.0
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _asked_by: str | None = None
 
 
-def listen() -> None:
+def install_handlers() -> None:
     """Have the signals interrupt this process."""
     for number in SIGNALS:
         signal.signal(number, interrupt)
@@ -29,7 +29,7 @@ def interrupt(number: int, _: FrameType | None) -> None:
     if number in SIGNALS:
         _asked_by = signal.Signals(number).name
     signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, AGAIN_S, AGAIN_S)
+    signal.setitimer(signal.ITIMER_REAL, REPEAT_S, REPEAT_S)
     handled = sys.exc_info()[1]
     while handled is not None and not isinstance(handled, Interrupted):
         handled = handled.__context__
@@ -50,7 +50,7 @@ def interruptible() -> Iterator[None]:
         raise Interrupted(_asked_by)
 
 
-def give_in() -> None:
+def ignore_further_signals() -> None:
     """If this process was asked to stop, nothing interrupts it from here on: it ends, and its clean-up is to be whole."""
     if _asked_by is None:
         return

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def listed(counts: Mapping[str, Any]) -> str:
+def format_counts(counts: Mapping[str, Any]) -> str:
     """`documents 1,204, bytes 88,812, outcomes (saved 317, failed 2)`; `none` where there is nothing.
 
     Left out are counts of zero: they are in the metrics.
@@ -15,7 +15,7 @@ def listed(counts: Mapping[str, Any]) -> str:
 
 def _value(value: Any) -> str:
     if isinstance(value, Mapping):
-        return f"({listed(value)})"
+        return f"({format_counts(value)})"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

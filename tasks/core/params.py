@@ -16,7 +16,7 @@ from tasks.core.errors import UserError
 from tasks.core.secret_params import refuse_secrets, secret_in
 
 P = TypeVar("P", bound=BaseModel)
-OF_VALUES = (TypeError, ValueError, LookupError, RecursionError)
+YAML_VALUE_ERRORS = (TypeError, ValueError, LookupError, RecursionError)
 """What ruamel.yaml raises besides its own: for keys that are lists, bytes, dates and numbers that are none, endless nesting."""
 
 
@@ -45,7 +45,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         content = YAML(typ="safe").load(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file. Run this in the root of the project.") from None
-    except (YAMLError, *OF_VALUES) as error:
+    except (YAMLError, *YAML_VALUE_ERRORS) as error:
         told = " ".join(str(error).split())
         told = "near a secret, which does not belong there" if secret_in(told)[0] else told
         raise UserError(f"{path}: not valid YAML: {told}") from None
@@ -168,7 +168,7 @@ def check_params(blocks: dict[str, Any], stages: list[str]) -> dict[str, StagePa
     return checked
 
 
-def values_of(blocks: dict[str, StageParams], keys: Sequence[str]) -> dict[str, Any]:
+def select_values(blocks: dict[str, StageParams], keys: Sequence[str]) -> dict[str, Any]:
     """The values of dotted keys, e.g. `quantize.formats`.
 
     Raises:

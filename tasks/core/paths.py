@@ -65,13 +65,13 @@ class Outputs:
         root: becomes `data/<stage>/` when the stage has succeeded; until then a folder beside it.
         work: survives a kill and is found again by a start with the same code, parameters and inputs (checkpoints,
             a crawl's frontier); removed when the stage has succeeded.
-        before: the stage's last good output, where a refresh was asked for (flows.pipeline --refresh); gone after the run.
+        previous: the stage's last good output, where a refresh was asked for (flows.pipeline --refresh); gone after the run.
         timings: what differs from run to run (seconds, tokens per second, MFU); goes to MLflow, never to metrics/.
     """
 
     root: Path
     work: Path
-    before: Path | None = None
+    previous: Path | None = None
     timings: dict[str, float] = field(default_factory=dict)
 
     def __truediv__(self, name: str) -> Path:
@@ -135,14 +135,14 @@ def _untouched_s(folder: Path) -> float:
     return 0
 
 
-def note_mistake(root: Path, stage: str, message: str) -> None:
+def leave_user_error(root: Path, stage: str, message: str) -> None:
     """Leave the message of a stage that a user's mistake has stopped to whoever started it, and has its exit code alone."""
     path = root / STATE / "mistakes" / f"{stage}.txt"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(message, encoding="utf-8")
 
 
-def take_mistake(root: Path, stage: str) -> str | None:
+def take_user_error(root: Path, stage: str) -> str | None:
     """The message that the stage has left, once."""
     path = root / STATE / "mistakes" / f"{stage}.txt"
     if not path.exists():

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar in a terminal, a line every few seconds in a log, news for the flow that draws both."""
+"""Progress of long work: a bar in a terminal, a line every few seconds in a log, events for the flow that draws both."""
 
 import json
 import logging
@@ -12,14 +12,14 @@ from typing import Any, Self
 from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 5.0
-SECONDS_BETWEEN_NEWS = 0.5
-NEWS_VARIABLE = "TEXTMILL_PROGRESS_NEWS"
-"""Set by the flow, which reads what a stage prints: progress is then told as `State.news`, for the flow to show."""
-NEWS = "\x1etextmill progress "
+SECONDS_BETWEEN_EVENTS = 0.5
+EVENTS_VARIABLE = "TEXTMILL_PROGRESS_NEWS"
+"""Set by the flow, which reads what a stage prints: progress is then told as `ProgressState.event_line`, for the flow to show."""
+EVENT_PREFIX = "\x1etextmill progress "
 
 
 @dataclass(frozen=True)
-class State:
+class ProgressState:
     """How far some work is: `done` of `total` (None: not known) `unit`s after `seconds`; `over` when it has ended."""
 
     what: str
@@ -43,17 +43,17 @@ class State:
         shown = "".join(f", {key} {value}" for key, value in self.shown.items())
         return f"{self.what}: {self.done:,}{of_total} {self.unit}, {speed}/s{left}{shown}"
 
-    def news(self) -> str:
-        """One line for `read_news`."""
-        return NEWS + json.dumps(asdict(self), default=str)
+    def event_line(self) -> str:
+        """One line for `read_progress_event`."""
+        return EVENT_PREFIX + json.dumps(asdict(self), default=str)
 
 
-def read_news(line: str) -> State | None:
+def read_progress_event(line: str) -> ProgressState | None:
     """The state that a line of a stage tells; None for any other line."""
-    if NEWS not in line:
+    if EVENT_PREFIX not in line:
         return None
     try:
-        return State(**json.loads(line.partition(NEWS)[2]))
+        return ProgressState(**json.loads(line.partition(EVENT_PREFIX)[2]))
     except (ValueError, TypeError):  # two processes wrote at once
         return None
 
@@ -81,8 +81,8 @@ class Progress:
         self._started = self._last = time.monotonic()
         self._told = -1
         self._shown: dict[str, Any] = {}
-        self._news = bool(os.environ.get(NEWS_VARIABLE))
-        terminal = sys.stderr.isatty() and not self._news
+        self._events = bool(os.environ.get(EVENTS_VARIABLE))
+        terminal = sys.stderr.isatty() and not self._events
         self._bar = tqdm(total=total, desc=what, unit=f" {unit}", leave=False) if terminal else None
 
     def advance(self, n: int = 1, **shown: Any) -> None:
@@ -92,7 +92,7 @@ class Progress:
         if self._bar is not None:
             self._bar.set_postfix(self._shown, refresh=False)
             self._bar.update(n)
-        elif time.monotonic() - self._last >= (SECONDS_BETWEEN_NEWS if self._news else SECONDS_BETWEEN_LINES):
+        elif time.monotonic() - self._last >= (SECONDS_BETWEEN_EVENTS if self._events else SECONDS_BETWEEN_LINES):
             self._tell()
 
     def _tell(self, over: bool = False) -> None:
@@ -100,19 +100,19 @@ class Progress:
             return
         self._last, self._told = time.monotonic(), self.done
         seconds = self._last - self._started
-        state = State(self.what, self.unit, self.done, self.total, seconds, over, self._shown)
-        if self._news:
-            print(state.news(), file=sys.stderr, flush=True)
+        state = ProgressState(self.what, self.unit, self.done, self.total, seconds, over, self._shown)
+        if self._events:
+            print(state.event_line(), file=sys.stderr, flush=True)
         else:
             self._log.info("%s", state.text())
 
     def __enter__(self) -> Self:
-        if self._news:
+        if self._events:
             self._tell()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
         if self._bar is not None:
             self._bar.close()
-        elif self._news or (kind is None and self._told != self.done):
+        elif self._events or (kind is None and self._told != self.done):
             self._tell(over=True)

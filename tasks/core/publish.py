@@ -1,7 +1,7 @@
 """Making a finished stage's output visible: its folder and its metrics, both or neither, wherever the process is killed.
 
 The metrics are first written beside their place, as `metrics/.<stage>.json.ready`: from that rename on the stage is
-published, and what a kill left undone is done by the next start of any command (`settle`). Before it, nothing has changed.
+published, and what a kill left undone is done by the next start of any command (`complete_publishing`). Before it, nothing has changed.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ OBJECT = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")
 """Where an object lies in a cache of DVC, wherever that is."""
 
 
-def require_places(root: Path, stage: str) -> None:
+def require_no_symlinks(root: Path, stage: str) -> None:
     """Check that a stage's outputs and the folders that hold them are no symbolic links: DVC and git follow none of them.
 
     A link that DVC itself has made, into its cache, is replaced like any output.
@@ -53,7 +53,7 @@ def publish(root: Path, stage: str, outputs: Outputs, metrics: Metrics) -> None:
     Raises:
         OSError: it cannot be done; the old ones are where they were.
     """
-    with writing(root):
+    with publish_lock(root):
         write_json(_ready(root, stage), metrics)
         write_json(root / STATE / "made" / f"{stage}.json", {"at": time.time(), "metrics": _md5(_ready(root, stage))})
         try:
@@ -64,16 +64,16 @@ def publish(root: Path, stage: str, outputs: Outputs, metrics: Metrics) -> None:
     shutil.rmtree(outputs.work, ignore_errors=True)
 
 
-def settle(root: Path) -> None:
+def complete_publishing(root: Path) -> None:
     """Complete what a killed process had begun to publish. Waits while another process publishes."""
     if not _begun(root):
         return
-    with writing(root):
+    with publish_lock(root):
         for stage in _begun(root):
             _complete(root, stage)
 
 
-def writing(root: Path) -> FileLock:
+def publish_lock(root: Path) -> FileLock:
     """Held by whoever puts outputs in place; the kernel gives it back when the process ends, however it ends."""
     (root / STATE).mkdir(exist_ok=True)
     return FileLock(root / STATE / "publish.lock")

@@ -11,14 +11,14 @@ import psutil
 
 from tasks.core import graph
 from tasks.core.params import read_yaml
-from tasks.core.publish import settle, writing
+from tasks.core.publish import complete_publishing, publish_lock
 
 log = logging.getLogger("textmill")
 
 
 def recover(root: Path) -> None:
     """What every command does first: complete what a killed stage had begun to publish, bring back what one took away."""
-    settle(root)
+    complete_publishing(root)
     if gone := _gone(root):
         restore(root, gone - _running(root))
 
@@ -30,18 +30,18 @@ def restore(root: Path, stages: Iterable[str]) -> list[str]:
     """
     if not (wanted := _gone(root).intersection(stages)):
         return []
-    with graph.open_repo(root) as repo, writing(root):
-        found = [stage for stage in graph.declared(repo) if stage.name in wanted]
+    with graph.open_repo(root) as repo, publish_lock(root):
+        found = [stage for stage in graph.declared_stages(repo) if stage.name in wanted]
         back = [stage.name for stage in found if _restore(repo, stage)]
     if back:
         log.info("What the last good run made is back in place: %s", ", ".join(back))
     return back
 
 
-def last_output(root: Path, stage: str, place: Path) -> Path | None:
+def check_out_last_output(root: Path, stage: str, place: Path) -> Path | None:
     """Make a copy of `data/<stage>` at `place`, as dvc.lock records it; None if DVC's cache has not all of it."""
     with graph.open_repo(root) as repo:
-        outs = [out for node in graph.declared(repo) if node.name == stage for out in node.outs]
+        outs = [out for node in graph.declared_stages(repo) if node.name == stage for out in node.outs]
         data = next(out for out in outs if out.def_path == f"data/{stage}")
         return place if data.hash_info and _check_out(repo, data, place) else None
 

@@ -36,13 +36,13 @@ def stage_main(run: Run) -> None:
         logging.getLogger(chatty).setLevel(logging.ERROR)
     # DeepSpeed, which transformers imports, takes the choice of the CPU for want of a GPU.
     logging.getLogger("DeepSpeed").addFilter(lambda record: "Setting accelerator to CPU" not in record.getMessage())
-    interruption.listen()
+    interruption.install_handlers()
     if "DVC_STAGE" in os.environ:  # `dvc` was killed: what it started must not write beside its successor
         end_with_dvc(signal.SIGTERM)
     try:
         code = run_stage(Path.cwd(), stage, run)
     finally:
-        interruption.give_in()
+        interruption.ignore_further_signals()
     sys.exit(code)
 
 
@@ -51,9 +51,9 @@ def run_stage(root: Path, stage: str, run: Run) -> int:
     from tasks.core import graph, paths
     from tasks.core.input_hashes import require_intact
     from tasks.core.parallel.engine import kept_workers
-    from tasks.core.params import load_params, values_of
-    from tasks.core.publish import publish, require_places, settle, staging_folder
-    from tasks.core.restore import last_output, restore
+    from tasks.core.params import load_params, select_values
+    from tasks.core.publish import complete_publishing, publish, require_no_symlinks, staging_folder
+    from tasks.core.restore import check_out_last_output, restore
     from tasks.core.tracking.stage_record import NOT_STARTED, NotStarted, StageRecord
 
     staging: Path | None = None
@@ -61,8 +61,8 @@ def run_stage(root: Path, stage: str, run: Run) -> int:
     try:
         if len(sys.argv) > 1:
             raise UserError(f"tasks.{stage} takes no arguments: its parameters are the block {stage} of params.yaml")
-        require_places(root, stage)
-        settle(root)
+        require_no_symlinks(root, stage)
+        complete_publishing(root)
         node = graph.load_stage(root, stage)
         blocks = load_params(root, list(graph.load_graph(root)))
         params = blocks[stage]
@@ -72,12 +72,12 @@ def run_stage(root: Path, stage: str, run: Run) -> int:
         last = graph.locked_hashes(root, stage)[1] if os.environ.get(paths.REFRESH_VARIABLE) else {}
         with paths.work_folder(root, stage, [params.model_dump(), dependencies, *last.items()]) as work:
             staging = staging_folder(root, stage)
-            outputs = Outputs(staging, work, last_output(root, stage, work / "before") if last else None)
+            outputs = Outputs(staging, work, check_out_last_output(root, stage, work / "before") if last else None)
             running.follow(staging / "curves.csv")
             with interruption.interruptible(), kept_workers():
                 require_intact(root, node)
                 started = time.monotonic()
-                metrics = run(params, Inputs(node.inputs, stage, values_of(blocks, node.settings)), outputs)
+                metrics = run(params, Inputs(node.inputs, stage, select_values(blocks, node.settings)), outputs)
             outputs.timings["seconds"] = time.monotonic() - started
             publish(root, stage, outputs, metrics)
         running.finish(metrics, outputs.timings)
@@ -85,11 +85,11 @@ def run_stage(root: Path, stage: str, run: Run) -> int:
         return 0
     except UserError as error:
         log.error("%s", error)
-        paths.note_mistake(root, stage, str(error))
+        paths.leave_user_error(root, stage, str(error))
         tracked.fail("FAILED", str(error))
         return EXIT_USER_ERROR
     except (Interrupted, KeyboardInterrupt):
-        interruption.give_in()
+        interruption.ignore_further_signals()
         log.warning("%s: interrupted, nothing was finished. Start again to continue.", stage)
         tracked.fail("KILLED", "interrupted")
         return EXIT_INTERRUPTED
@@ -111,7 +111,7 @@ def run_stage(root: Path, stage: str, run: Run) -> int:
         tracked.fail("FAILED", repr(error))
         raise
     finally:
-        settle(root)  # what was interrupted between the two steps of publishing
+        complete_publishing(root)  # what was interrupted between the two steps of publishing
         if staging is not None:
             shutil.rmtree(staging, ignore_errors=True)
         if not (root / "data" / stage).exists():

@@ -1,7 +1,7 @@
 """Keep what models are measured on out of what they are trained on.
 
 A training document that overlaps too much with a held-out item (question, answer, conversation), a validation document
-or an item of a reference file (a benchmark) is removed, with the item's id. The overlap is that of tasks.held_out.ngram_overlap.
+or an item of a benchmark file is removed, with the item's id. The overlap is that of tasks.held_out.ngram_overlap.
 Afterwards the documents that were written are read again and held against the items once more: one that still breaks
 the rule fails the pipeline.
 
@@ -24,14 +24,14 @@ from pydantic import Field
 
 from tasks.core.errors import UserError
 from tasks.core.parallel.engine import map_shards
-from tasks.core.parallel.worker_pool import expect_workers
+from tasks.core.parallel.worker_pool import preload_workers
 from tasks.core.params import StageParams, require_files
 from tasks.core.paths import Inputs, Metrics, Outputs
 from tasks.documents.removal_warnings import warn_of_removals
 from tasks.documents.shards import REMOVED_SCHEMA, SCHEMA, cast_to_schema, read_shard, shard_paths, write_shard
 from tasks.documents.source_counts import count_by_source, funnel_metrics
 from tasks.held_out import evaluation_set
-from tasks.held_out.benchmark_items import Reference, read_references
+from tasks.held_out.benchmark_items import BenchmarkItem, read_benchmark_items
 from tasks.held_out.split import TRAIN, VALIDATION
 
 log = logging.getLogger(__name__)
@@ -59,40 +59,46 @@ class DecontaminateParams(StageParams):
     )
 
     def check_paths(self, root: Path) -> None:
-        """Files of references."""
+        """Files of benchmark items."""
         require_files(self.references, root, "decontaminate.references")
 
 
 def run(params: DecontaminateParams, inputs: Inputs, outputs: Outputs) -> Metrics:
-    """Read `documents`, `split`, `held_out` and the references; write `documents` (with the column `split`) and `removed`.
+    """Read `documents`, `split`, `held_out` and the benchmark files; write `documents` (with the column `split`) and `removed`.
 
     Raises:
-        UserError: a reference file is no dependency in dvc.yaml, is missing, empty or broken, the split names other
-            documents than there are, or the gate finds a document that should be gone.
+        UserError: a benchmark file is no dependency in dvc.yaml, is missing, empty or broken, the split names other
+            documents than there are, or the last check finds a document that should be gone.
     """
-    expect_workers(
+    preload_workers(
         "tasks.decontaminate.document_frequency", "tasks.held_out.ngram_overlap", "tasks.similarity.warm_kernels"
     )
     from tasks.decontaminate import document_frequency
     from tasks.similarity import kernels
 
-    kernels.prepare()
+    kernels.compile_kernels()
     shards = shard_paths(inputs["documents"])
     index, found = outputs.work / "index", outputs.work / "hits"
     for old in (index, found):
         shutil.rmtree(old, ignore_errors=True)
         old.mkdir()
-    references = list(read_references("decontaminate", params.references, inputs))
-    references += evaluation_set.references(inputs["evaluation"])
-    items = _index(shards, inputs["split"], inputs["held_out"], references, params.ngram, index)
-    look = partial(_look, split=inputs["split"], index=index, found=found)
-    ngram_overlap = document_frequency.add_up(
+    benchmark_items = list(read_benchmark_items("decontaminate", params.references, inputs))
+    benchmark_items += evaluation_set.benchmark_items(inputs["evaluation"])
+    items = _write_index(shards, inputs["split"], inputs["held_out"], benchmark_items, params.ngram, index)
+    look = partial(_find_ngrams, split=inputs["split"], index=index, found=found)
+    ngram_overlap = document_frequency.count_document_frequency(
         map_shards(look, shards, "decontaminate: n-grams"), index, params.max_documents
     )
-    divide = partial(_divide, index=index, found=found, split=inputs["split"], params=params, target=outputs.root)
+    divide = partial(
+        _write_split_shard, index=index, found=found, split=inputs["split"], params=params, target=outputs.root
+    )
     counts = list(map_shards(divide, shards, "decontaminate: writing"))
     written = [outputs / "documents" / shard.name for shard in shards]
-    left = [name for names in map_shards(partial(_gate, index=index, params=params), written, "gate") for name in names]
+    left = [
+        name
+        for names in map_shards(partial(_still_contaminated, index=index, params=params), written, "gate")
+        for name in names
+    ]
     if left:
         raise UserError(
             f"decontaminate: {len(left)} training documents still hold held-out items, such as {left[0]}. "
@@ -104,8 +110,8 @@ def run(params: DecontaminateParams, inputs: Inputs, outputs: Outputs) -> Metric
         [shard["after"] for shard in counts],
         {"contaminated": sum(removed.values())},
     )
-    if references:
-        metrics["references"] = _by_file(references, _sum(shard["matched"] for shard in counts))
+    if benchmark_items:
+        metrics["references"] = _counts_by_file(benchmark_items, _sum(shard["matched"] for shard in counts))
     warn_of_removals("decontaminate", metrics["sources"], outputs / "removed", {"contaminated": "max_overlap"}, params)
     return metrics | {
         "removed_by_source": removed,
@@ -123,10 +129,10 @@ def _sum(counts: Any) -> dict[str, int]:
     return dict(sorted(total.items()))
 
 
-def _by_file(references: Sequence[Reference], matched: dict[str, int]) -> dict[str, dict[str, int]]:
-    """For each reference file its items, those found, and the training documents removed for them; says so."""
+def _counts_by_file(benchmark_items: Sequence[BenchmarkItem], matched: dict[str, int]) -> dict[str, dict[str, int]]:
+    """For each benchmark file its items, those found, and the training documents removed for them; says so."""
     files: dict[str, dict[str, int]] = {}
-    for item in references:
+    for item in benchmark_items:
         counts = files.setdefault(item.file, {"items": 0, "items_found": 0, "documents_removed": 0})
         counts["items"] += 1
         counts["items_found"] += item.name in matched
@@ -149,14 +155,19 @@ def _splits(shard: Path, split: Path) -> list[str]:
     return splits
 
 
-def _index(
-    shards: Sequence[Path], split: Path, held_out: Path, references: Sequence[Reference], ngram: int, folder: Path
+def _write_index(
+    shards: Sequence[Path],
+    split: Path,
+    held_out: Path,
+    benchmark_items: Sequence[BenchmarkItem],
+    ngram: int,
+    folder: Path,
 ) -> dict[str, int]:
-    """Write the index of held-out items, validation documents and references; returns how many there are of each kind."""
+    """Write the index of held-out items, validation documents and benchmark items; returns how many there are of each kind."""
     from tasks.held_out import ngram_index, ngram_overlap
 
     kinds: list[str] = []
-    writer = ngram_index.Writer(folder, ngram)
+    writer = ngram_index.NgramIndexWriter(folder, ngram)
 
     def add(items: list[tuple[str, str, str]]) -> None:
         kinds.extend(kind for _, kind, _ in items)
@@ -165,53 +176,53 @@ def _index(
 
     for path in shard_paths(held_out):
         rows = read_shard(path).to_pylist()
-        add([(r["id"], r["kind"], text) for r in rows for text in ngram_overlap.texts_of(r["kind"], r["messages"])])
+        add([(r["id"], r["kind"], text) for r in rows for text in ngram_overlap.item_texts(r["kind"], r["messages"])])
     for shard in shards:
         held = pa.array([name == VALIDATION for name in _splits(shard, split)], pa.bool_())
         rows = read_shard(shard, ["id", "text"]).filter(held).to_pylist()
         add([(row["id"], "document", row["text"] or "") for row in rows])
-    add([(item.name, "reference", text) for item in references for text in item.texts])
+    add([(item.name, "reference", text) for item in benchmark_items for text in item.texts])
     writer.close()
     if not kinds:
         log.warning(
             "decontaminate: nothing is held out, so nothing can be contaminated. Raise instruct.validation_fraction"
         )
     np.save(folder / "kinds.npy", np.array(kinds, dtype=np.str_))
-    reached = ngram_overlap.Index.load(folder).counted().of_item.any(axis=0)
+    reached = ngram_overlap.NgramIndex.load(folder).rare_ngrams().per_item.any(axis=0)
     return {
         **{f"{kind}s": kinds.count(kind) for kind in ("conversation", "document", "question", "reference")},
         "too_short": int((~reached).sum()),
     }
 
 
-def _look(shard: Path, split: Path, index: Path, found: Path) -> Path:
+def _find_ngrams(shard: Path, split: Path, index: Path, found: Path) -> Path:
     """Keep the n-grams of the index that a shard's documents have, and in how many training documents each is."""
     from tasks.held_out import ngram_overlap
 
-    hits = ngram_overlap.Index.load(index).hits(
+    hits = ngram_overlap.NgramIndex.load(index).hits(
         [text or "" for text in read_shard(shard, ["text"])["text"].to_pylist()]
     )
     np.savez(found / f"{shard.stem}.npz", hits.sizes, *hits.rows, *hits.grams)
     training = np.array([name == TRAIN for name in _splits(shard, split)], bool)
     counts = found / f"{shard.stem}.counts.npz"
-    np.savez(counts, *(array for table in hits.frequencies(training) for array in table))
+    np.savez(counts, *(array for table in hits.document_frequency(training) for array in table))
     return counts
 
 
-def _divide(
+def _write_split_shard(
     shard: Path, index: Path, found: Path, split: Path, params: DecontaminateParams, target: Path
 ) -> dict[str, Any]:
     """Write a shard's documents that stay, and those that go; returns counts."""
     from tasks.decontaminate import document_frequency
     from tasks.held_out import ngram_overlap
 
-    items = ngram_overlap.Index.load(index)
+    items = ngram_overlap.NgramIndex.load(index)
     with np.load(found / f"{shard.stem}.npz") as kept:
         sizes, *arrays = kept.values()
     tables = len(items.tables)
-    hits = ngram_overlap.Hits(arrays[:tables], arrays[tables:], sizes)
+    hits = ngram_overlap.NgramHits(arrays[:tables], arrays[tables:], sizes)
     item, share = items.contaminated(
-        hits, *document_frequency.counted(items, index, params.max_documents), params.max_overlap
+        hits, *document_frequency.rare_ngrams(items, index, params.max_documents), params.max_overlap
     )
     splits = _splits(shard, split)
     table = cast_to_schema(read_shard(shard))
@@ -249,16 +260,16 @@ def _divide(
     }
 
 
-def _gate(shard: Path, index: Path, params: DecontaminateParams) -> list[str]:
+def _still_contaminated(shard: Path, index: Path, params: DecontaminateParams) -> list[str]:
     """Ids of the training documents in a written shard that break the rule."""
     from tasks.decontaminate import document_frequency
     from tasks.held_out import ngram_overlap
 
-    items = ngram_overlap.Index.load(index)
+    items = ngram_overlap.NgramIndex.load(index)
     table = read_shard(shard, ["id", "text", "split"])
     training = table.filter(pc.not_equal(table.column("split"), VALIDATION))
     hits = items.hits([text or "" for text in training.column("text").to_pylist()])
     item, _ = items.contaminated(
-        hits, *document_frequency.counted(items, index, params.max_documents), params.max_overlap
+        hits, *document_frequency.rare_ngrams(items, index, params.max_documents), params.max_overlap
     )
     return list(training.filter(pa.array(item >= 0)).column("id").to_pylist())

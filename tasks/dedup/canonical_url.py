@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import pyarrow as pa
 
-TRACKING = re.compile(
+TRACKING_PARAMETERS = re.compile(
     r"utm_\w+|fbclid|gclid|dclid|gbraid|wbraid|msclkid|yclid|igshid|mc_[ce]id|_ga|_gl|ref_src|"
     r"phpsessid|jsessionid|aspsessionid\w*|sessionid",
     re.IGNORECASE,
@@ -14,7 +14,7 @@ TRACKING = re.compile(
 """Query keys that name the reader or the way to the page, not the page."""
 _SESSION = re.compile(r";jsessionid=[^/?]*", re.IGNORECASE)
 _SAFE = "~:@!$&'()*+,;="
-PORTS = {"http": 80, "https": 443}
+DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def canonical_url(url: str | None) -> str | None:
@@ -30,10 +30,10 @@ def canonical_url(url: str | None) -> str | None:
     except ValueError:
         return None
     host = (parts.hostname or "").rstrip(".")
-    if parts.scheme not in PORTS or not host:
+    if parts.scheme not in DEFAULT_PORTS or not host:
         return None
     host = host.removeprefix("www.")
-    if port not in (None, PORTS[parts.scheme]):
+    if port not in (None, DEFAULT_PORTS[parts.scheme]):
         host += f":{port}"
     segments: list[str] = []
     for segment in _SESSION.sub("", parts.path).split("/"):
@@ -43,7 +43,7 @@ def canonical_url(url: str | None) -> str | None:
             segments.append(quote(unquote(segment, errors="surrogateescape"), safe=_SAFE, errors="surrogateescape"))
     # Bytes that are no UTF-8 (`%C4%E3` is GBK) stay what they are: read with replacement, they would all be alike.
     pairs = parse_qsl(parts.query, keep_blank_values=True, errors="surrogateescape")
-    kept = sorted((pair for pair in pairs if not TRACKING.fullmatch(pair[0])), key=lambda pair: pair[0])
+    kept = sorted((pair for pair in pairs if not TRACKING_PARAMETERS.fullmatch(pair[0])), key=lambda pair: pair[0])
     query = urlencode(kept, errors="surrogateescape")
     return "/".join([host, *segments]) + (f"?{query}" if query else "")
 

@@ -9,21 +9,21 @@ import numpy as np
 import pyarrow as pa
 
 from tasks.core.paths import write_json
-from tasks.dedup.catalogue import Corpus
-from tasks.dedup.levels import REASONS, Found
+from tasks.dedup.levels import REASONS, Duplicates
+from tasks.dedup.sketched_corpus import SketchedCorpus
 from tasks.documents.shards import read_shard, write_shard
 from tasks.similarity.shingles import Int64
 
-LARGEST = 10
+LARGEST_CLUSTERS = 10
 """Clusters that the metrics name."""
-SOURCES = 12
+MAX_SOURCES = 12
 """Sources in the overlap matrix: those with most removed documents."""
 BINS = 20
 MAX_CHARACTERS = 100
 """Of a title."""
 
 
-def write_clusters(corpus: Corpus, found: Found, path: Path) -> None:
+def write_clusters(corpus: SketchedCorpus, found: Duplicates, path: Path) -> None:
     """One row a removed document, the largest clusters first: kept_id, id, both sources, reason, similarity, size."""
     sizes = np.bincount(found.kept, minlength=len(corpus.ids)) + 1
     order = np.lexsort((corpus.ids[found.removed], corpus.ids[found.kept], -sizes[found.kept]))
@@ -41,7 +41,7 @@ def write_clusters(corpus: Corpus, found: Found, path: Path) -> None:
     write_shard(pa.table(table), path)
 
 
-def write_largest(corpus: Corpus, found: Found, shards: Sequence[Path], path: Path) -> None:
+def write_largest(corpus: SketchedCorpus, found: Duplicates, shards: Sequence[Path], path: Path) -> None:
     """What the largest clusters are about, as a JSON list: id, url and title (or first words) of the document that is kept.
 
     That is text, so it stands beside the documents and not among the metrics, which git keeps for good.
@@ -54,11 +54,11 @@ def write_largest(corpus: Corpus, found: Found, shards: Sequence[Path], path: Pa
     write_json(path, rows)
 
 
-def _largest(corpus: Corpus, found: Found) -> Int64:
+def _largest(corpus: SketchedCorpus, found: Duplicates) -> Int64:
     """The kept documents of the LARGEST clusters, the largest first."""
     sizes = np.bincount(found.kept, minlength=len(corpus.ids))
     clusters = np.flatnonzero(sizes)
-    return clusters[np.lexsort((corpus.ids[clusters], -sizes[clusters]))][:LARGEST]
+    return clusters[np.lexsort((corpus.ids[clusters], -sizes[clusters]))][:LARGEST_CLUSTERS]
 
 
 def _title(row: dict[str, Any]) -> str:
@@ -70,7 +70,7 @@ def _title(row: dict[str, Any]) -> str:
     return " ".join(visible.split())[:MAX_CHARACTERS]
 
 
-def summarise(corpus: Corpus, found: Found) -> dict[str, Any]:
+def cluster_metrics(corpus: SketchedCorpus, found: Duplicates) -> dict[str, Any]:
     """For the metrics: the largest clusters, a histogram of the similarities, and who repeats whom among the sources.
 
     `similarity_histogram` counts near-duplicates and contained documents by twentieths, named by their lower end;
@@ -82,7 +82,7 @@ def summarise(corpus: Corpus, found: Found) -> dict[str, Any]:
     sources = len(corpus.sources)
     pairs = corpus.source[found.removed] * sources + corpus.source[found.kept]
     matrix = np.bincount(pairs, minlength=sources**2).reshape(sources, sources)
-    shown = np.argsort(-(matrix.sum(0) + matrix.sum(1)), kind="stable")[:SOURCES]
+    shown = np.argsort(-(matrix.sum(0) + matrix.sum(1)), kind="stable")[:MAX_SOURCES]
     return {
         "largest_clusters": {
             corpus.ids[each].decode(): {

@@ -63,12 +63,12 @@ def write_priorities(
     return target, scored
 
 
-def by_rank(priority: npt.NDArray[np.float64], characters: Int64, ids: npt.NDArray[Any]) -> Int64:
+def rank_documents(priority: npt.NDArray[np.float64], characters: Int64, ids: npt.NDArray[Any]) -> Int64:
     """Documents from the one that survives all others: by priority, then the longest, the smallest id, the first place."""
     return np.lexsort((np.arange(len(ids)), ids, -characters, priority))
 
 
-def first_of(labels: Int64, order: Int64) -> Int64:
+def first_by_label(labels: Int64, order: Int64) -> Int64:
     """For each document, the first one in `order` that has its label; a negative label is the document's own."""
     own = np.flatnonzero(labels < 0)
     labels = labels.copy()

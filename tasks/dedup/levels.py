@@ -17,18 +17,18 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tasks.core.progress import Progress
-from tasks.dedup.catalogue import Corpus
-from tasks.dedup.containment import contained
-from tasks.dedup.keep_rule import by_rank, first_of
-from tasks.dedup.paragraphs import Decided
-from tasks.dedup.shingle_sets import gather
-from tasks.dedup.sketches import Recipe
+from tasks.dedup.containment import find_contained
+from tasks.dedup.keep_rule import first_by_label, rank_documents
+from tasks.dedup.paragraphs import ParagraphRemovals
+from tasks.dedup.shingle_sets import gather_shingle_sets
+from tasks.dedup.sketched_corpus import SketchedCorpus
+from tasks.dedup.sketches import SketchConfig
 from tasks.similarity import lsh, shingles, star_clusters
-from tasks.similarity.canonical_text import NORMALISER
+from tasks.similarity.canonical_text import CANONICAL_FORM
 from tasks.similarity.shingles import Int64, UInt64
 
 log = logging.getLogger(__name__)
-VERDICT = pa.schema(
+REMOVAL_SCHEMA = pa.schema(
     [
         ("row", pa.int64()),
         ("reason", pa.string()),
@@ -39,13 +39,13 @@ VERDICT = pa.schema(
 )
 REASONS = ("", "same_url", "exact_duplicate", "near_duplicate", "contained", "repeated_paragraphs")
 KEPT, URL, EXACT, NEAR, CONTAINED, REPEATED = range(6)
-FOLLOWS = {
+DETAIL = {
     URL: "same address as {}",
     EXACT: "same text as {}",
     NEAR: "similar to {}",
     CONTAINED: "stands in {}",
 }
-WENT = {
+DETAIL_OF_CHAIN = {
     EXACT: "an exact duplicate",
     NEAR: "a near-duplicate",
     CONTAINED: "which stands in it",
@@ -53,13 +53,13 @@ WENT = {
 }
 
 
-Gathered = tuple[UInt64, Int64 | None]
-"""What `gather` returned, if anything."""
-NONE_GATHERED: Gathered = (np.zeros(0, np.uint64), None)
+ShingleSets = tuple[UInt64, Int64 | None]
+"""What `gather_shingle_sets` returned, if anything."""
+NO_SHINGLE_SETS: ShingleSets = (np.zeros(0, np.uint64), None)
 
 
 @dataclass(frozen=True)
-class Found:
+class Duplicates:
     """Which documents go, in ascending order, and for which they go.
 
     Attributes:
@@ -85,7 +85,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Rules:
+class DuplicateRules:
     """What counts as a duplicate; see `DedupParams` for the meaning of each."""
 
     levels: Collection[str]
@@ -97,11 +97,11 @@ class Rules:
     containment_shingles: int = 20
 
 
-def find(corpus: Corpus, rules: Rules, work: Path) -> Found:
+def find_duplicates(corpus: SketchedCorpus, rules: DuplicateRules, work: Path) -> Duplicates:
     """The duplicates of each level: same address, equal text, similar text, text that stands in another."""
     documents = len(corpus.ids)
     place = np.arange(documents)
-    ranked = by_rank(corpus.priority, corpus.characters, corpus.ids)
+    ranked = rank_documents(corpus.priority, corpus.characters, corpus.ids)
     via, reason = place.copy(), np.zeros(documents, np.int8)
 
     def remove(gone: Int64, stays: Int64, why: int) -> None:
@@ -113,17 +113,17 @@ def find(corpus: Corpus, rules: Rules, work: Path) -> Found:
             preferred = ranked[np.argsort(-corpus.fetched_at[ranked], kind="stable")]
         elif rules.url_keep == "longest":
             preferred = ranked[np.argsort(-corpus.characters[ranked], kind="stable")]
-        stays = first_of(corpus.url, preferred)
+        stays = first_by_label(corpus.url, preferred)
         gone = np.flatnonzero(stays != place)
         remove(gone, stays[gone], URL)
     if "exact" in rules.levels:
-        stays = first_of(np.where(reason == KEPT, corpus.digests, -1), ranked)
+        stays = first_by_label(np.where(reason == KEPT, corpus.digests, -1), ranked)
         gone = np.flatnonzero(stays != place)
         remove(gone, stays[gone], EXACT)
-    work_done, sizes, gathered = {"compared": 0, "capped": 0}, np.zeros(0, np.int64), NONE_GATHERED
+    work_done, sizes, gathered = {"compared": 0, "capped": 0}, np.zeros(0, np.int64), NO_SHINGLE_SETS
     if "near" in rules.levels:
         distinct = ranked[reason[ranked] == KEPT]  # an order that no shard decides
-        centres, gathered, work_done = _near(corpus, distinct, rules, work)
+        centres, gathered, work_done = _near_duplicates(corpus, distinct, rules, work)
         sizes = np.bincount(centres) if len(centres) else sizes
         gone = np.flatnonzero(centres != np.arange(len(centres)))
         remove(distinct[gone], distinct[centres[gone]], NEAR)
@@ -133,10 +133,10 @@ def find(corpus: Corpus, rules: Rules, work: Path) -> Found:
         alike = np.flatnonzero((reason == NEAR) & (rules.clusters == "star"))
         bounds = rules.containment, rules.containment_shingles
         followers = np.stack([alike, via[alike]], axis=1)
-        gone, stays, share, work_done["unsure"] = contained(corpus, left, ranked, *bounds, followers, work)
+        gone, stays, share, work_done["unsure"] = find_contained(corpus, left, ranked, *bounds, followers, work)
         remove(gone, stays, CONTAINED)
         shares[gone] = share
-    found = _resolve(corpus, via, reason, shares, work, gathered)
+    found = _resolve_chains(corpus, via, reason, shares, work, gathered)
     cluster_sizes = np.bincount(found.kept, minlength=documents)
     metrics = {
         "clusters": int((cluster_sizes > 0).sum()),
@@ -150,25 +150,29 @@ def find(corpus: Corpus, rules: Rules, work: Path) -> Found:
     return replace(found, metrics=metrics)
 
 
-def add_repeated(corpus: Corpus, found: Found, decided: Decided, work: Path) -> Found:
+def add_repeated_paragraphs(
+    corpus: SketchedCorpus, found: Duplicates, decided: ParagraphRemovals, work: Path
+) -> Duplicates:
     """`found` with the documents that repeated paragraphs leave too little of."""
     via, reason = np.arange(len(corpus.ids)), np.zeros(len(corpus.ids), np.int8)
     shares = np.zeros(len(via))
     via[found.removed], reason[found.removed], shares[found.removed] = found.via, found.reason, found.similarity
-    for document, (keeper, share, _) in decided.whole.items():
+    for document, (keeper, share, _) in decided.documents.items():
         via[document], reason[document], shares[document] = keeper, REPEATED, share
-    details = {each: f"{left} characters that no better document has" for each, (_, _, left) in decided.whole.items()}
-    return replace(_resolve(corpus, via, reason, shares, work), metrics=found.metrics, details=details)
+    details = {
+        each: f"{left} characters that no better document has" for each, (_, _, left) in decided.documents.items()
+    }
+    return replace(_resolve_chains(corpus, via, reason, shares, work), metrics=found.metrics, details=details)
 
 
-def _resolve(
-    corpus: Corpus,
+def _resolve_chains(
+    corpus: SketchedCorpus,
     via: Int64,
     reason: npt.NDArray[np.int8],
     shares: npt.NDArray[np.float64],
     work: Path,
-    gathered: Gathered = NONE_GATHERED,
-) -> Found:
+    gathered: ShingleSets = NO_SHINGLE_SETS,
+) -> Duplicates:
     """Follow each removed document to the one that stays, and measure how similar the two are."""
     kept = via
     for _ in REASONS:  # a chain is at most one step a level
@@ -177,11 +181,13 @@ def _resolve(
     similarity = _similarity(corpus, via[removed], kept[removed], removed, reason[removed], work, gathered)
     direct = (reason[removed] >= CONTAINED) & (via[removed] == kept[removed])
     similarity[direct] = shares[removed[direct]]
-    return Found(removed, kept[removed], reason[removed], via[removed], similarity, {})
+    return Duplicates(removed, kept[removed], reason[removed], via[removed], similarity, {})
 
 
-def _near(corpus: Corpus, distinct: Int64, rules: Rules, work: Path) -> tuple[Int64, Gathered, dict[str, int]]:
-    """Of each of the documents the place of the one that stays for it, int64 [distinct], the shingle sets compared, and counts.
+def _near_duplicates(
+    corpus: SketchedCorpus, distinct: Int64, rules: DuplicateRules, work: Path
+) -> tuple[Int64, ShingleSets, dict[str, int]]:
+    """Of each of the documents the place of the one that stays for it, int64 [distinct], the sets compared, and counts.
 
     `distinct` are in the order of their rank, so that of a component the first one stays.
     """
@@ -192,36 +198,38 @@ def _near(corpus: Corpus, distinct: Int64, rules: Rules, work: Path) -> tuple[In
 
     sizes = corpus.sizes[distinct]
     with Progress("dedup: candidates", total=rules.bands, unit="bands") as progress:
-        sharing = lsh.candidates(_counted(keys(), progress), np.flatnonzero(sizes))
-    gathered = gather(corpus, np.sort(distinct[sharing]), work / "candidates.u64")
+        sharing = lsh.candidate_documents(_with_progress(keys(), progress), np.flatnonzero(sizes))
+    gathered = gather_shingle_sets(corpus, np.sort(distinct[sharing]), work / "candidates.u64")
     with Progress("dedup: comparing", total=rules.bands, unit="bands") as progress:
-        compare = star_clusters.centres if rules.clusters == "star" else lsh.clusters
-        centres, done = compare(_counted(keys(), progress), gathered[0], gathered[1][distinct], sizes, rules.threshold)
+        compare = star_clusters.star_centres if rules.clusters == "star" else lsh.clusters
+        centres, done = compare(
+            _with_progress(keys(), progress), gathered[0], gathered[1][distinct], sizes, rules.threshold
+        )
     if rules.clusters == "component":
-        centres = first_of(centres, np.arange(len(centres)))
+        centres = first_by_label(centres, np.arange(len(centres)))
     if done["capped"]:
         log.warning(
             "dedup: %d times a document shared a band with more than %d others that stay and was not compared with all. "
             "If the texts share much boilerplate, raise dedup.rows.",
-            *(done["capped"], lsh.FAN),
+            *(done["capped"], lsh.BUCKET_COMPARISONS),
         )
     return centres, gathered, done
 
 
-def _counted(items: Iterator[UInt64], progress: Progress) -> Iterator[UInt64]:
+def _with_progress(items: Iterator[UInt64], progress: Progress) -> Iterator[UInt64]:
     for each in items:
         yield each
         progress.advance()
 
 
 def _similarity(
-    corpus: Corpus,
+    corpus: SketchedCorpus,
     via: Int64,
     kept: Int64,
     removed: Int64,
     reason: npt.NDArray[np.int8],
     work: Path,
-    gathered: Gathered,
+    gathered: ShingleSets,
 ) -> npt.NDArray[np.float64]:
     """Exact Jaccard similarity of each removed document to the one that is kept; 1 for equal texts, however short."""
     one = np.where(reason == EXACT, via, removed)  # equal texts have equal sets: fewer of them to fetch
@@ -231,17 +239,17 @@ def _similarity(
     everything, starts = gathered
     if len(pairs):
         if starts is None or (starts[pairs] < 0).any():
-            everything, starts = gather(corpus, np.unique(pairs), work / "removed.u64")
-        out[~same] = lsh.similarities(everything, starts, corpus.sizes, pairs)
+            everything, starts = gather_shingle_sets(corpus, np.unique(pairs), work / "removed.u64")
+        out[~same] = lsh.jaccard_similarities(everything, starts, corpus.sizes, pairs)
     return out
 
 
-def write_verdicts(corpus: Corpus, found: Found, target: Path) -> None:
+def write_removals(corpus: SketchedCorpus, found: Duplicates, target: Path) -> None:
     """Write the rows to remove, and why, as Arrow IPC: a record batch a shard, in the order of the shards."""
     borders = np.searchsorted(corpus.shard[found.removed], np.arange(len(corpus.names) + 1))
     reasons = np.zeros(len(corpus.ids), np.int8)
     reasons[found.removed] = found.reason
-    with pa.ipc.new_file(str(target), VERDICT) as writer:
+    with pa.ipc.new_file(str(target), REMOVAL_SCHEMA) as writer:
         for first, end in pairwise(borders.tolist()):
             rows = [
                 {
@@ -249,40 +257,40 @@ def write_verdicts(corpus: Corpus, found: Found, target: Path) -> None:
                     "reason": REASONS[found.reason[k]],
                     "detail": found.details.get(int(found.removed[k]))
                     if found.via[k] == found.kept[k]
-                    else f"{FOLLOWS[found.reason[k]].format(corpus.ids[found.via[k]].decode())}, "
-                    f"{WENT[int(reasons[found.via[k]])]}",
+                    else f"{DETAIL[found.reason[k]].format(corpus.ids[found.via[k]].decode())}, "
+                    f"{DETAIL_OF_CHAIN[int(reasons[found.via[k]])]}",
                     "kept_id": corpus.ids[found.kept[k]].decode(),
                     "similarity": found.similarity[k],
                 }
                 for k in range(first, end)
             ]
-            writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=VERDICT))
+            writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=REMOVAL_SCHEMA))
 
 
-def read_verdicts(target: Path, number: int) -> pa.Table:
-    """The rows of the shard of that number that `write_verdicts` wrote."""
+def read_removals(target: Path, number: int) -> pa.Table:
+    """The rows of the shard of that number that `write_removals` wrote."""
     with pa.memory_map(str(target)) as file:
         return pa.Table.from_batches([pa.ipc.open_file(file).get_batch(number)])
 
 
-def description(recipe: Recipe) -> dict[str, Any]:
+def minhash_description(config: SketchConfig) -> dict[str, Any]:
     """Everything that two signatures must have in common to be comparable."""
     common = {
-        "bands": recipe.bands,
-        "normaliser": NORMALISER,
+        "bands": config.bands,
+        "normaliser": CANONICAL_FORM,
         "shingler": shingles.SHINGLER,
-        "words_per_shingle": recipe.ngram,
+        "words_per_shingle": config.ngram,
         "word_hash": shingles.WORD_HASH,
         "shingle_hash": shingles.SHINGLE_HASH,
         "unicode": unicodedata.unidata_version,
     }
-    if recipe.method == "simhash":
-        return {**common, "scheme": "simhash", "bits_per_band": recipe.simhash_bits, "stretched_by": "SplitMix64"}
+    if config.method == "simhash":
+        return {**common, "scheme": "simhash", "bits_per_band": config.simhash_bits, "stretched_by": "SplitMix64"}
     return {
         **common,
-        "scheme": shingles.SCHEME,
-        "permutations": recipe.bands * recipe.rows,
-        "seed": recipe.seed,
-        "rows": recipe.rows,
+        "scheme": shingles.MINHASH_SCHEME,
+        "permutations": config.bands * config.rows,
+        "seed": config.seed,
+        "rows": config.rows,
         "minhash_input": "the lower 32 bits of the shingle hash",
     }

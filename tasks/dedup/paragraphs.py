@@ -16,20 +16,20 @@ import pyarrow as pa
 
 from tasks.conversations.conversation import messages_of
 from tasks.core.parallel.engine import map_shards
-from tasks.dedup.catalogue import Corpus, as_uint64, catalogue_column, numbered
-from tasks.dedup.keep_rule import by_rank
+from tasks.dedup.keep_rule import rank_documents
+from tasks.dedup.sketched_corpus import SketchedCorpus, as_uint64, corpus_array, group_numbers
 from tasks.documents import parquet
 from tasks.documents.sections import meta_without_lines
 from tasks.documents.shards import read_shard, write_shard
 from tasks.similarity import lsh
-from tasks.similarity.canonical_text import comparable, digest
+from tasks.similarity.canonical_text import canonical_text, digest
 from tasks.similarity.shingles import Int64
 
 SEPARATORS = {"line": re.compile(r"(\n+)"), "blank_line": re.compile(r"(\n(?:[^\S\n]*\n)+)")}
 
 
 @dataclass(frozen=True)
-class Cut:
+class ParagraphRules:
     """What a paragraph is: how they are separated, how long one is at least, and what has to be left of a document."""
 
     separator: str
@@ -42,7 +42,7 @@ class Cut:
 
 
 @dataclass(frozen=True)
-class Decided:
+class ParagraphRemovals:
     """What the level did.
 
     Attributes:
@@ -50,16 +50,22 @@ class Decided:
         metrics: counts.
     """
 
-    whole: dict[int, tuple[int, float, int]]
+    documents: dict[int, tuple[int, float, int]]
     metrics: dict[str, int]
 
 
-def find(
-    shards: list[Path], corpus: Corpus, removed: Int64, needed: Collection[int], cut: Cut, verdicts: Path, work: Path
-) -> Decided:
+def find_repeated_paragraphs(
+    shards: list[Path],
+    corpus: SketchedCorpus,
+    removed: Int64,
+    needed: Collection[int],
+    rules: ParagraphRules,
+    removals: Path,
+    work: Path,
+) -> ParagraphRemovals:
     """Decide which paragraphs go, among the documents that other levels left.
 
-    Documents are looked at from the best one on (`survivor.by_rank`): what an earlier one that stays has said is
+    Documents are looked at from the best one on (`keep_rule.rank_documents`): what an earlier one that stays has said is
     removed from a later one. Of whom too little is left goes as a whole, and what only it said may stay elsewhere; if it is
     `needed`, for others went that are like it, it stays as it is.
     Writes `<shard>.text.parquet` (row, text) for the documents that got shorter. Conversations are left alone, for their
@@ -73,10 +79,10 @@ def find(
         skip = work / f"{shard.stem}.skip.npy"
         np.save(skip, gone[first[number] : first[number + 1]])
         jobs.append((shard, skip))
-    listed = list(map_shards(partial(list_paragraphs, cut=cut), jobs, "dedup: paragraphs"))
-    owners, positions, characters, numbers = _repeated([path for path, _ in listed], first, work)
+    listed = list(map_shards(partial(list_paragraphs, rules=rules), jobs, "dedup: paragraphs"))
+    owners, positions, characters, numbers = _repeated_paragraphs([path for path, _ in listed], first, work)
     rank = np.empty(len(corpus.ids), np.int64)
-    rank[by_rank(corpus.priority, corpus.characters, corpus.ids)] = np.arange(len(corpus.ids))
+    rank[rank_documents(corpus.priority, corpus.characters, corpus.ids)] = np.arange(len(corpus.ids))
     order = np.lexsort((positions, rank[owners]))
     owners, positions, characters, numbers = (each[order] for each in (owners, positions, characters, numbers))
     borders = np.flatnonzero(np.diff(owners, prepend=-1, append=-1))
@@ -93,7 +99,7 @@ def find(
                 out.append(entry)
             own.add(number)
         lost = int(characters[out].sum()) if out else 0
-        if out and total[owner] - lost < cut.left:
+        if out and total[owner] - lost < rules.left:
             by: dict[int, int] = {}
             for entry in out:
                 keeper = int(said[numbers[entry]])
@@ -115,7 +121,7 @@ def find(
         mine = chosen[np.searchsorted(owners[chosen], here.start) : np.searchsorted(owners[chosen], here.stop)]
         np.save(work / f"{shard.stem}.cut.npy", np.stack([owners[mine] - here.start, positions[mine]]))
     edits = [(shard, work / f"{shard.stem}.cut.npy") for shard in shards]
-    for _ in map_shards(partial(shorten, cut=cut, verdicts=verdicts), edits, "dedup: shortening"):
+    for _ in map_shards(partial(remove_paragraphs, rules=rules, removals=removals), edits, "dedup: shortening"):
         pass
     metrics = {
         "paragraphs": sum(paragraphs for _, paragraphs in listed),
@@ -123,22 +129,22 @@ def find(
         "removed_characters": int(characters[cut_out].sum()),
         "shortened_documents": len(np.unique(owners[cut_out])),
     }
-    return Decided(whole, metrics)
+    return ParagraphRemovals(whole, metrics)
 
 
-def _repeated(files: list[Path], first: Int64, work: Path) -> tuple[Int64, Int64, Int64, Int64]:
+def _repeated_paragraphs(files: list[Path], first: Int64, work: Path) -> tuple[Int64, Int64, Int64, Int64]:
     """The long paragraphs that stand in the corpus more than once: document, position, characters, number of the text.
 
     Half of each digest finds those that may, the whole ones decide. Beside the repeated ones a paragraph costs 8 bytes and
-    the place in the order; of a corpus of more than IN_MEMORY paragraphs the halves lie in a file of `work`.
+    the place in the order; of a corpus of more than MAX_IN_MEMORY paragraphs the halves lie in a file of `work`.
     """
     lengths = [parquet.count_rows(path) for path in files]
     ends = np.cumsum(lengths, dtype=np.int64)
-    halves = catalogue_column(work, "paragraphs", "u8", int(ends[-1]))
+    halves = corpus_array(work, "paragraphs", "u8", int(ends[-1]))
     for path, end, length in zip(files, ends, lengths, strict=True):
         halves[end - length : end] = as_uint64(read_shard(path, ["digest"]).column("digest"), 2)[:, 0]
     may = np.zeros(len(halves), np.bool_)
-    may[lsh.candidates([halves], np.arange(len(halves)))] = True
+    may[lsh.candidate_documents([halves], np.arange(len(halves)))] = True
     parts = []
     for number, (path, end, length) in enumerate(zip(files, ends, lengths, strict=True)):
         table = read_shard(path).filter(pa.array(may[end - length : end]))
@@ -146,13 +152,13 @@ def _repeated(files: list[Path], first: Int64, work: Path) -> tuple[Int64, Int64
         numbers = (table.column(name).to_numpy() for name in ("position", "characters"))
         parts.append((owner, *numbers, as_uint64(table.column("digest"), 2)))
     owners, positions, characters, digests = (np.concatenate(part) for part in zip(*parts, strict=True))
-    texts = numbered(digests)
+    texts = group_numbers(digests)
     again = np.bincount(texts, minlength=1)[texts] > 1
     return owners[again], positions[again], characters[again], texts[again]
 
 
-def list_paragraphs(job: tuple[Path, Path], cut: Cut) -> tuple[Path, int]:
-    """Write the long paragraphs of a shard: row, position among the parts, characters, digest of the comparable text.
+def list_paragraphs(job: tuple[Path, Path], rules: ParagraphRules) -> tuple[Path, int]:
+    """Write the long paragraphs of a shard: row, position among the parts, characters, digest of the canonical text.
 
     Beside them, int64 [documents], the visible characters of all paragraphs. Returns the file and how many these are.
     """
@@ -163,17 +169,17 @@ def list_paragraphs(job: tuple[Path, Path], cut: Cut) -> tuple[Path, int]:
     for row, (text, meta) in enumerate(zip(*(column.to_pylist() for column in table.columns), strict=True)):
         if gone[row] or not text or messages_of(meta) is not None:
             continue
-        for position, part in enumerate(cut.paragraphs(text)):
+        for position, part in enumerate(rules.paragraphs(text)):
             visible = part.strip()
             if position % 2 or not visible:
                 continue
             count += 1
             total[row] += len(visible)
-            if len(visible) >= cut.characters:
+            if len(visible) >= rules.characters:
                 found["row"].append(row)
                 found["position"].append(position)
                 found["characters"].append(len(visible))
-                found["digest"].append(digest(comparable(part)))
+                found["digest"].append(digest(canonical_text(part)))
     kinds = [pa.int64(), pa.int64(), pa.int64(), pa.binary(16)]
     out = skip.with_suffix(".paragraphs.parquet")
     write_shard(pa.table({key: pa.array(found[key], kind) for key, kind in zip(found, kinds, strict=True)}), out)
@@ -181,7 +187,7 @@ def list_paragraphs(job: tuple[Path, Path], cut: Cut) -> tuple[Path, int]:
     return out, count
 
 
-def shorten(job: tuple[Path, Path], cut: Cut, verdicts: Path) -> None:
+def remove_paragraphs(job: tuple[Path, Path], rules: ParagraphRules, removals: Path) -> None:
     """Write the new text and `meta` of a shard's documents that lose paragraphs."""
     shard, places = job
     rows, positions = np.load(places)
@@ -190,10 +196,10 @@ def shorten(job: tuple[Path, Path], cut: Cut, verdicts: Path) -> None:
     for begin, end in pairwise(borders.tolist()):
         row = int(rows[begin])
         before, meta = (table.column(name)[row].as_py() for name in ("text", "meta"))
-        parts = cut.paragraphs(before)
+        parts = rules.paragraphs(before)
         for position in positions[begin:end].tolist():
             parts[position : position + 2] = [""] * len(parts[position : position + 2])  # with the separator after it
         text = "".join(parts).strip()
         new.append({"row": row, "text": text, "meta": meta_without_lines(meta, before, text)})
     schema = pa.schema([("row", pa.int64()), ("text", pa.string()), ("meta", pa.string())])
-    write_shard(pa.Table.from_pylist(new, schema=schema), verdicts / f"{shard.stem}.text.parquet")
+    write_shard(pa.Table.from_pylist(new, schema=schema), removals / f"{shard.stem}.text.parquet")

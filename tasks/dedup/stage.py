@@ -21,9 +21,9 @@ import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
 from tasks.core.errors import UserError
-from tasks.core.number_format import listed
+from tasks.core.number_format import format_counts
 from tasks.core.parallel.engine import map_shards
-from tasks.core.parallel.worker_pool import expect_workers
+from tasks.core.parallel.worker_pool import preload_workers
 from tasks.core.params import StageParams
 from tasks.core.paths import Inputs, Metrics, Outputs, write_json
 from tasks.documents.removal_warnings import warn_of_removals
@@ -31,19 +31,19 @@ from tasks.documents.shards import REMOVED_SCHEMA, SCHEMA, cast_to_schema, read_
 from tasks.documents.source_counts import count_by_source, funnel_metrics
 
 log = logging.getLogger(__name__)
-REASON_OF = {
+LEVEL_REASONS = {
     "url": "same_url",
     "exact": "exact_duplicate",
     "near": "near_duplicate",
     "contained": "contained",
     "paragraphs": "repeated_paragraphs",
 }
-KEYS = {
-    REASON_OF["near"]: "threshold",
-    REASON_OF["contained"]: "containment",
-    REASON_OF["paragraphs"]: "paragraph_left",
-    REASON_OF["exact"]: "levels",
-    REASON_OF["url"]: "levels",
+DECIDING_PARAMS = {
+    LEVEL_REASONS["near"]: "threshold",
+    LEVEL_REASONS["contained"]: "containment",
+    LEVEL_REASONS["paragraphs"]: "paragraph_left",
+    LEVEL_REASONS["exact"]: "levels",
+    LEVEL_REASONS["url"]: "levels",
 }
 """How a reason of removal begins → the parameter that decides."""
 
@@ -125,31 +125,29 @@ def run(params: DedupParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     goes by a chain: it is as similar as the threshold to one that stays, or as much of it as `containment` says stands in
     one; in `component` a chain of similar documents is one cluster, whose ends may share nothing.
     """
-    expect_workers("tasks.dedup.sketches", "tasks.dedup.shingle_sets", "tasks.similarity.warm_kernels")
-    from tasks.dedup import catalogue as catalogues
-    from tasks.dedup import keep_rule, paragraphs, sketches
-    from tasks.dedup import levels as duplicates
-    from tasks.dedup.cluster_report import summarise, write_clusters, write_largest
+    preload_workers("tasks.dedup.sketches", "tasks.dedup.shingle_sets", "tasks.similarity.warm_kernels")
+    from tasks.dedup import keep_rule, levels, paragraphs, sketched_corpus, sketches
+    from tasks.dedup.cluster_report import cluster_metrics, write_clusters, write_largest
     from tasks.similarity import kernels
 
     recall = _candidate_probability(params)
-    sketched, verdicts, work = outputs.work / "sketches", outputs.work / "verdicts", outputs.work / "search"
+    sketched, removals, work = outputs.work / "sketches", outputs.work / "verdicts", outputs.work / "search"
     ranked = outputs.work / "priorities"
-    for folder in (verdicts, work, ranked):
+    for folder in (removals, work, ranked):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
     if params.index is not None:
         sketched = Path(params.index)
     sketched.mkdir(parents=True, exist_ok=True)
-    kernels.prepare()
+    kernels.compile_kernels()
     shards = shard_paths(inputs["documents"])
-    recipe = sketches.Recipe(
+    config = sketches.SketchConfig(
         **{key: getattr(params, key) for key in ("ngram", "bands", "rows", "seed", "simhash_bits")},
         method=params.sketch,
         urls="url" in params.levels,
         sets="contained" in params.levels,
     )
-    sketch = partial(sketches.sketch, folder=sketched, recipe=recipe)
+    sketch = partial(sketches.sketch, folder=sketched, config=config)
     counts = list(map_shards(sketch, shards, "dedup: signatures"))
     outputs.timings["shards_already_sketched"] = sum(shard["known"] for shard in counts)
     priorities = None
@@ -165,33 +163,37 @@ def run(params: DedupParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         if not sum(scored for _, scored in written):
             raise UserError(_nothing_to_keep_by(params))
         priorities = [path for path, _ in written]
-    corpus = catalogues.load(sketched, counts, shards, params.ngram, params.bands, work, priorities)
-    rules = duplicates.Rules(
+    corpus = sketched_corpus.load_corpus(sketched, counts, shards, params.ngram, params.bands, work, priorities)
+    rules = levels.DuplicateRules(
         **{key: getattr(params, key) for key in ("levels", "threshold", "bands", "url_keep", "clusters")},
         **{key: getattr(params, key) for key in ("containment", "containment_shingles")},
     )
-    found = duplicates.find(corpus, rules, work)
+    found = levels.find_duplicates(corpus, rules, work)
     shortened: dict[str, int] = {}
     if "paragraphs" in params.levels:
-        cut = paragraphs.Cut(params.paragraph_separator, params.paragraph_characters, params.paragraph_left)
+        paragraph_rules = paragraphs.ParagraphRules(
+            params.paragraph_separator, params.paragraph_characters, params.paragraph_left
+        )
         needed = found.centres() if params.clusters == "star" else ()
-        decided = paragraphs.find(shards, corpus, found.removed, needed, cut, verdicts, work)
-        found, shortened = duplicates.add_repeated(corpus, found, decided, work), decided.metrics
-    duplicates.write_verdicts(corpus, found, verdicts / "verdicts.arrow")
-    divide = partial(_divide, verdicts=verdicts, outputs=outputs.root)
+        decided = paragraphs.find_repeated_paragraphs(
+            shards, corpus, found.removed, needed, paragraph_rules, removals, work
+        )
+        found, shortened = levels.add_repeated_paragraphs(corpus, found, decided, work), decided.metrics
+    levels.write_removals(corpus, found, removals / "verdicts.arrow")
+    divide = partial(_apply_removals, removals=removals, outputs=outputs.root)
     kept = list(map_shards(divide, list(enumerate(shards)), "dedup: writing"))
-    write_json(outputs / "minhash.json", duplicates.description(recipe))
+    write_json(outputs / "minhash.json", levels.minhash_description(config))
     write_clusters(corpus, found, outputs / "clusters.parquet")
     write_largest(corpus, found, shards, outputs / "largest.json")
-    metrics = {**_metrics(params, counts, kept, found.metrics), **summarise(corpus, found)}
+    metrics = {**_metrics(params, counts, kept, found.metrics), **cluster_metrics(corpus, found)}
     if shortened:
         metrics["paragraphs"] = shortened
     metrics["candidate_probability_at_threshold"] = round(recall, 6)
     log.info(
         "dedup: %d documents in, %d out; removed: %s",
-        *(metrics["documents_in"], metrics["documents_out"], listed(metrics["removed"])),
+        *(metrics["documents_in"], metrics["documents_out"], format_counts(metrics["removed"])),
     )
-    warn_of_removals("dedup", metrics["sources"], outputs / "removed", KEYS, params)
+    warn_of_removals("dedup", metrics["sources"], outputs / "removed", DECIDING_PARAMS, params)
     return metrics
 
 
@@ -222,20 +224,20 @@ def _nothing_to_keep_by(params: DedupParams) -> str:
     )
 
 
-def _divide(numbered: tuple[int, Path], verdicts: Path, outputs: Path) -> dict[str, Any]:
+def _apply_removals(numbered: tuple[int, Path], removals: Path, outputs: Path) -> dict[str, Any]:
     """Write a shard's documents that are kept, and those that are removed; returns counts by source and reason."""
-    from tasks.dedup.levels import read_verdicts
+    from tasks.dedup.levels import read_removals
 
     number, shard = numbered
-    table, verdict = cast_to_schema(read_shard(shard)), read_verdicts(verdicts / "verdicts.arrow", number)
-    removed_rows = verdict.column("row")
+    table, rows = cast_to_schema(read_shard(shard)), read_removals(removals / "verdicts.arrow", number)
+    removed_rows = rows.column("row")
     mask = pc.is_in(pa.array(range(len(table)), pa.int64()), value_set=removed_rows.combine_chunks())
     removed = table.filter(mask)
-    if (shorter := verdicts / f"{shard.stem}.text.parquet").exists():
+    if (shorter := removals / f"{shard.stem}.text.parquet").exists():
         table = _with_texts(table, read_shard(shorter))
     kept = table.filter(pc.invert(mask))
     for name in REMOVED_SCHEMA.names[len(SCHEMA) :]:
-        column = verdict.column(name) if name in verdict.column_names else pa.nulls(len(removed))
+        column = rows.column(name) if name in rows.column_names else pa.nulls(len(removed))
         removed = removed.append_column(name, column.cast(REMOVED_SCHEMA.field(name).type))
     write_shard(kept.select(SCHEMA.names).cast(SCHEMA), outputs / "documents" / shard.name)
     write_shard(removed.select(REMOVED_SCHEMA.names).cast(REMOVED_SCHEMA), outputs / "removed" / shard.name)
@@ -256,11 +258,11 @@ def _with_texts(table: pa.Table, shorter: pa.Table) -> pa.Table:
 def _metrics(
     params: DedupParams, counts: list[dict[str, Any]], kept: list[dict[str, Any]], clusters: dict[str, int]
 ) -> Metrics:
-    removed = {REASON_OF[level]: 0 for level in params.levels}
+    removed = {LEVEL_REASONS[level]: 0 for level in params.levels}
     for shard in kept:
         for reason, count in shard["removed"].items():
             removed[reason] += count
     sizes = funnel_metrics([shard["sources"] for shard in counts], [shard["sources"] for shard in kept], removed)
     thresholds = {"near": params.threshold, "contained": params.containment}
-    decided = {REASON_OF[level]: value for level, value in thresholds.items() if level in params.levels}
+    decided = {LEVEL_REASONS[level]: value for level, value in thresholds.items() if level in params.levels}
     return {**sizes, "clusters": clusters, "thresholds": decided}

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from tasks.core.progress import Progress
-from tasks.evaluate.prompts import Asking
+from tasks.evaluate.prompts import PromptBuilder
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,13 @@ class Sampling:
     seed: int
 
 
-class Speaker:
-    """A model that goes on where a prompt, token ids of at most `longest_prompt`, ends."""
+class Generator:
+    """A model that goes on where a prompt, token ids of at most `max_prompt_tokens`, ends."""
 
-    def __init__(self, model: Any, asking: Asking, max_new_tokens: int) -> None:
-        self.model, self.asking, self.encoder = model, asking, asking.encoder
+    def __init__(self, model: Any, prompts: PromptBuilder, max_new_tokens: int) -> None:
+        self.model, self.prompts, self.encoder = model, prompts, prompts.encoder
         self.max_new_tokens = max_new_tokens
-        self.longest_prompt = model.config.max_position_embeddings - max_new_tokens
+        self.max_prompt_tokens = model.config.max_position_embeddings - max_new_tokens
         self.tokens = 0  # generated so far
 
     def greedy(self, prompts: Sequence[list[int]], batch: int, what: str) -> list[str]:
@@ -41,7 +41,7 @@ class Speaker:
                 progress.advance(len(chosen))
         return replies
 
-    def sampled(self, prompt: list[int], count: int, sampling: Sampling) -> list[str]:
+    def sample(self, prompt: list[int], count: int, sampling: Sampling) -> list[str]:
         """`count` replies to one prompt, drawn from the model's distribution; the same for the same seed."""
         with torch.random.fork_rng(devices=[self.model.device] if self.model.device.type == "cuda" else []):
             torch.manual_seed(sampling.seed)
@@ -64,7 +64,7 @@ class Speaker:
                 input_ids=tokens.to(self.model.device),
                 attention_mask=mask.to(self.model.device),
                 max_new_tokens=self.max_new_tokens,
-                eos_token_id=self.asking.stops,
+                eos_token_id=self.prompts.stop_ids,
                 pad_token_id=pad,
                 **drawn,
             )

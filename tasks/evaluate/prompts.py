@@ -6,34 +6,34 @@ from dataclasses import dataclass
 from tasks.conversations.conversation import Message
 from tasks.tokens.chat_encoder import ChatEncoder
 
-LEADS = {"system": "", "user": "Question: ", "assistant": "Answer: "}
+ROLE_PREFIXES = {"system": "", "user": "Question: ", "assistant": "Answer: "}
 """Before each message of a text that a base model continues; the question-and-answer form of lm-eval's own tasks."""
 
 
 @dataclass(frozen=True)
-class Asking:
+class PromptBuilder:
     """Prompts as token ids, at most `longest` of them (the oldest go), and what of a reply is the answer."""
 
     encoder: ChatEncoder
     tuned: bool
 
     @property
-    def stops(self) -> list[int]:
+    def stop_ids(self) -> list[int]:
         """The tokens that end a reply; a text ends where the next would begin."""
-        return self.encoder.stops if self.tuned else [self.encoder.start]
+        return self.encoder.stop_ids if self.tuned else [self.encoder.start]
 
     def question(self, messages: Sequence[Message], longest: int) -> list[int]:
         """After these tokens the model answers the last message."""
         if self.tuned:
             return self.encoder.prompt(messages, longest)
-        return self.encoder.opening(completion(messages), longest)
+        return self.encoder.document_prompt(completion_prompt(messages), longest)
 
     def sample(self, text: str, longest: int) -> list[int]:
         """After these tokens the model replies to `text`, or goes on with it."""
         return (
             self.question([{"role": "user", "content": text}], longest)
             if self.tuned
-            else self.encoder.opening(text, longest)
+            else self.encoder.document_prompt(text, longest)
         )
 
     def choice(self, question: str, choice: str) -> tuple[list[int], list[int]]:
@@ -44,7 +44,7 @@ class Asking:
         if self.tuned:
             asked = self.encoder.prompt([{"role": "user", "content": question}], 1 << 62)
             return asked, self.encoder.texts([choice])[0]
-        text = completion([{"role": "user", "content": question}])
+        text = completion_prompt([{"role": "user", "content": question}])
         before, whole = self.encoder.texts([text, f"{text} {choice}"])
         return [self.encoder.start, *before], whole[len(before) :]
 
@@ -53,8 +53,11 @@ class Asking:
         return reply if self.tuned else reply.strip().partition("\n")[0].strip()
 
 
-def completion(messages: Sequence[Message]) -> str:
+def completion_prompt(messages: Sequence[Message]) -> str:
     """The messages as a text that ends where the answer to the last one is due."""
     return "\n".join(
-        [*(LEADS[message["role"]] + message["content"] for message in messages), LEADS["assistant"].rstrip()]
+        [
+            *(ROLE_PREFIXES[message["role"]] + message["content"] for message in messages),
+            ROLE_PREFIXES["assistant"].rstrip(),
+        ]
     )

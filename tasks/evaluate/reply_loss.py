@@ -11,13 +11,13 @@ import torch
 from tasks.core.progress import Progress
 from tasks.documents.shards import read_shard, shard_paths
 from tasks.model.bits_per_byte import BATCH_TOKENS
-from tasks.tokens.chat_encoder import ChatEncoder, Encoded
-from tasks.tokens.dialogue_windows import Dialogues
+from tasks.tokens.chat_encoder import ChatEncoder, EncodedConversation
+from tasks.tokens.dialogue_windows import DialogueWindows
 
 Score = dict[str, float | int]
 
 
-def held_out_replies(folder: Path, encoder: ChatEncoder, context: int, most_bytes: int) -> Dialogues:
+def held_out_replies(folder: Path, encoder: ChatEncoder, context: int, most_bytes: int) -> DialogueWindows:
     """The held-out conversations in `folder` as windows of at most `context` tokens, in the order of their ids.
 
     As many as have at most `most_bytes` of the assistant's UTF-8 text together, and one at least.
@@ -26,7 +26,7 @@ def held_out_replies(folder: Path, encoder: ChatEncoder, context: int, most_byte
     for shard in shard_paths(folder):
         table = read_shard(shard, ["id", "kind", "messages"])
         rows += table.filter(pc.equal(table["kind"], "conversation")).to_pylist()
-    dialogues, size = Dialogues(), 0
+    dialogues, size = DialogueWindows(), 0
     for row in sorted(rows, key=lambda row: row["id"]):
         size += sum(len(turn["content"].encode()) for turn in row["messages"] if turn["role"] == "assistant")
         if size > most_bytes and dialogues.windows:
@@ -35,7 +35,7 @@ def held_out_replies(folder: Path, encoder: ChatEncoder, context: int, most_byte
     return dialogues
 
 
-def reply_score(model: Any, windows: Sequence[Encoded], encoder: ChatEncoder, what: str) -> Score:
+def reply_score(model: Any, windows: Sequence[EncodedConversation], encoder: ChatEncoder, what: str) -> Score:
     """Over what the assistant says in `windows`: `loss` (nats a token, the end of each turn included, as tuning has it),
     `bits_per_byte` (of its text alone, so that no control token counts), `tokens` and `bytes`.
 
@@ -47,8 +47,8 @@ def reply_score(model: Any, windows: Sequence[Encoded], encoder: ChatEncoder, wh
     with Progress(what, total=sum(len(window.ids) for window in ordered), unit="tokens") as progress:
         for batch in _batches(ordered):
             for window, losses in zip(batch, _losses(model, batch, encoder.pad), strict=True):
-                said = [at for at, own in enumerate(window.assistant) if own]
-                text = [at for at in said if window.ids[at] != encoder.end]
+                said = [at for at, own in enumerate(window.assistant_mask) if own]
+                text = [at for at in said if window.ids[at] != encoder.turn_end]
                 nats += math.fsum(losses[at - 1] for at in said)
                 text_nats += math.fsum(losses[at - 1] for at in text)
                 tokens += len(said)
@@ -62,7 +62,7 @@ def reply_score(model: Any, windows: Sequence[Encoded], encoder: ChatEncoder, wh
     }
 
 
-def _batches(windows: Sequence[Encoded]) -> Iterator[Sequence[Encoded]]:
+def _batches(windows: Sequence[EncodedConversation]) -> Iterator[Sequence[EncodedConversation]]:
     first = 0
     while first < len(windows):
         rows = max(1, BATCH_TOKENS // len(windows[first].ids))
@@ -70,7 +70,7 @@ def _batches(windows: Sequence[Encoded]) -> Iterator[Sequence[Encoded]]:
         first += rows
 
 
-def _losses(model: Any, batch: Sequence[Encoded], pad: int) -> list[list[float]]:
+def _losses(model: Any, batch: Sequence[EncodedConversation], pad: int) -> list[list[float]]:
     """Of each window, the negative log-likelihood (nats) of its second token, its third, ..."""
     longest = len(batch[0].ids)
     # Padding on the right of a causal model changes nothing to its left, so no mask is needed.

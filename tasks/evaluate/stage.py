@@ -77,7 +77,7 @@ def run(params: EvaluateParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     the same text. `replies` is what both expect of the assistant in held-out conversations, in chat form. What cannot be
     measured for want of held-out data is null, with a reason in `not_measured`.
 
-    `files` of the user's own set are scored by tasks.evaluate.own_set: `own_set` has the measures by file.
+    `files` of the user's own set are scored by tasks.evaluate.evaluation_set_scores: `own_set` has the measures by file.
 
     Writes `results.json` (all measures), `questions.jsonl` (question, expected, answer, em, f1, rougeL), `own_set.jsonl`
     (an item of the user's files a row) and `samples.jsonl` (prompt, mode, reply; a base model's begin with openings of
@@ -86,9 +86,9 @@ def run(params: EvaluateParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     Raises:
         UserError: a model, a tokenizer or a file cannot be read, or the two models differ in their tokenizer.
     """
-    from tasks.evaluate.generate import Speaker
-    from tasks.evaluate.own_set import score_files
-    from tasks.evaluate.prompts import Asking
+    from tasks.evaluate.evaluation_set_scores import score_evaluation_files
+    from tasks.evaluate.generate import Generator
+    from tasks.evaluate.prompts import PromptBuilder
     from tasks.held_out import held_out_items
     from tasks.model.load import load_model, prepare_torch
     from tasks.model.model_pointer import is_pointer, resolve_model
@@ -117,14 +117,14 @@ def run(params: EvaluateParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     results |= _held_out_text(params, inputs["documents"], models, encoder, results["not_measured"], outputs)
     if tuned:
         results["replies"] = _replies(params, inputs["held_out"], models, encoder, results["not_measured"])
-    started, speaker = time.monotonic(), Speaker(models[last], Asking(encoder, tuned), longest)
-    results["questions"] = _questions(params, inputs["held_out"], speaker, results["not_measured"], outputs)
+    started, generator = time.monotonic(), Generator(models[last], PromptBuilder(encoder, tuned), longest)
+    results["questions"] = _questions(params, inputs["held_out"], generator, results["not_measured"], outputs)
     own = chosen_files(inputs["evaluation"].parent, params.files)
-    results["own_set"], rows = score_files(own, inputs["evaluation"], speaker, models, params.batch)
+    results["own_set"], rows = score_evaluation_files(own, inputs["evaluation"], generator, models, params.batch)
     _write_lines(outputs / "own_set.jsonl", rows)
-    openings = [] if tuned else held_out_items.openings(inputs["documents"], OPENINGS)
-    _samples(params, [*openings, *params.prompts], speaker, outputs)
-    outputs.timings["generated_tokens_per_second"] = speaker.tokens / (time.monotonic() - started)
+    openings = [] if tuned else held_out_items.document_openings(inputs["documents"], OPENINGS)
+    _samples(params, [*openings, *params.prompts], generator, outputs)
+    outputs.timings["generated_tokens_per_second"] = generator.tokens / (time.monotonic() - started)
     write_json(outputs / "results.json", results)
     return results
 
@@ -155,7 +155,7 @@ def _held_out_text(
         log.warning("no validation documents in %s: bits per byte are not measured", folder)
         return count
     tokens = encoder.texts([document.text for document in documents])
-    groups: dict[str, Callable[[held_out_items.Document], bool]] = {"all": lambda _: True}
+    groups: dict[str, Callable[[held_out_items.HeldOutDocument], bool]] = {"all": lambda _: True}
     if any(document.conversation for document in documents):
         groups["conversations"] = lambda document: document.conversation
     by_source = {source: [d.source == source for d in documents] for source in sorted({d.source for d in documents})}
@@ -165,7 +165,7 @@ def _held_out_text(
     def measure(nats: list[float], mask: Iterable[bool]) -> Metrics:
         numbers = [number for number, inside in enumerate(mask) if inside]
         total, size = sum(nats[n] for n in numbers), sum(len(tokens[n]) for n in numbers)
-        return bits_per_byte.measures(total, size, [documents[n].text for n in numbers])
+        return bits_per_byte.likelihood_metrics(total, size, [documents[n].text for n in numbers])
 
     def xz(mask: Iterable[bool]) -> float:
         return bits_per_byte.xz_bits_per_byte([d.text for d, inside in zip(documents, mask, strict=True) if inside])
@@ -201,13 +201,13 @@ def _replies(
 
 
 def _questions(
-    params: EvaluateParams, folder: Path, speaker: Any, missing: dict[str, str], outputs: Outputs
+    params: EvaluateParams, folder: Path, generator: Any, missing: dict[str, str], outputs: Outputs
 ) -> Metrics | None:
     """Ask the held-out questions, greedily, and compare with the expected answers."""
-    from tasks.evaluate.question_answering import RougeL, exact_match, f1
+    from tasks.evaluate.answer_metrics import RougeL, exact_match, f1
     from tasks.held_out import held_out_items
 
-    asked, available = held_out_items.questions(folder, params.max_questions)
+    asked, available = held_out_items.held_out_questions(folder, params.max_questions)
     rows: list[dict[str, Any]] = []
     if not asked:
         missing["questions"] = "evaluate.max_questions is 0" if available else "no question is held out"
@@ -215,9 +215,9 @@ def _questions(
         _write_lines(outputs / "questions.jsonl", rows)
         return None
     rouge = RougeL(params.rouge_stemmer)
-    prompts = [speaker.asking.question(question.prompt, speaker.longest_prompt) for question in asked]
-    answers = speaker.greedy(prompts, params.batch, "answer questions")
-    for question, answer in zip(asked, map(speaker.asking.answer, answers), strict=True):
+    prompts = [generator.prompts.question(question.prompt, generator.max_prompt_tokens) for question in asked]
+    answers = generator.greedy(prompts, params.batch, "answer questions")
+    for question, answer in zip(asked, map(generator.prompts.answer, answers), strict=True):
         scores = {
             "em": exact_match(answer, question.expected),
             "f1": round(f1(answer, question.expected), 6),
@@ -230,19 +230,19 @@ def _questions(
     return {**means, "asked": len(rows), "available": available, "rouge_stemmer": int(params.rouge_stemmer)}
 
 
-def _samples(params: EvaluateParams, prompts: list[str], speaker: Any, outputs: Outputs) -> None:
+def _samples(params: EvaluateParams, prompts: list[str], generator: Any, outputs: Outputs) -> None:
     """Reply to the prompts: once greedily, then `samples` times drawn, whatever the other prompts are."""
     from tasks.evaluate.generate import Sampling
 
-    asked = [speaker.asking.sample(prompt, speaker.longest_prompt) for prompt in prompts]
+    asked = [generator.prompts.sample(prompt, generator.max_prompt_tokens) for prompt in prompts]
     rows: list[dict[str, Any]] = []
-    greedy = speaker.greedy(asked, params.batch, "reply to prompts")
+    greedy = generator.greedy(asked, params.batch, "reply to prompts")
     drawn = []
     for prompt, ids in zip(prompts, asked, strict=True):
         # A seed of its own: with one for all, prompts of like distributions would draw the same words.
         own = hashlib.blake2b(f"{params.seed} {prompt}".encode(), digest_size=7).digest()
         sampling = Sampling(params.temperature, params.top_k, params.top_p, int.from_bytes(own, "big"))
-        drawn.append(speaker.sampled(ids, params.samples, sampling) if params.samples else [])
+        drawn.append(generator.sample(ids, params.samples, sampling) if params.samples else [])
     for prompt, first, others in zip(prompts, greedy, drawn, strict=True):
         rows.append({"prompt": prompt, "mode": "greedy", "reply": first})
         rows += [{"prompt": prompt, "mode": "sampled", "reply": reply} for reply in others]

@@ -19,17 +19,17 @@ from trl import SFTConfig, SFTTrainer
 from tasks.conversations.conversation import Message
 from tasks.core.errors import UserError
 from tasks.core.progress import Progress
-from tasks.model.curves import TUNING_COLUMNS, Curves
-from tasks.tokens.chat_encoder import Encoded
+from tasks.model.curves import TUNING_COLUMNS, CurveWriter
+from tasks.tokens.chat_encoder import EncodedConversation
 
 log = logging.getLogger(__name__)
 SECONDS_BETWEEN_CHECKPOINTS = 20.0
-WHOLE = "whole"
+COMPLETE_MARKER = "whole"
 """Name of the file that marks a checkpoint as completely written; the trainer itself leaves half ones after a kill."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """What tuning does, step by step: `order` int64 [examples] says which window comes when, `batch` of them a step."""
 
     order: "np.typing.NDArray[np.int64]"
@@ -42,10 +42,12 @@ class Plan:
         return math.ceil(len(self.order) / self.batch)
 
 
-def dataset(windows: Sequence[Encoded], messages: Sequence[list[Message]], order: Sequence[int]) -> Dataset:
+def sft_dataset(
+    windows: Sequence[EncodedConversation], messages: Sequence[list[Message]], order: Sequence[int]
+) -> Dataset:
     """The windows in the order of training: input_ids, labels (-100 on all that the assistant does not say), messages."""
     labels = [
-        [token if says else -100 for token, says in zip(window.ids, window.assistant, strict=True)]
+        [token if says else -100 for token, says in zip(window.ids, window.assistant_mask, strict=True)]
         for window in windows
     ]
     used = sorted(set(order))
@@ -60,7 +62,13 @@ def dataset(windows: Sequence[Encoded], messages: Sequence[list[Message]], order
 
 
 def make_trainer(
-    model: Any, tokenizer: Any, rows: Dataset, plan: Plan, settings: dict[str, Any], work: Path, lora: Any | None
+    model: Any,
+    tokenizer: Any,
+    rows: Dataset,
+    plan: TrainingPlan,
+    settings: dict[str, Any],
+    work: Path,
+    lora: Any | None,
 ) -> SFTTrainer:
     """An SFTTrainer that walks `rows` once, in their order, and writes nothing but checkpoints under `work`.
 
@@ -96,7 +104,7 @@ def make_trainer(
     return trainer
 
 
-class Recorder(TrainerCallback):  # type: ignore[misc]
+class CurveAndCheckpointCallback(TrainerCallback):  # type: ignore[misc]
     """Writes the curve, shows progress, and has checkpoints written every 20 s and at the end.
 
     Checkpoints fall on logging steps: the trainer forgets a half-finished average of the loss.
@@ -104,7 +112,7 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
 
     def __init__(self, curves: Path, work: Path, tokens: "np.typing.NDArray[np.int64]", steps: int) -> None:
         self._path, self._kept, self._tokens, self._steps = curves, work / "curves.csv", tokens, steps
-        self._curves: Curves | None = None
+        self._curves: CurveWriter | None = None
         self._progress = Progress("finetune", total=steps, unit="steps")
         self._saved = time.monotonic()
         self._loss = ""
@@ -112,7 +120,9 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.first_step = state.global_step
-        self._curves = Curves(self._path, self._kept if self._kept.exists() else None, self.first_step, TUNING_COLUMNS)
+        self._curves = CurveWriter(
+            self._path, self._kept if self._kept.exists() else None, self.first_step, TUNING_COLUMNS
+        )
         self._progress.advance(self.first_step)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
@@ -145,7 +155,7 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
         beside = self._kept.with_suffix(".partial")
         shutil.copyfile(self._path, beside)
         beside.replace(self._kept)
-        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / WHOLE).touch()
+        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE_MARKER).touch()
         self._saved = time.monotonic()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -154,11 +164,11 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
         self._progress.__exit__(None, None, None)
 
 
-def last_whole_checkpoint(work: Path) -> Path | None:
+def last_complete_checkpoint(work: Path) -> Path | None:
     """The newest checkpoint that was written to its end; half ones are deleted."""
     whole: dict[int, Path] = {}
     for folder in (work / "checkpoints").glob("checkpoint-*"):
-        if (folder / WHOLE).exists():
+        if (folder / COMPLETE_MARKER).exists():
             whole[int(folder.name.rpartition("-")[2])] = folder
         else:
             shutil.rmtree(folder)

@@ -63,9 +63,9 @@ class FinetuneParams(StageParams):
 
     def check_paths(self, root: Path) -> None:
         """Check that the model to start from is there, unless it is the hub's."""
-        from tasks.model.start_from import require_local
+        from tasks.model.start_from import require_local_model
 
-        require_local(self.start_from, "finetune.start_from")
+        require_local_model(self.start_from, "finetune.start_from")
 
 
 def run(params: FinetuneParams, inputs: Inputs, outputs: Outputs) -> Metrics:
@@ -89,7 +89,7 @@ def run(params: FinetuneParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     from tasks.tokens.dialogue_windows import training_order
 
     if not count_rows(inputs["train"]):
-        return _leave_base(inputs["pretrain"], outputs)
+        return _point_to_base(inputs["pretrain"], outputs)
     device = prepare_torch()
     base = resolve_model(inputs["pretrain"])
     require_template(base)
@@ -102,14 +102,14 @@ def run(params: FinetuneParams, inputs: Inputs, outputs: Outputs) -> Metrics:
             params.max_length,
             longest,
         )
-    dialogues, metrics = _read(inputs["train"], ChatEncoder(base), longest)
+    dialogues, metrics = _read_windows(inputs["train"], ChatEncoder(base), longest)
     lengths = [len(window.ids) for window in dialogues.windows]
     examples = max(1, round(params.epochs * len(lengths)))
     if params.max_steps is not None:
         examples = min(examples, params.max_steps * params.batch)
     order = training_order(lengths, examples, params.batch, params.seed).tolist()
     tokens = sum(lengths[i] for i in order)
-    label_tokens = sum(sum(dialogues.windows[i].assistant) for i in order)
+    label_tokens = sum(sum(dialogues.windows[i].assistant_mask) for i in order)
     if label_tokens == 0:
         raise AssertionError("no token bears a label: the model would learn nothing")
 
@@ -130,24 +130,24 @@ def run(params: FinetuneParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     )
 
 
-def _leave_base(base: Path, outputs: Outputs) -> Metrics:
+def _point_to_base(base: Path, outputs: Outputs) -> Metrics:
     """Nothing to tune on: say so, and leave a pointer to the base model."""
-    from tasks.model.curves import TUNING_COLUMNS, Curves
-    from tasks.model.model_pointer import leave_pointer
+    from tasks.model.curves import TUNING_COLUMNS, CurveWriter
+    from tasks.model.model_pointer import write_pointer
 
     reason = "no conversation to tune on"
     log.info("finetune: %s: what is quantized, evaluated and served is the base model, data/%s", reason, base.name)
-    leave_pointer(outputs.root, base, reason)
-    Curves(outputs / "curves.csv", columns=TUNING_COLUMNS).close()
+    write_pointer(outputs.root, base, reason)
+    CurveWriter(outputs / "curves.csv", columns=TUNING_COLUMNS).close()
     return {"documents_in": 0, "documents_out": 0, "removed": {}, "steps": 0, "tokens": 0}
 
 
-def _read(folder: Path, encoder: Any, longest: int) -> tuple[Any, Metrics]:
+def _read_windows(folder: Path, encoder: Any, longest: int) -> tuple[Any, Metrics]:
     """Windows of all conversations, and the counts of what came in, stayed and went."""
     from tasks.documents.shards import read_shard, shard_paths
-    from tasks.tokens.dialogue_windows import Dialogues
+    from tasks.tokens.dialogue_windows import DialogueWindows
 
-    dialogues = Dialogues()
+    dialogues = DialogueWindows()
     documents_in = 0
     for shard in shard_paths(folder):
         conversations = read_shard(shard, ["messages"])["messages"].to_pylist()
@@ -180,7 +180,7 @@ def _train(
 
     steps = -(-len(order) // params.batch)
     log_every = max(1, min(10, steps // 40))  # about 40 points of the curve, more in long runs
-    plan = sft.Plan(np.asarray(order), params.batch, params.micro_batch, log_every)
+    plan = sft.TrainingPlan(np.asarray(order), params.batch, params.micro_batch, log_every)
     lengths = np.array([len(dialogues.windows[i].ids) for i in order])
     seen = np.cumsum([lengths[i : i + plan.batch].sum() for i in range(0, len(order), plan.batch)])
     settings = {
@@ -192,12 +192,12 @@ def _train(
         "bf16": params.precision == "bf16",
         "seed": params.seed,
     }
-    rows = sft.dataset(dialogues.windows, dialogues.messages, order)
+    rows = sft.sft_dataset(dialogues.windows, dialogues.messages, order)
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     trainer = sft.make_trainer(model, tokenizer, rows, plan, settings, outputs.work, _lora(params))
-    recorder = sft.Recorder(outputs / "curves.csv", outputs.work, seen, plan.steps)
+    recorder = sft.CurveAndCheckpointCallback(outputs / "curves.csv", outputs.work, seen, plan.steps)
     trainer.add_callback(recorder)
-    checkpoint = sft.last_whole_checkpoint(outputs.work)
+    checkpoint = sft.last_complete_checkpoint(outputs.work)
     if checkpoint:
         log.info("finetune: continuing after step %s", checkpoint.name.rpartition("-")[2])
     started = time.monotonic()
@@ -256,7 +256,7 @@ def _save(model: Any, base: Path, folder: Path) -> None:
     encoder = ChatEncoder(base)
     model.config.use_cache = True
     model.generation_config = GenerationConfig(
-        bos_token_id=encoder.start, eos_token_id=[encoder.end, encoder.start], pad_token_id=encoder.pad
+        bos_token_id=encoder.start, eos_token_id=[encoder.turn_end, encoder.start], pad_token_id=encoder.pad
     )
     model.save_pretrained(folder)
     copy_tokenizer(base, folder)

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from tasks.conversations.instruction_formats import read_records, to_messages
-from tasks.conversations.turns import Rejected
+from tasks.conversations.turns import RejectedRecord
 from tasks.core.errors import UserError
 
 
 @dataclass(frozen=True)
-class Reference:
+class BenchmarkItem:
     """An item: the file as params.yaml names it, its number there (JSON Lines: the line), and what to look for."""
 
     file: str
@@ -24,7 +24,7 @@ class Reference:
         return f"{self.file}#{self.number}"
 
 
-def read_references(stage: str, files: Sequence[str], paths: Mapping[str, Path]) -> Iterator[Reference]:
+def read_benchmark_items(stage: str, files: Sequence[str], paths: Mapping[str, Path]) -> Iterator[BenchmarkItem]:
     """The items of `files`, as `<stage>.references` names them; they must be among `paths`, the stage's dependencies.
 
     A question and its answer, and the two turns of one exchange, are looked for each by itself; a longer conversation, and
@@ -43,7 +43,7 @@ def read_references(stage: str, files: Sequence[str], paths: Mapping[str, Path])
             )
         try:
             for number, record in read_records(path):
-                yield Reference(file, number, _texts(record, f"{path}, record {number}"))
+                yield BenchmarkItem(file, number, _texts(record, f"{path}, record {number}"))
                 items += 1
         except OSError as error:
             raise UserError(f"params.yaml: {stage}.references: {path}: {error.strerror}") from None
@@ -60,7 +60,7 @@ def _texts(record: Any, where: str) -> list[str]:
         return [text for text in texts if isinstance(text, str)]  # an answer may be the number of a choice
     try:
         said = [str(message["content"]) for message in to_messages(record, "auto") if message["content"]]
-    except Rejected as rejected:
+    except RejectedRecord as rejected:
         if rejected.reason == "malformed":
             raise UserError(f"{where}: no item: {rejected.detail}") from None
         # What nobody may learn from, such as a call of a tool, is held out all the same.

@@ -15,13 +15,13 @@ from typing import Any
 
 from tasks.conversations.conversation import Message
 from tasks.conversations.instruction_formats import to_messages
-from tasks.conversations.turns import Rejected
+from tasks.conversations.turns import RejectedRecord
 
-RIGHT = ("answer", "answerKey", "label")
+RIGHT_KEYS = ("answer", "answerKey", "label")
 
 
 @dataclass(frozen=True)
-class Place:
+class ItemLocation:
     """Where an item stands: the file, and the number of its record there."""
 
     file: str
@@ -29,7 +29,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Question(Place):
+class Question(ItemLocation):
     """What is asked, and the answers of which each is right."""
 
     prompt: list[Message]
@@ -42,7 +42,7 @@ class Question(Place):
 
 
 @dataclass(frozen=True)
-class Choice(Place):
+class Choice(ItemLocation):
     """A question, what there is to choose, and the number of the right choice, from 0."""
 
     question: str
@@ -55,7 +55,7 @@ class Choice(Place):
 
 
 @dataclass(frozen=True)
-class Text(Place):
+class TextItem(ItemLocation):
     """A text that a model is to predict."""
 
     text: str
@@ -65,16 +65,16 @@ class Text(Place):
         return [self.text]
 
 
-Item = Question | Choice | Text
+Item = Question | Choice | TextItem
 
 
-def to_item(record: Any, file: str, number: int) -> Item:
+def parse_item(record: Any, file: str, number: int) -> Item:
     """The item that a record is.
 
     Raises:
-        Rejected: none; says which key is wrong.
+        RejectedRecord: none; says which key is wrong.
     """
-    if isinstance(record, Rejected):
+    if isinstance(record, RejectedRecord):
         raise record
     if not isinstance(record, Mapping):
         raise _no_item(f"a record must be an object, found {type(record).__name__}")
@@ -90,7 +90,7 @@ def to_item(record: Any, file: str, number: int) -> Item:
             return Choice(file, number, question, *choices)
         return Question(file, number, [{"role": "user", "content": question}], _answers(record))
     if "text" in record:
-        return Text(file, number, _text(record, "text"))
+        return TextItem(file, number, _text(record, "text"))
     keys = ", ".join(sorted(map(str, record))) or "none"
     raise _no_item(
         f"keys of no known form: {keys}. Known: question with answer or answers; question with choices and answer; "
@@ -98,8 +98,8 @@ def to_item(record: Any, file: str, number: int) -> Item:
     )
 
 
-def _no_item(detail: str) -> Rejected:
-    return Rejected("malformed", detail)
+def _no_item(detail: str) -> RejectedRecord:
+    return RejectedRecord("malformed", detail)
 
 
 def _text(record: Mapping[str, Any], key: str) -> str:
@@ -142,7 +142,7 @@ def _choices(record: Mapping[str, Any]) -> tuple[list[str], int] | None:
 
 def _right(record: Mapping[str, Any], choices: list[str], labels: list[str]) -> int:
     """The number of the right choice: named by its text, by its label (A, B, ...), or by its number from 0."""
-    key = next((key for key in RIGHT if record.get(key) is not None), "answer")
+    key = next((key for key in RIGHT_KEYS if record.get(key) is not None), "answer")
     named = record.get(key)
     said = "" if named is None or isinstance(named, bool) else str(named).strip()
     for names in (choices, labels, [str(number) for number in range(len(choices))]):

@@ -12,29 +12,31 @@ from pathlib import Path
 from typing import Any
 
 from tasks.conversations.instruction_formats import read_records
-from tasks.conversations.turns import Rejected
+from tasks.conversations.turns import RejectedRecord
 from tasks.core.errors import UserError
 from tasks.formats.symlinks import contained_matches, paths_within
-from tasks.held_out.benchmark_items import Reference
-from tasks.held_out.evaluation_items import Item, Text, to_item
+from tasks.held_out.benchmark_items import BenchmarkItem
+from tasks.held_out.evaluation_items import Item, TextItem, parse_item
 
 FOLDER = "evaluation"
-TEXTS = (".txt", ".text", ".md")
-RECORDS = (".jsonl", ".ndjson", ".json", ".parquet")
-TABLES = (".csv", ".tsv")
+TEXT_SUFFIXES = (".txt", ".text", ".md")
+RECORD_SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet")
+TABLE_SUFFIXES = (".csv", ".tsv")
 DELIMITERS = ",;\t|"
-KEYS = frozenset(("text", "question"))
+COLUMNS = frozenset(("text", "question"))
 """Of which a table has one, by which its delimiter shows."""
 
 
-def references(folder: Path) -> list[Reference]:
+def benchmark_items(folder: Path) -> list[BenchmarkItem]:
     """Every item of every file in `folder`, as what training text is held against.
 
     Raises:
         UserError: see `read_file`.
     """
     return [
-        Reference(item.file, item.number, item.texts()) for path in files_of(folder) for item in read_file(path, folder)
+        BenchmarkItem(item.file, item.number, item.texts())
+        for path in files_of(folder)
+        for item in read_file(path, folder)
     ]
 
 
@@ -73,20 +75,20 @@ def read_file(path: Path, folder: Path) -> Iterator[Item]:
     name = f"{FOLDER}/{path.relative_to(folder).as_posix()}"
     ending, number = path.suffix.lower(), 0
     try:
-        if ending in TEXTS:
+        if ending in TEXT_SUFFIXES:
             number = 1
-            yield Text(name, 1, _text(path))
+            yield TextItem(name, 1, _text(path))
             return
-        for number, record in _table(path) if ending in TABLES else read_records(path):
-            yield to_item(record, name, number)
-    except Rejected as rejected:
+        for number, record in _table(path) if ending in TABLE_SUFFIXES else read_records(path):
+            yield parse_item(record, name, number)
+    except RejectedRecord as rejected:
         raise UserError(f"{name}, record {number}: {rejected.detail}") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{name}: cannot be read ({error})") from None
     except UserError as error:
-        if ending in (*RECORDS, *TABLES, *TEXTS):
+        if ending in (*RECORD_SUFFIXES, *TABLE_SUFFIXES, *TEXT_SUFFIXES):
             raise
-        allowed = ", ".join((*RECORDS, *TABLES, *TEXTS))
+        allowed = ", ".join((*RECORD_SUFFIXES, *TABLE_SUFFIXES, *TEXT_SUFFIXES))
         raise UserError(
             f"{name}: cannot be read as an evaluation file ({allowed}). Move it out of {FOLDER}/"
         ) from error
@@ -97,7 +99,7 @@ def read_file(path: Path, folder: Path) -> Iterator[Item]:
 def _text(path: Path) -> str:
     text = path.read_text(encoding="utf-8-sig")
     if not text.strip():
-        raise Rejected("malformed", "the file has no text")
+        raise RejectedRecord("malformed", "the file has no text")
     return text
 
 
@@ -110,13 +112,13 @@ def _table(path: Path) -> Iterator[tuple[int, Any]]:
         delimiter = "\t" if path.suffix.lower() == ".tsv" else _delimiter(header)
         for number, row in enumerate(csv.DictReader(stream, delimiter=delimiter, strict=True), 1):
             if None in row or None in row.values():
-                yield number, Rejected("malformed", "has another number of fields than the header")
+                yield number, RejectedRecord("malformed", "has another number of fields than the header")
             yield number, {key.strip(): _field(value) for key, value in row.items() if value}
 
 
 def _delimiter(header: str) -> str:
     for delimiter in DELIMITERS:
-        if KEYS & {name.strip().strip('"') for name in header.split(delimiter)}:
+        if COLUMNS & {name.strip().strip('"') for name in header.split(delimiter)}:
             return delimiter
     return ","
 

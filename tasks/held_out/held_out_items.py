@@ -20,7 +20,7 @@ OPENING_CHARACTERS = 60
 
 
 @dataclass(frozen=True)
-class Document:
+class HeldOutDocument:
     """A document with text."""
 
     id: str
@@ -30,7 +30,7 @@ class Document:
 
 
 @dataclass(frozen=True)
-class Question:
+class HeldOutQuestion:
     """A held-out question: what is asked and what was expected."""
 
     id: str
@@ -42,14 +42,14 @@ def _rank(number: str) -> str:
     return hashlib.blake2b(number.encode(), digest_size=16).hexdigest()
 
 
-def validation_documents(folder: Path) -> list[Document]:
+def validation_documents(folder: Path) -> list[HeldOutDocument]:
     """All documents of the validation split that have text, in an order that only their ids decide."""
-    return sorted(documents(folder, VALIDATION), key=lambda document: (_rank(document.id), document.id))
+    return sorted(documents_of_split(folder, VALIDATION), key=lambda document: (_rank(document.id), document.id))
 
 
-def openings(folder: Path, most: int) -> list[str]:
+def document_openings(folder: Path, most: int) -> list[str]:
     """The first words of at most `most` documents, validation's if there are any, for a model to go on with."""
-    chosen = validation_documents(folder)[:most] or list(islice(documents(folder, TRAIN), most))
+    chosen = validation_documents(folder)[:most] or list(islice(documents_of_split(folder, TRAIN), most))
     return [opening for document in chosen if (opening := _opening(document.text))]
 
 
@@ -61,19 +61,19 @@ def _opening(text: str) -> str:
     return start.rpartition(" ")[0] or start  # not amid a word, where words have spaces between them
 
 
-def documents(folder: Path, split: str) -> Iterator[Document]:
+def documents_of_split(folder: Path, split: str) -> Iterator[HeldOutDocument]:
     """The documents of a split that have text, as they lie in the shards, of which one is held at a time."""
     for shard in shard_paths(folder):
         table = read_shard(shard, ["id", "source", "text", "meta", "split"])
         for row in table.filter(pc.equal(table["split"], split)).to_pylist():
             if row["text"]:
                 conversation = messages_of(row["meta"]) is not None
-                yield Document(row["id"], row["source"] or "", row["text"], conversation)
+                yield HeldOutDocument(row["id"], row["source"] or "", row["text"], conversation)
 
 
-def within_bytes(documents: list[Document], most: int) -> list[Document]:
+def within_bytes(documents: list[HeldOutDocument], most: int) -> list[HeldOutDocument]:
     """Of each source, the first documents that together stay within `most` UTF-8 bytes; at least its smallest one."""
-    by_source: dict[str, list[Document]] = defaultdict(list)
+    by_source: dict[str, list[HeldOutDocument]] = defaultdict(list)
     for document in documents:
         by_source[document.source].append(document)
     chosen = []
@@ -87,14 +87,14 @@ def within_bytes(documents: list[Document], most: int) -> list[Document]:
     return chosen
 
 
-def questions(folder: Path, most: int) -> tuple[list[Question], int]:
+def held_out_questions(folder: Path, most: int) -> tuple[list[HeldOutQuestion], int]:
     """At most `most` held-out questions in an order that only their ids decide, and how many there are."""
-    found: list[Question] = []
+    found: list[HeldOutQuestion] = []
     for shard in shard_paths(folder):
         table = read_shard(shard, ["id", "kind", "messages"])
         rows: list[dict[str, Any]] = table.filter(pc.equal(table["kind"], "question")).to_pylist()
         for row in rows:
             *prompt, answer = row["messages"]
-            found.append(Question(row["id"], prompt, answer["content"]))
+            found.append(HeldOutQuestion(row["id"], prompt, answer["content"]))
     found.sort(key=lambda question: (_rank(question.id), question.id))
     return found[:most], len(found)

@@ -14,30 +14,30 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from tasks.conversations.conversation import MARKER
+from tasks.conversations.conversation import ROLE_MARKER
 from tasks.similarity import shingles
-from tasks.similarity.canonical_text import comparable
+from tasks.similarity.canonical_text import canonical_text
 from tasks.similarity.shingles import Int64, UInt64
 
-SHORTEST = 4
+MIN_WORDS = 4
 """Words; an item of fewer is said by chance."""
 ENTRY = np.dtype([("gram", np.uint64), ("item", np.int64)])
 PARTS = 256
 """Parts in which the n-grams are sorted, by the first byte of their hash."""
-AT_ONCE = 1 << 18
+ITEM_BATCH = 1 << 18
 """N-grams of items that are gone through at a time."""
 
 
-def sets_of(texts: Sequence[str], n: int) -> tuple[UInt64, Int64]:
+def ngram_sets(texts: Sequence[str], n: int) -> tuple[UInt64, Int64]:
     """Word n-grams of each text without the speakers' names: sorted hashes, uint64, and the texts' borders in them."""
-    column = pa.array([comparable(MARKER.sub("", text)) for text in texts], pa.large_string())
+    column = pa.array([canonical_text(ROLE_MARKER.sub("", text)) for text in texts], pa.large_string())
     _, offsets, data = column.buffers()
     borders = np.frombuffer(offsets, np.int64)[: len(texts) + 1] if texts else np.zeros(1, np.int64)
     return shingles.shingle_sets(np.frombuffer(data or b"", np.uint8), borders, n)
 
 
 @dataclass(frozen=True)
-class Table:
+class NgramTable:
     """The n-grams of one length, in files that are mapped into memory.
 
     Attributes:
@@ -53,23 +53,23 @@ class Table:
 
     def blocks(self) -> Iterator[slice]:
         """The grams in slices with about AT_ONCE entries of `items`."""
-        borders = np.searchsorted(self.starts, np.arange(0, len(self.items), AT_ONCE))
+        borders = np.searchsorted(self.starts, np.arange(0, len(self.items), ITEM_BATCH))
         return starmap(slice, pairwise(np.unique([*borders.tolist(), len(self.grams)]).tolist()))
 
 
-class Writer:
+class NgramIndexWriter:
     """Writes to `folder` the tables of n-grams: of `n` words and, for short items, of as many as fewer words allow."""
 
     def __init__(self, folder: Path, n: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder, self._lengths = folder, [n, *range(n - 1, SHORTEST - 1, -1)]
+        self._folder, self._lengths = folder, [n, *range(n - 1, MIN_WORDS - 1, -1)]
         self._names: list[bytes] = []
 
     def add(self, names: Sequence[str], texts: Sequence[str], short: Sequence[bool]) -> None:
         """Take items by their texts; those that are `short` are looked for even with fewer than `n` words."""
         left = np.arange(len(texts))
         for length in self._lengths:
-            hashes, borders = sets_of([texts[item] for item in left.tolist()], length)
+            hashes, borders = ngram_sets([texts[item] for item in left.tolist()], length)
             sizes = np.diff(borders)
             entries = np.empty(len(hashes), ENTRY)
             entries["gram"], entries["item"] = hashes, np.repeat(left + len(self._names), sizes)
@@ -108,12 +108,12 @@ class Writer:
         np.save(self._folder / "lengths.npy", np.array(self._lengths))
 
 
-def read(folder: Path) -> tuple[list[Table], npt.NDArray[np.bytes_]]:
-    """The tables that a `Writer` left in `folder`, longest n-grams first, and the items' names (UTF-8)."""
+def read_ngram_tables(folder: Path) -> tuple[list[NgramTable], npt.NDArray[np.bytes_]]:
+    """The tables that an `NgramIndexWriter` left in `folder`, longest n-grams first, and the items' names (UTF-8)."""
     lengths = np.load(folder / "lengths.npy").tolist()
     kinds = {"grams": np.uint64, "starts": np.int64, "items": np.int64}
     tables = [
-        Table(length, **{name: _mapped(folder / f"{length}.{name}", kind) for name, kind in kinds.items()})
+        NgramTable(length, **{name: _mapped(folder / f"{length}.{name}", kind) for name, kind in kinds.items()})
         for length in lengths
     ]
     return tables, np.load(folder / "names.npy", mmap_mode="r")

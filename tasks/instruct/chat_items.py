@@ -14,21 +14,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.conversations.conversation import SCHEMA, Message, messages_of, render
+from tasks.conversations.conversation import SCHEMA, Message, messages_of, render_conversation
 from tasks.conversations.instruction_formats import Format, read_records, to_messages
-from tasks.conversations.turns import Rejected
+from tasks.conversations.turns import RejectedRecord
 from tasks.core.errors import UserError
-from tasks.core.parallel.item_guard import fused
+from tasks.core.parallel.item_guard import guard_item
 from tasks.documents.shards import REMOVED_SCHEMA, SHARD_BYTES, SHARD_ROWS, document_id, read_shard, write_shard
 from tasks.formats.symlinks import contained_matches
 from tasks.held_out import ngram_index, ngram_overlap
-from tasks.held_out.benchmark_items import Reference
+from tasks.held_out.benchmark_items import BenchmarkItem
 from tasks.held_out.split import TRAIN, VALIDATION, split_of
-from tasks.instruct.dialogue_rules import check, windows
-from tasks.instruct.pydoc_questions import questions_of
-from tasks.similarity.canonical_text import comparable, digest
+from tasks.instruct.dialogue_rules import check_dialogue, split_dialogue
+from tasks.instruct.pydoc_questions import pydoc_questions
+from tasks.similarity.canonical_text import canonical_text, digest
 
-COLLECTED = pa.schema(
+ITEM_SCHEMA = pa.schema(
     [
         *SCHEMA,
         ("dialogue", pa.string()),  # the id without the number of the window
@@ -39,11 +39,11 @@ COLLECTED = pa.schema(
     ]
 )
 
-REPORT = "Leave it out and report it: it should not be."
+ADVICE = "Leave it out and report it: it should not be."
 
 
 @dataclass(frozen=True)
-class Rules:
+class DialogueRules:
     """What a dialogue is checked by; see `InstructParams`."""
 
     validation_fraction: float
@@ -54,7 +54,7 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class Records:
+class InstructionFile:
     """One file of instruction data and the name of its shard."""
 
     path: Path
@@ -63,24 +63,26 @@ class Records:
     stem: str
 
 
-def record_files(files: Sequence[tuple[str, Format, str]]) -> list[Records]:
+def instruction_files(files: Sequence[tuple[str, Format, str]]) -> list[InstructionFile]:
     """The files (path or glob, format, source) that `instruct.files` names, in the order of the list, globs sorted.
 
     Raises:
         UserError: nothing matches a path.
     """
-    found: list[Records] = []
+    found: list[InstructionFile] = []
     for number, (pattern, format_, source) in enumerate(files):
         anchor = Path(Path(pattern).anchor)  # the working directory, unless the pattern is absolute
         matches = sorted(path for path in anchor.glob(str(Path(pattern).relative_to(anchor))) if path.is_file())
         paths = contained_matches(matches, pattern)
         if not paths:
             raise UserError(f"params.yaml: instruct.files.{number}.path: no file matches {pattern}")
-        found += [Records(path, format_, source, f"file-{number:03d}-{k:05d}") for k, path in enumerate(paths)]
+        found += [InstructionFile(path, format_, source, f"file-{number:03d}-{k:05d}") for k, path in enumerate(paths)]
     return found
 
 
-def collect(shard: Path | Records, folder: Path, rules: Rules) -> tuple[list[str], dict[str, int], Counter[str]]:
+def collect_items(
+    shard: Path | InstructionFile, folder: Path, rules: DialogueRules
+) -> tuple[list[str], dict[str, int], Counter[str]]:
     """Write the valid dialogues and the questions of a shard to `<folder>/<stem>.parquet`, the others beside it.
 
     A file of records may become several shards. Returns their stems, how many conversations (the rejected ones with them)
@@ -89,14 +91,16 @@ def collect(shard: Path | Records, folder: Path, rules: Rules) -> tuple[list[str
     ignored: Counter[str] = Counter()
     counts = {"conversations": 0, "questions": 0}
     stems: list[str] = []
-    entries = _record_rows(shard, rules, ignored) if isinstance(shard, Records) else _document_rows(shard, rules)
-    for number, part in enumerate(_parts(entries) if isinstance(shard, Records) else [list(entries)]):
+    entries = (
+        _record_rows(shard, rules, ignored) if isinstance(shard, InstructionFile) else _document_rows(shard, rules)
+    )
+    for number, part in enumerate(_parts(entries) if isinstance(shard, InstructionFile) else [list(entries)]):
         stem = (
             f"{shard.stem}_{number:05d}" if number else shard.stem
         )  # sorts behind the first, whose name goes on with .
         removed = [entry for entry in part if "reason" in entry]
         items = [entry for entry in part if "reason" not in entry]
-        write_shard(pa.Table.from_pylist(items, schema=COLLECTED), folder / f"{stem}.parquet")
+        write_shard(pa.Table.from_pylist(items, schema=ITEM_SCHEMA), folder / f"{stem}.parquet")
         write_shard(pa.Table.from_pylist(removed, schema=REMOVED_SCHEMA), folder / "rejected" / f"{stem}.parquet")
         dialogues = {item["dialogue"] for item in items if item["kind"] == "conversation"}
         counts["conversations"] += len(dialogues) + len(removed)
@@ -119,52 +123,62 @@ def _parts(entries: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     yield part
 
 
-def _document_rows(shard: Path, rules: Rules) -> Iterator[dict[str, Any]]:
+def _document_rows(shard: Path, rules: DialogueRules) -> Iterator[dict[str, Any]]:
     table = read_shard(shard)
     splits = split_of(table.column("id").to_pylist(), rules.validation_fraction)
     for row, split in zip(table.to_pylist(), splits, strict=True):
-        with fused(f"{shard}: document {row['id']} ({row['url']})", len(row["text"] or ""), REPORT):
+        with guard_item(f"{shard}: document {row['id']} ({row['url']})", len(row["text"] or ""), ADVICE):
             entries = list(_of_document(row, split, rules))
         yield from entries
 
 
-def _of_document(row: dict[str, Any], split: str, rules: Rules) -> Iterator[dict[str, Any]]:
+def _of_document(row: dict[str, Any], split: str, rules: DialogueRules) -> Iterator[dict[str, Any]]:
     common = {"source": row["source"], "split": split, "url": row["url"]}
     if (messages := messages_of(row["meta"])) is not None:
         try:
-            checked = check(messages, rules.max_turn_characters, rules.min_distinct)
-        except Rejected as rejected:
+            checked = check_dialogue(messages, rules.max_turn_characters, rules.min_distinct)
+        except RejectedRecord as rejected:
             yield row | {"reason": rejected.reason, "detail": rejected.detail}
         else:
             yield from _dialogue(row["id"], checked, common, rules)
     elif rules.questions:
-        for number, question in enumerate(questions_of(row["url"], row["text"] or "")):
+        for number, question in enumerate(pydoc_questions(row["url"], row["text"] or "")):
             name = f"{row['id']}#{number}"
             said: list[Message] = [
                 {"role": "user", "content": question.text},
                 {"role": "assistant", "content": question.answer},
             ]
-            digests = {"digest": digest(comparable(question.text)), "answer": digest(comparable(question.answer))}
+            digests = {
+                "digest": digest(canonical_text(question.text)),
+                "answer": digest(canonical_text(question.answer)),
+            }
             yield common | digests | {"id": name, "dialogue": name, "kind": "question", "messages": said}
 
 
-def _record_rows(file: Records, rules: Rules, ignored: Counter[str]) -> Iterator[dict[str, Any]]:
+def _record_rows(file: InstructionFile, rules: DialogueRules, ignored: Counter[str]) -> Iterator[dict[str, Any]]:
     for number, record in read_records(file.path):
         content = json.dumps(record, sort_keys=True, ensure_ascii=False, default=str)
         url = f"{file.path.as_posix()}#{number}"
         name = document_id(file.source, url, content.encode("utf-8", "surrogatepass"))
-        with fused(f"{file.path}: record {number}", len(content), REPORT):
+        with guard_item(f"{file.path}: record {number}", len(content), ADVICE):
             entries = list(_of_record(record, content, url, name, number, file, rules, ignored))
         yield from entries
 
 
 def _of_record(
-    record: Any, content: str, url: str, name: str, number: int, file: Records, rules: Rules, ignored: Counter[str]
+    record: Any,
+    content: str,
+    url: str,
+    name: str,
+    number: int,
+    file: InstructionFile,
+    rules: DialogueRules,
+    ignored: Counter[str],
 ) -> Iterator[dict[str, Any]]:
     try:
         messages = to_messages(record, file.format, ignored)
-        checked = check(messages, rules.max_turn_characters, rules.min_distinct)
-    except Rejected as rejected:
+        checked = check_dialogue(messages, rules.max_turn_characters, rules.min_distinct)
+    except RejectedRecord as rejected:
         shown, detail = (
             text.encode("utf-8", "replace").decode() for text in (content, f"record {number}: {rejected.detail}")
         )
@@ -175,43 +189,45 @@ def _of_record(
     yield from _dialogue(name, checked, {"source": file.source, "split": split, "url": url}, rules)
 
 
-def _dialogue(name: str, messages: list[Message], common: dict[str, Any], rules: Rules) -> Iterator[dict[str, Any]]:
-    parts = windows(messages, rules.max_turns)
-    unit = {"dialogue": name, "kind": "conversation", "digest": digest(comparable(render(messages)))}
+def _dialogue(
+    name: str, messages: list[Message], common: dict[str, Any], rules: DialogueRules
+) -> Iterator[dict[str, Any]]:
+    parts = split_dialogue(messages, rules.max_turns)
+    unit = {"dialogue": name, "kind": "conversation", "digest": digest(canonical_text(render_conversation(messages)))}
     for number, part in enumerate(parts):
         yield common | unit | {"id": f"{name}#{number}" if len(parts) > 1 else name, "messages": part}
 
 
-def index_held_out(
-    folder: Path, stems: Sequence[str], references: Iterable[Reference], ngram: int, index: Path
+def write_held_out_index(
+    folder: Path, stems: Sequence[str], benchmark_items: Iterable[BenchmarkItem], ngram: int, index: Path
 ) -> None:
-    """Write the n-gram index of the held-out items that stay, and of the references, which are held out as well."""
-    writer = ngram_index.Writer(index, ngram)
+    """Write the n-gram index of the held-out items that stay, and of the benchmark items, which are held out as well."""
+    writer = ngram_index.NgramIndexWriter(index, ngram)
     for stem in stems:
-        verdicts = _verdicts(folder, stem)
+        verdicts = _removals(folder, stem)
         table = read_shard(folder / f"{stem}.parquet")
         rows = table.filter(pc.equal(table["split"], VALIDATION)).to_pylist()
         held_out = [row for row in rows if row["dialogue"] not in verdicts]
-        parts = [(row, text) for row in held_out for text in ngram_overlap.texts_of(row["kind"], row["messages"])]
+        parts = [(row, text) for row in held_out for text in ngram_overlap.item_texts(row["kind"], row["messages"])]
         names, texts = [row["id"] for row, _ in parts], [text for _, text in parts]
         writer.add(names, texts, [row["kind"] == "question" for row, _ in parts])
-    for item in references:
+    for item in benchmark_items:
         writer.add([item.name] * len(item.texts), item.texts, [True] * len(item.texts))
     writer.close()
-    np.save(index / "of_item.npy", ngram_overlap.Index.load(index).counted().of_item)
+    np.save(index / "of_item.npy", ngram_overlap.NgramIndex.load(index).rare_ngrams().per_item)
 
 
-def _verdicts(folder: Path, stem: str) -> dict[str, dict[str, Any]]:
+def _removals(folder: Path, stem: str) -> dict[str, dict[str, Any]]:
     return {row["dialogue"]: row for row in read_shard(folder / "verdicts" / f"{stem}.parquet").to_pylist()}
 
 
-def divide(stem: str, folder: Path, index: Path, max_overlap: float, target: Path) -> dict[str, Any]:
+def write_items(stem: str, folder: Path, index: Path, max_overlap: float, target: Path) -> dict[str, Any]:
     """Write a shard's items to `train`, `held_out` and `removed` under `target`; returns counts."""
-    verdicts, held_out = _verdicts(folder, stem), ngram_overlap.Index.load(index)
+    verdicts, held_out = _removals(folder, stem), ngram_overlap.NgramIndex.load(index)
     rows = read_shard(folder / f"{stem}.parquet").to_pylist()
     training = [row for row in rows if row["split"] == TRAIN and row["dialogue"] not in verdicts]
     hits = held_out.hits(["\n".join(message["content"] for message in row["messages"]) for row in training])
-    best, share = held_out.best(hits, ngram_overlap.Counted(np.load(index / "of_item.npy", mmap_mode="r")))
+    best, share = held_out.best_match(hits, ngram_overlap.RareNgrams(np.load(index / "of_item.npy", mmap_mode="r")))
     for row, item, overlap in zip(training, best.tolist(), share.tolist(), strict=True):
         if overlap >= max_overlap:
             found = {"reason": "in_held_out", "matched": held_out.name(item), "similarity": round(overlap, 4)}
@@ -228,7 +244,7 @@ def divide(stem: str, folder: Path, index: Path, max_overlap: float, target: Pat
         kind = f"{row['kind']}s"
         if verdict := verdicts.get(row["dialogue"]):
             units["removed_questions" if kind == "questions" else "removed"][verdict["reason"]] += new
-            removed.append(row | {"text": render(row["messages"]), "meta": None} | verdict)
+            removed.append(row | {"text": render_conversation(row["messages"]), "meta": None} | verdict)
         else:
             split = "train" if row["split"] == TRAIN else "held_out"
             items[split].append(row)

@@ -6,9 +6,9 @@ from typing import Any, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from tasks.conversations.conversation import Message, Role, trimmed
-from tasks.conversations.turns import Rejected
-from tasks.similarity.canonical_text import comparable
+from tasks.conversations.conversation import Message, Role, trim_content
+from tasks.conversations.turns import RejectedRecord
+from tasks.similarity.canonical_text import canonical_text
 
 
 class Turn(BaseModel):
@@ -62,11 +62,11 @@ REASONS = ("empty_turn", "not_begun_by_user", "roles_do_not_alternate", "no_repl
 """What `Dialogue` rejects for; any other mistake is "malformed"."""
 
 
-def check(messages: Any, max_turn_characters: int, min_distinct: float) -> list[Message]:
+def check_dialogue(messages: Any, max_turn_characters: int, min_distinct: float) -> list[Message]:
     """The messages of a valid dialogue, trimmed.
 
     Raises:
-        Rejected: malformed, empty_turn, not_begun_by_user, roles_do_not_alternate, no_reply, turn_too_long (text pasted
+        RejectedRecord: malformed, empty_turn, not_begun_by_user, roles_do_not_alternate, no_reply, turn_too_long (text pasted
             in rather than said) or repetitive (a smaller share than `min_distinct` of the turns differs: echoes, spam).
     """
     try:
@@ -75,16 +75,16 @@ def check(messages: Any, max_turn_characters: int, min_distinct: float) -> list[
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         reason = first["type"] if first["type"] in REASONS else "malformed"
-        raise Rejected(reason, f"{where}: {first['msg']}") from None
+        raise RejectedRecord(reason, f"{where}: {first['msg']}") from None
     if (longest := max(len(turn.content) for turn in turns)) > max_turn_characters:
-        raise Rejected("turn_too_long", f"{longest} > {max_turn_characters} characters")
-    distinct = len({comparable(turn.content) for turn in turns}) / len(turns)
+        raise RejectedRecord("turn_too_long", f"{longest} > {max_turn_characters} characters")
+    distinct = len({canonical_text(turn.content) for turn in turns}) / len(turns)
     if len(turns) > 2 and distinct < min_distinct:
-        raise Rejected("repetitive", f"{distinct:.2f} < {min_distinct} of the turns differ")
-    return [cast(Message, {"role": turn.role, "content": trimmed(turn.content)}) for turn in turns]
+        raise RejectedRecord("repetitive", f"{distinct:.2f} < {min_distinct} of the turns differ")
+    return [cast(Message, {"role": turn.role, "content": trim_content(turn.content)}) for turn in turns]
 
 
-def windows(messages: Sequence[Message], max_turns: int) -> list[list[Message]]:
+def split_dialogue(messages: Sequence[Message], max_turns: int) -> list[list[Message]]:
     """Cut a checked dialogue into parts of at most `max_turns` turns (rounded down to whole exchanges).
 
     The system message, which does not count, leads each part.

@@ -15,12 +15,12 @@ from tasks.documents.shards import read_shard, write_shard
 from tasks.held_out.split import VALIDATION
 from tasks.similarity.shingles import Int64
 
-VERDICT = pa.schema([("dialogue", pa.string()), ("reason", pa.string()), ("kept_id", pa.string())])
-STAYS, DUPLICATE, IN_HELD_OUT, BOILERPLATE = range(4)
+REMOVAL_SCHEMA = pa.schema([("dialogue", pa.string()), ("reason", pa.string()), ("kept_id", pa.string())])
+KEPT, DUPLICATE, IN_HELD_OUT, BOILERPLATE = range(4)
 REASONS = np.array([None, "duplicate", "in_held_out", "boilerplate_answer"], object)
 
 
-def find_repeated(folder: Path, stems: Sequence[str], max_same_answer: int) -> None:
+def find_duplicate_items(folder: Path, stems: Sequence[str], max_same_answer: int) -> None:
     """Write `verdicts/<stem>.parquet`: which dialogues and questions go because they, or their answers, repeat.
 
     One of several alike stays: a held-out one if there is one, then the one of the smallest id.
@@ -47,10 +47,10 @@ def find_repeated(folder: Path, stems: Sequence[str], max_same_answer: int) -> N
     kept[leaks] = best[leaks]
     for stem, start, end in zip(stems, borders[:-1], borders[1:], strict=True):
         here = np.unique(unit_of[start:end])
-        here = here[reason[here] != STAYS]
+        here = here[reason[here] != KEPT]
         columns = [_text(names[here]), REASONS[reason[here]], _text(names[kept[here]], kept[here] < 0)]
         arrays = [pa.array(column, pa.string()) for column in columns]
-        write_shard(pa.table(arrays, schema=VERDICT), folder / "verdicts" / f"{stem}.parquet")
+        write_shard(pa.table(arrays, schema=REMOVAL_SCHEMA), folder / "verdicts" / f"{stem}.parquet")
 
 
 def _read(path: Path) -> tuple[npt.NDArray[np.bytes_], npt.NDArray[np.bool_], Int64, Int64, npt.NDArray[np.bool_]]:

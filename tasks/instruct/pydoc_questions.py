@@ -16,10 +16,10 @@ TEMPLATES = {
     "class": ("What is {name}?", "What is the class {name} for?", "Explain {name} in one sentence."),
     "module": ("What is the module {name}?", "What is the module {name} for?", "What does the module {name} offer?"),
 }
-SECTIONS = {"Modules", "Package Contents", "Classes", "Functions", "Data", "Submodules"}
-LONGEST_ANSWER = 300
+SECTION_HEADINGS = {"Modules", "Package Contents", "Classes", "Functions", "Data", "Submodules"}
+MAX_ANSWER_CHARACTERS = 300
 """Characters; what is longer is no first sentence but a list or a table."""
-LONGEST_HEADING = 2000
+MAX_HEADING_CHARACTERS = 2000
 """Characters of a line that can be a class, a signature or the head of a list of members."""
 HEAD_LINES = 12
 """Lines at the top of a page within which its head ends."""
@@ -33,7 +33,7 @@ _ABBREVIATION = re.compile(r"\b(e\.g|i\.e|etc|vs|cf|resp|approx)\.$")
 
 
 @dataclass(frozen=True)
-class Question:
+class PydocQuestion:
     """`kind` is a key of TEMPLATES; `name` is what is asked about, with its module."""
 
     kind: str
@@ -47,25 +47,29 @@ class Question:
         return templates[int(fraction_of(self.name, "question") * len(templates))].format(name=self.name)
 
 
-def questions_of(url: str | None, text: str) -> list[Question]:
+def pydoc_questions(url: str | None, text: str) -> list[PydocQuestion]:
     """The questions that a page answers; none where it is no page of pydoc about a public module."""
     try:
         found = _MODULE.search(urlsplit(url or "").path)
     except ValueError:  # as of http://[
         return []
     lines = [" ".join(line.split()) for line in text.splitlines()]
-    if not found or found[1].split(".")[0] in ("test", "index", "topics", "keywords") or not SECTIONS & set(lines):
+    if (
+        not found
+        or found[1].split(".")[0] in ("test", "index", "topics", "keywords")
+        or not SECTION_HEADINGS & set(lines)
+    ):
         return []
-    unique: dict[str, Question] = {}
+    unique: dict[str, PydocQuestion] = {}
     for kind, name, documentation in _entries(lines, found[1]):
         if (answer := first_sentence(documentation, name)) is not None:
-            unique.setdefault(name, Question(kind, name, answer))
+            unique.setdefault(name, PydocQuestion(kind, name, answer))
     return list(unique.values())
 
 
 def _entries(lines: list[str], module: str) -> Iterator[tuple[str, str, list[str]]]:
     """Kind, full name and documentation of what the page defines itself and names without a leading underscore."""
-    first = next(number for number, line in enumerate(lines) if line in SECTIONS)
+    first = next(number for number, line in enumerate(lines) if line in SECTION_HEADINGS)
     head = [number for number, line in enumerate(lines[: min(first, HEAD_LINES)]) if _is_head(line, module)]
     if head:
         yield "module", module, lines[head[-1] + 1 : first]
@@ -73,9 +77,9 @@ def _entries(lines: list[str], module: str) -> Iterator[tuple[str, str, list[str
     entry: tuple[str, str, list[str]] | None = None
     for line in lines[first:]:
         heading, following = True, None
-        if len(line) > LONGEST_HEADING:
+        if len(line) > MAX_HEADING_CHARACTERS:
             heading = False
-        elif line in SECTIONS:
+        elif line in SECTION_HEADINGS:
             section, owner, members, last = line, "", "", ""
         elif section == "Classes" and (match := _CLASS.match(line)):
             owner, members, last = match[1] or match[2], "", ""
@@ -111,7 +115,7 @@ def _is_head(line: str, module: str) -> bool:
 def first_sentence(lines: list[str], name: str) -> str | None:
     """The first sentence of a documentation text, without the signature that may lead it; None if there is none.
 
-    It begins with a capital letter, has at least three words and at most LONGEST_ANSWER characters.
+    It begins with a capital letter, has at least three words and at most MAX_ANSWER_CHARACTERS characters.
     """
     short = name.rpartition(".")[2]
     said: list[str] = []
@@ -122,7 +126,7 @@ def first_sentence(lines: list[str], name: str) -> str | None:
             break
         said.append(line)
     whole, match = " ".join(said), None
-    paragraph = whole[: LONGEST_ANSWER + 2]  # what ends later is too long
+    paragraph = whole[: MAX_ANSWER_CHARACTERS + 2]  # what ends later is too long
     for match in _SENTENCE.finditer(paragraph):
         if not _ABBREVIATION.search(match[1]):
             break
@@ -131,5 +135,5 @@ def first_sentence(lines: list[str], name: str) -> str | None:
     if match is None:
         return None
     sentence = paragraph[: match.end(1)]
-    good = sentence[0].isupper() and len(sentence.split()) >= 3 and len(sentence) <= LONGEST_ANSWER
+    good = sentence[0].isupper() and len(sentence.split()) >= 3 and len(sentence) <= MAX_ANSWER_CHARACTERS
     return sentence if good and ">>>" not in sentence and "->" not in sentence else None

@@ -17,20 +17,20 @@ from pydantic import Field
 
 from tasks.conversations.instruction_formats import Format
 from tasks.core.errors import UserError
-from tasks.core.number_format import listed
+from tasks.core.number_format import format_counts
 from tasks.core.parallel.engine import map_shards
-from tasks.core.parallel.worker_pool import expect_workers
+from tasks.core.parallel.worker_pool import preload_workers
 from tasks.core.params import StageParams, require_files
 from tasks.core.paths import Inputs, Metrics, Outputs
 from tasks.documents.shards import read_shard, shard_paths, write_shard
 from tasks.held_out import evaluation_set
-from tasks.held_out.benchmark_items import read_references
+from tasks.held_out.benchmark_items import read_benchmark_items
 from tasks.held_out.split import split_of
 
 log = logging.getLogger(__name__)
 
 
-class RecordFile(StageParams):
+class InstructionFiles(StageParams):
     """Instruction data in files of the project."""
 
     path: str = Field(min_length=1, description="A file or glob, from the root of the project.")
@@ -44,7 +44,7 @@ class InstructParams(StageParams):
     validation_fraction: float = Field(
         0.03, ge=0, lt=1, description="Share of the documents that is held out from every training."
     )
-    files: tuple[RecordFile, ...] = Field((), description="Alpaca, ShareGPT or messages records to add.")
+    files: tuple[InstructionFiles, ...] = Field((), description="Alpaca, ShareGPT or messages records to add.")
     questions: bool = Field(True, description="Ask what the documentation of a name says, where a page is Python's.")
     max_turns: int = Field(64, ge=2, description="Turns of a conversation; longer ones are cut into several.")
     max_turn_characters: int = Field(4000, ge=1, description="A dialogue with a longer turn is removed: pasted text.")
@@ -71,7 +71,7 @@ class InstructParams(StageParams):
     )
 
     def check_paths(self, root: Path) -> None:
-        """Files of records and of references."""
+        """Files of records and of benchmark items."""
         require_files((file.path for file in self.files), root, "instruct.files")
         require_files(self.references, root, "instruct.references")
 
@@ -86,34 +86,38 @@ def run(params: InstructParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         UserError: a file of `files` or `references` is missing or unreadable, nothing of `files` is left to train on, or
             every document is held out.
     """
-    expect_workers("tasks.instruct.chat_items", "tasks.similarity.warm_kernels")
+    preload_workers("tasks.instruct.chat_items", "tasks.similarity.warm_kernels")
     from tasks.instruct import chat_items, duplicate_items
     from tasks.similarity import kernels
 
-    references = list(read_references("instruct", params.references, inputs))
-    references += evaluation_set.references(inputs["evaluation"])
+    benchmark_items = list(read_benchmark_items("instruct", params.references, inputs))
+    benchmark_items += evaluation_set.benchmark_items(inputs["evaluation"])
     shards = shard_paths(inputs["documents"])
     documents = _sum(_split(shard, outputs / "split", params.validation_fraction) for shard in shards)
-    kernels.prepare()
-    units: list[Path | chat_items.Records] = [
+    kernels.compile_kernels()
+    units: list[Path | chat_items.InstructionFile] = [
         *shards,
-        *chat_items.record_files([(file.path, file.format, file.source) for file in params.files]),
+        *chat_items.instruction_files([(file.path, file.format, file.source) for file in params.files]),
     ]
     folder, index = outputs.work / "items", outputs.work / "index"
     for old in (folder, index):
         shutil.rmtree(old, ignore_errors=True)
-    rules = chat_items.Rules(
+    rules = chat_items.DialogueRules(
         validation_fraction=params.validation_fraction,
         questions=params.questions,
         max_turns=params.max_turns,
         max_turn_characters=params.max_turn_characters,
         min_distinct=params.min_distinct,
     )
-    collected = list(map_shards(partial(chat_items.collect, folder=folder, rules=rules), units, "instruct: dialogues"))
+    collected = list(
+        map_shards(partial(chat_items.collect_items, folder=folder, rules=rules), units, "instruct: dialogues")
+    )
     stems = [stem for stems_of, _, _ in collected for stem in stems_of]
-    duplicate_items.find_repeated(folder, stems, params.max_same_answer)
-    chat_items.index_held_out(folder, stems, references, params.ngram, index)
-    divide = partial(chat_items.divide, folder=folder, index=index, max_overlap=params.max_overlap, target=outputs.root)
+    duplicate_items.find_duplicate_items(folder, stems, params.max_same_answer)
+    chat_items.write_held_out_index(folder, stems, benchmark_items, params.ngram, index)
+    divide = partial(
+        chat_items.write_items, folder=folder, index=index, max_overlap=params.max_overlap, target=outputs.root
+    )
     counts = [count for _, count, _ in collected]
     metrics = _metrics(counts, list(map_shards(divide, stems, "instruct: writing")))
     metrics["documents"] = documents
@@ -122,7 +126,7 @@ def run(params: InstructParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         log.warning("instruct: keys of records that nothing is learnt from (with how often): %s", ignored)
     _check_split(documents, params.validation_fraction)
     if metrics["train"]["items"]:
-        told = (listed(metrics[key]) for key in ("train", "held_out", "removed"))
+        told = (format_counts(metrics[key]) for key in ("train", "held_out", "removed"))
         log.info("instruct: to train on: %s; held out: %s; removed: %s", *told)
     else:
         _say_that_none_is_left(metrics, bool(params.files))

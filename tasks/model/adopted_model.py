@@ -14,17 +14,17 @@ from tqdm import tqdm
 
 from tasks.core.errors import UserError
 from tasks.core.paths import state_folder
-from tasks.model.start_from import SOURCE, Located, Source, fingerprint, locate, read_source
+from tasks.model.start_from import SOURCE_FILE, ModelFiles, ModelSource, fingerprint, locate_model, read_model_source
 from tasks.model.tokenizer_files import copy_tokenizer
 
 
-def base_model(tokenizer: Path) -> Path:
+def adopted_model(tokenizer: Path) -> Path:
     """The folder of the model that the tokenizer in `tokenizer` was adopted from.
 
     Raises:
         UserError: the model is no longer there, or its files are others than those that the tokenizer was adopted from.
     """
-    source = read_source(tokenizer)
+    source = read_model_source(tokenizer)
     if source is None:
         raise UserError(f"{tokenizer}: was trained here and belongs to no model of somebody else")
     known = _sha256_of(tokenizer)
@@ -36,7 +36,7 @@ def base_model(tokenizer: Path) -> Path:
             beside = models / f".{folder.name}.partial"
             shutil.rmtree(beside, ignore_errors=True)
             beside.mkdir()
-            _make(source, tokenizer, beside)
+            _convert(source, tokenizer, beside)
             beside.rename(folder)
     return folder
 
@@ -45,28 +45,28 @@ def _sha256_of(tokenizer: Path) -> str:
     import hashlib
 
     digest = hashlib.sha256()
-    for name in (SOURCE, "tokenizer.json"):
+    for name in (SOURCE_FILE, "tokenizer.json"):
         digest.update((tokenizer / name).read_bytes())
     return digest.hexdigest()
 
 
-def _make(source: Source, tokenizer: Path, folder: Path) -> None:
-    located = locate(source.start_from, f"{source.enters}.start_from", source.revision)
+def _convert(source: ModelSource, tokenizer: Path, folder: Path) -> None:
+    located = locate_model(source.start_from, f"{source.enters}.start_from", source.revision)
     if fingerprint(located) != source.files:
         raise UserError(
             f"{source.start_from}: its files are others than those whose tokenizer was adopted. Adopt it again: "
             "python -m flows.pipeline --stages tokenizer --force"
         )
-    model = load_given(located)
+    model = load_adopted_model(located)
     if source.added_tokens:
-        grow(model, tokenizer, source.added_tokens)
+        resize_embeddings(model, tokenizer, source.added_tokens)
     model.save_pretrained(folder)
     copy_tokenizer(tokenizer, folder)
     for path in folder.iterdir():
         path.chmod(0o644)
 
 
-def load_given(located: Located) -> Any:
+def load_adopted_model(located: ModelFiles) -> Any:
     """The model in fp32 on the CPU, as if it had been saved by transformers.
 
     Raises:
@@ -77,7 +77,9 @@ def load_given(located: Located) -> Any:
 
     modeling_gguf_pytorch_utils.tqdm = functools.partial(tqdm, disable=True)  # it asks nobody whether to show a bar
     try:
-        model = AutoModelForCausalLM.from_pretrained(located.folder, dtype=torch.float32, **located.options())
+        model = AutoModelForCausalLM.from_pretrained(
+            located.folder, dtype=torch.float32, **located.from_pretrained_options()
+        )
     except Exception as error:  # transformers, safetensors and gguf raise all kinds
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{located.folder}: holds no model that can be read ({reason})") from None
@@ -87,7 +89,7 @@ def load_given(located: Located) -> Any:
     return model
 
 
-def grow(model: Any, tokenizer: Path, added: list[str]) -> None:
+def resize_embeddings(model: Any, tokenizer: Path, added: list[str]) -> None:
     """Give the embedding rows for added tokens, drawn like those that are there: their mean and spread, in each dimension.
 
     So the tokens differ from each other from the start, which LoRA, leaving the embedding alone, depends on; none is

@@ -21,7 +21,7 @@ the machine, since the shape of a batch can change the last bit of a sum."""
 
 
 @dataclass(frozen=True)
-class Window:
+class ScoringWindow:
     """Tokens to feed and, of the predictions, how many count: the last `predicted`, for `targets`."""
 
     document: int
@@ -29,12 +29,12 @@ class Window:
     targets: Sequence[int]
 
 
-def rolling_windows(document: int, tokens: Sequence[int], start: int, context: int) -> Iterator[Window]:
+def rolling_windows(document: int, tokens: Sequence[int], start: int, context: int) -> Iterator[ScoringWindow]:
     """The windows of one document; each of its tokens is a target exactly once."""
     stream = [start, *tokens]
     for predicted in range(0, len(tokens), context):
         end = min(predicted + context, len(tokens))
-        yield Window(document, stream[max(0, end - context) : end], tokens[predicted:end])
+        yield ScoringWindow(document, stream[max(0, end - context) : end], tokens[predicted:end])
 
 
 def document_nats(
@@ -49,7 +49,7 @@ def document_nats(
     return window_nats(model, windows, len(documents), pad, what)
 
 
-def window_nats(model: Any, windows: Sequence[Window], documents: int, pad: int, what: str) -> list[float]:
+def window_nats(model: Any, windows: Sequence[ScoringWindow], documents: int, pad: int, what: str) -> list[float]:
     """Negative log-likelihood of the windows' targets, in nats, added up by document, [documents]."""
     windows = sorted(windows, key=lambda window: -len(window.inputs))  # equal lengths keep their order
     nats = [0.0] * documents
@@ -61,7 +61,7 @@ def window_nats(model: Any, windows: Sequence[Window], documents: int, pad: int,
     return nats
 
 
-def _batches(windows: Sequence[Window]) -> Iterator[Sequence[Window]]:
+def _batches(windows: Sequence[ScoringWindow]) -> Iterator[Sequence[ScoringWindow]]:
     first = 0
     while first < len(windows):
         rows = max(1, BATCH_TOKENS // len(windows[first].inputs))
@@ -69,7 +69,7 @@ def _batches(windows: Sequence[Window]) -> Iterator[Sequence[Window]]:
         first += rows
 
 
-def _window_nats(model: Any, batch: Sequence[Window], pad: int) -> list[float]:
+def _window_nats(model: Any, batch: Sequence[ScoringWindow], pad: int) -> list[float]:
     longest = len(batch[0].inputs)
     # Padding on the right of a causal model changes nothing to its left, so no mask is needed.
     tokens = torch.tensor([[*window.inputs, *[pad] * (longest - len(window.inputs))] for window in batch])
@@ -84,7 +84,7 @@ def _window_nats(model: Any, batch: Sequence[Window], pad: int) -> list[float]:
     return [float(row) for row in losses.view(targets.shape).double().sum(1).cpu()]
 
 
-def measures(nats: float, tokens: int, texts: Sequence[str]) -> dict[str, float | int | None]:
+def likelihood_metrics(nats: float, tokens: int, texts: Sequence[str]) -> dict[str, float | int | None]:
     """What the negative log-likelihood of texts means: bits per byte, and perplexity per token, word and byte.
 
     Bytes are of UTF-8; words are what white space separates, as lm-eval counts them (`re.split`, empty ends included).

@@ -4,18 +4,18 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-COLUMNS = ("step", "tokens", "loss", "learning_rate", "gradient_norm", "validation_bits_per_byte")
+PRETRAINING_COLUMNS = ("step", "tokens", "loss", "learning_rate", "gradient_norm", "validation_bits_per_byte")
 TUNING_COLUMNS = ("step", "tokens", "loss", "learning_rate", "gradient_norm", "token_accuracy")
 
 
-class Curves:
+class CurveWriter:
     """Appends rows to `path`, flushed one by one so that others can follow the file.
 
     `continued`, where given, is the file a checkpoint kept: its rows up to `step` come first.
     """
 
     def __init__(
-        self, path: Path, continued: Path | None = None, step: int = 0, columns: Sequence[str] = COLUMNS
+        self, path: Path, continued: Path | None = None, step: int = 0, columns: Sequence[str] = PRETRAINING_COLUMNS
     ) -> None:
         self.path, self.columns = path, columns
         rows = read_curves(continued) if continued else []

@@ -7,18 +7,18 @@ from typing import Any
 
 GPT2 = {"type": "ByteLevel", "use_regex": True}
 DIGITS = {"type": "Digits", "individual_digits": True}
-PLAIN_BYTES = {"type": "ByteLevel", "use_regex": False}
+BYTES_ONLY = {"type": "ByteLevel", "use_regex": False}
 QWEN2 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 LLAMA3 = QWEN2.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
-SPLITTERS: dict[str, list[dict[str, Any]]] = {
+PRE_TOKENIZERS: dict[str, list[dict[str, Any]]] = {
     "gpt-2": [GPT2],
     "smollm": [DIGITS, GPT2],
-    "qwen2": [{"type": "Split", "pattern": {"Regex": QWEN2}, "behavior": "Isolated", "invert": False}, PLAIN_BYTES],
+    "qwen2": [{"type": "Split", "pattern": {"Regex": QWEN2}, "behavior": "Isolated", "invert": False}, BYTES_ONLY],
     "llama-bpe": [
         {"type": "Split", "pattern": {"Regex": LLAMA3}, "behavior": "Isolated", "invert": False},
-        PLAIN_BYTES,
+        BYTES_ONLY,
     ],
 }
 """llama.cpp's names of ways to split text before merging (`tokenizer.ggml.pre`; src/llama-vocab.cpp), and the same as
@@ -27,26 +27,26 @@ pre-tokenizers of Hugging Face's tokenizers."""
 
 def pre_tokenizer(name: str) -> dict[str, Any] | None:
     """The pre-tokenizer, as in tokenizer.json, of one of llama.cpp's names; None for one that is not known here."""
-    steps = SPLITTERS.get({"default": "gpt-2", "llama3": "llama-bpe", "llama-v3": "llama-bpe"}.get(name, name))
+    steps = PRE_TOKENIZERS.get({"default": "gpt-2", "llama3": "llama-bpe", "llama-v3": "llama-bpe"}.get(name, name))
     if steps is None:
         return None
     whole = [{"add_prefix_space": False, "trim_offsets": True, **s} if s["type"] == "ByteLevel" else s for s in steps]
     return whole[0] if len(whole) == 1 else {"type": "Sequence", "pretokenizers": whole}
 
 
-def splitter_of(tokenizer: Mapping[str, Any]) -> str | None:
+def pre_tokenizer_name(tokenizer: Mapping[str, Any]) -> str | None:
     """llama.cpp's name for how a tokenizer.json splits text; None: it has none that is known here."""
     found = tokenizer.get("pre_tokenizer") or {}
     steps = found.get("pretokenizers", []) if found.get("type") == "Sequence" else [found]
     plain = [{k: v for k, v in step.items() if k not in ("add_prefix_space", "trim_offsets")} for step in steps]
     if any(step.get("add_prefix_space") for step in steps):
         return None
-    return next((name for name, wanted in SPLITTERS.items() if plain == wanted), None)
+    return next((name for name, wanted in PRE_TOKENIZERS.items() if plain == wanted), None)
 
 
 def why_no_gguf(config: Mapping[str, Any], tokenizer: Path) -> str | None:
     """Why a model of this configuration (config.json) with the tokenizer in a folder cannot be exported; None: it can."""
-    return _why_no_gguf_model(config) or why_no_gguf_tokenizer(read_tokenizer(tokenizer))
+    return _why_no_gguf_model(config) or why_no_gguf_tokenizer(read_tokenizer_json(tokenizer))
 
 
 def _why_no_gguf_model(config: Mapping[str, Any]) -> str | None:
@@ -73,15 +73,15 @@ def why_no_gguf_tokenizer(tokenizer: Mapping[str, Any]) -> str | None:
         return f"its tokenizer is {kind}, but GGUF export takes byte-level BPE only"
     if tokenizer.get("normalizer"):
         return f"its tokenizer changes text first ({tokenizer['normalizer'].get('type')}), which llama.cpp does not"
-    splitter = splitter_of(tokenizer)
+    splitter = pre_tokenizer_name(tokenizer)
     if splitter is None:
-        return f"its tokenizer splits text in a way that is none of {', '.join(SPLITTERS)}"
+        return f"its tokenizer splits text in a way that is none of {', '.join(PRE_TOKENIZERS)}"
     if bool(tokenizer["model"].get("ignore_merges")) != (splitter == "llama-bpe"):
         return "its tokenizer takes whole words before it merges, or should, where llama.cpp does the other"
     return None
 
 
-def read_tokenizer(folder: Path) -> dict[str, Any]:
+def read_tokenizer_json(folder: Path) -> dict[str, Any]:
     """The content of tokenizer.json."""
     content: dict[str, Any] = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     return content

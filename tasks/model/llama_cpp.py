@@ -19,7 +19,7 @@ busy process, since threads wait for each other at every layer. Log-probabilitie
 they are equal to the bit."""
 
 
-def threads_for(model: Path, threads: int) -> int:
+def single_request_threads(model: Path, threads: int) -> int:
     """How many of `threads` to use for one conversation at a time."""
     return 1 if model.stat().st_size < SMALL_MODEL_BYTES else threads
 
@@ -45,14 +45,14 @@ def server_parameters(model: Path, context: int, threads: int, slots: int = 1) -
     return settings
 
 
-class ExactModel:
+class GgufModel:
     """A GGUF model whose log-probabilities are asked for: f32 cache, plain attention, no prompt cache. A context manager."""
 
     def __init__(self, model: Path, context: int, threads: int) -> None:
         import xllamacpp
 
         settings = server_parameters(model, context, threads)
-        settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = threads_for(model, threads)
+        settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = single_request_threads(model, threads)
         settings.hostnames, settings.port = ["127.0.0.1"], 0
         settings.n_gpu_layers = 0
         # The defaults keep keys and values in f16, which alone moves log-probabilities by about 1e-3.
@@ -60,7 +60,7 @@ class ExactModel:
         settings.cache_type_k = settings.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
         self.model = model
         texts = token_bytes(model)
-        self._whole = [is_whole(text) for text in texts]
+        self._whole = [is_whole_characters(text) for text in texts]
         self._plain = next(number for number, text in enumerate(texts) if text.isalpha())
         self._server = xllamacpp.Server(settings)
         address = urlparse(self._server.listening_address)
@@ -106,7 +106,9 @@ class ExactModel:
         `prompt` is shorter than the context. What is then said is a letter: of a token that ends amid a character
         the server gives no probabilities.
         """
-        completed = self._complete(prompt, 1, n_probs=count, grammar=forced([self._plain]), samplers=["temperature"])
+        completed = self._complete(
+            prompt, 1, n_probs=count, grammar=forcing_grammar([self._plain]), samplers=["temperature"]
+        )
         best = completed["completion_probabilities"][0]["top_logprobs"]
         return {token["id"]: token["logprob"] for token in best}
 
@@ -130,7 +132,9 @@ class ExactModel:
         return math.fsum(nats)
 
     def _say(self, prompt: Sequence[int], tokens: Sequence[int]) -> list[float]:
-        completed = self._complete(prompt, len(tokens), n_probs=1, grammar=forced(tokens), samplers=["temperature"])
+        completed = self._complete(
+            prompt, len(tokens), n_probs=1, grammar=forcing_grammar(tokens), samplers=["temperature"]
+        )
         said = completed["completion_probabilities"]
         if [token["id"] for token in said] != list(tokens):
             raise AssertionError(f"{self.model}: llama.cpp did not say the {len(tokens)} tokens that it was given")
@@ -142,7 +146,7 @@ class ExactModel:
         return float(completed["timings"]["predicted_per_second"])
 
 
-def forced(tokens: Sequence[int]) -> str:
+def forcing_grammar(tokens: Sequence[int]) -> str:
     """A grammar (llama.cpp's GBNF) of these token ids and nothing else."""
     return "root ::= " + " ".join(f"<[{token}]>" for token in tokens)
 
@@ -163,7 +167,7 @@ def token_bytes(model: Path) -> list[bytes]:
     ]
 
 
-def is_whole(text: bytes) -> bool:
+def is_whole_characters(text: bytes) -> bool:
     """Whether the bytes of a token are whole UTF-8 characters, at least one, of which none ends a C string."""
     try:
         return bool(text.decode()) and b"\0" not in text

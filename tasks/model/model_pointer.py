@@ -15,7 +15,7 @@ from tasks.core.paths import write_json
 POINTER = "model.json"
 
 
-def leave_pointer(folder: Path, model: Path, reason: str) -> None:
+def write_pointer(folder: Path, model: Path, reason: str) -> None:
     """Make `folder` stand for the model in `model`, a folder that stays where it is seen from `folder`."""
     place = Path(os.path.relpath(model.absolute(), folder.absolute())).as_posix()
     write_json(folder / POINTER, {"model": place, "reason": reason})
@@ -34,8 +34,8 @@ def resolve_model(folder: Path) -> Path:
     Raises:
         UserError: a pointer cannot be read, leads to no folder, or leads back to where it began.
     """
-    from tasks.model.adopted_model import base_model
-    from tasks.model.start_from import SOURCE
+    from tasks.model.adopted_model import adopted_model
+    from tasks.model.start_from import SOURCE_FILE
 
     seen: list[Path] = []
     while is_pointer(folder):
@@ -48,7 +48,7 @@ def resolve_model(folder: Path) -> Path:
                 f"{folder / POINTER}: leads to {target}, which is no folder. Restore it: dvc checkout {target}"
             )
         folder = target
-    return base_model(folder) if seen and (folder / SOURCE).is_file() else folder
+    return adopted_model(folder) if seen and (folder / SOURCE_FILE).is_file() else folder
 
 
 def pointer_reason(folder: Path) -> str:

@@ -18,12 +18,12 @@ from tasks.core.errors import UserError
 
 Stage = Literal["pretrain", "finetune"]
 HUB_NAME = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@([\w./-]+))?")
-WANTED = ["*.json", "*.jinja", "*.safetensors", "merges.txt", "vocab.txt", "LICENSE*"]
-NOT_THERE = ("RepositoryNotFoundError", "RevisionNotFoundError", "GatedRepoError")
+DOWNLOAD_PATTERNS = ["*.json", "*.jinja", "*.safetensors", "merges.txt", "vocab.txt", "LICENSE*"]
+NOT_FOUND_ERRORS = ("RepositoryNotFoundError", "RevisionNotFoundError", "GatedRepoError")
 
 
 @dataclass(frozen=True)
-class Located:
+class ModelFiles:
     """The files of a model: a Hugging Face folder, or a GGUF file in `folder`; `revision`: the hub's commit."""
 
     folder: Path
@@ -31,12 +31,12 @@ class Located:
     revision: str | None = None
 
     @property
-    def weights(self) -> list[Path]:
+    def weight_files(self) -> list[Path]:
         if self.gguf:
             return [self.folder / self.gguf]
         return sorted(self.folder.glob("*.safetensors"))
 
-    def options(self) -> dict[str, Any]:
+    def from_pretrained_options(self) -> dict[str, Any]:
         """How transformers' `from_pretrained(folder, ...)` reads it, without the network and without its code."""
         return {
             "local_files_only": True,
@@ -53,7 +53,7 @@ class Located:
         from safetensors import safe_open
 
         count = 0
-        for path in self.weights:
+        for path in self.weight_files:
             with safe_open(path, "pt") as file:
                 count += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
         return count
@@ -67,13 +67,13 @@ class Located:
         from transformers import AutoConfig
 
         try:
-            return AutoConfig.from_pretrained(self.folder, **self.options())
+            return AutoConfig.from_pretrained(self.folder, **self.from_pretrained_options())
         except (OSError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(f"{self.folder}: its configuration cannot be read ({reason})") from None
 
 
-def entry(pretrain: str | None, finetune: str | None) -> tuple[Stage, str] | None:
+def entry_stage(pretrain: str | None, finetune: str | None) -> tuple[Stage, str] | None:
     """The stage at which a model of somebody else comes in, and its name; None: training starts from nothing.
 
     Raises:
@@ -89,7 +89,7 @@ def entry(pretrain: str | None, finetune: str | None) -> tuple[Stage, str] | Non
     return ("finetune", finetune) if finetune else None
 
 
-def locate(name: str, key: str, revision: str | None = None) -> Located:
+def locate_model(name: str, key: str, revision: str | None = None) -> ModelFiles:
     """Find the model, on the hub (and in its cache) too. `key` of params.yaml leads messages; `revision` outranks the name's.
 
     Raises:
@@ -102,7 +102,7 @@ def locate(name: str, key: str, revision: str | None = None) -> Located:
     if path.is_file():
         if path.suffix != ".gguf":
             raise UserError(f"{where}: is no folder and no .gguf file")
-        return Located(path.parent, path.name)
+        return ModelFiles(path.parent, path.name)
     if path.is_dir():
         return _in_folder(path, where)
     found = HUB_NAME.fullmatch(name)
@@ -110,23 +110,23 @@ def locate(name: str, key: str, revision: str | None = None) -> Located:
         raise UserError(f"{where}: there is no such file or folder, and it is no name of the hub (owner/name@revision)")
     folder = _download(found[1], revision or found[2], where)
     located = _in_folder(folder, where)
-    return Located(located.folder, located.gguf, folder.name)  # the hub's cache names a folder by the commit
+    return ModelFiles(located.folder, located.gguf, folder.name)  # the hub's cache names a folder by the commit
 
 
-def require_local(name: str | None, key: str) -> None:
+def require_local_model(name: str | None, key: str) -> None:
     """Check that a model is there, unless it is to be asked for at the hub.
 
     Raises:
-        UserError: as `locate`.
+        UserError: as `locate_model`.
     """
     if name and (Path(name).expanduser().exists() or not HUB_NAME.fullmatch(name)):
-        locate(name, key)
+        locate_model(name, key)
 
 
-def _in_folder(folder: Path, where: str) -> Located:
+def _in_folder(folder: Path, where: str) -> ModelFiles:
     if (folder / "config.json").is_file():
         if any(folder.glob("*.safetensors")):
-            return Located(folder)
+            return ModelFiles(folder)
         if any(folder.glob("*.bin")) or any(folder.glob("*.pt")):
             raise UserError(
                 f"{where}: has its weights as pickle only, which runs code when it is loaded and never is here. Take a "
@@ -135,7 +135,7 @@ def _in_folder(folder: Path, where: str) -> Located:
         raise UserError(f"{where}: holds a config.json, but no weights (*.safetensors)")
     files = sorted(path.name for path in folder.glob("*.gguf"))
     if len(files) == 1:
-        return Located(folder, files[0])
+        return ModelFiles(folder, files[0])
     if files:
         raise UserError(f"{where}: holds {len(files)} GGUF files; name one of them: {', '.join(files[:5])}")
     raise UserError(f"{where}: holds neither a Hugging Face model (config.json) nor a .gguf file")
@@ -157,13 +157,15 @@ def _download(name: str, revision: str | None, where: str) -> Path:
     try:
         if revision and re.fullmatch(r"[0-9a-f]{40}", revision):
             try:
-                return Path(snapshot_download(name, revision=revision, allow_patterns=WANTED, local_files_only=True))
+                return Path(
+                    snapshot_download(name, revision=revision, allow_patterns=DOWNLOAD_PATTERNS, local_files_only=True)
+                )
             except FileNotFoundError:
                 pass  # not in the cache
-        return Path(snapshot_download(name, revision=revision, allow_patterns=WANTED))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=DOWNLOAD_PATTERNS))
     except Exception as error:  # whatever the hub's client and its transport raise
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        if type(error).__name__ in NOT_THERE:
+        if type(error).__name__ in NOT_FOUND_ERRORS:
             raise UserError(
                 f"{where}: {reason} Check the name and the revision; a private or gated model needs HF_TOKEN"
             ) from None
@@ -173,9 +175,9 @@ def _download(name: str, revision: str | None, where: str) -> Path:
         ) from None
 
 
-def fingerprint(located: Located) -> dict[str, str]:
+def fingerprint(located: ModelFiles) -> dict[str, str]:
     """sha256 of each file that decides the model, by name."""
-    files = [*located.weights, *([] if located.gguf else [located.folder / "config.json"])]
+    files = [*located.weight_files, *([] if located.gguf else [located.folder / "config.json"])]
     return {path.name: _sha256(path) for path in files}
 
 
@@ -185,7 +187,7 @@ def _sha256(path: Path) -> str:
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelSource:
     """What `source.json` beside an adopted tokenizer says of the model that it belongs to.
 
     Attributes:
@@ -207,19 +209,19 @@ class Source:
     added_tokens: list[str]
 
 
-SOURCE = "source.json"
+SOURCE_FILE = "source.json"
 
 
-def read_source(tokenizer: Path) -> Source | None:
+def read_model_source(tokenizer: Path) -> ModelSource | None:
     """What the tokenizer in a folder was adopted from; None where it was trained here.
 
     Raises:
         UserError: source.json cannot be read.
     """
-    path = tokenizer / SOURCE
+    path = tokenizer / SOURCE_FILE
     if not path.exists():
         return None
     try:
-        return Source(**json.loads(path.read_text(encoding="utf-8")))
+        return ModelSource(**json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise UserError(f"{path}: cannot be read ({error}). Make it again: dvc repro --force tokenizer") from None

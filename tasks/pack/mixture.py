@@ -51,12 +51,12 @@ class Mixture(BaseModel):
         return self
 
     @property
-    def wanted(self) -> bool:
+    def is_set(self) -> bool:
         """Whether anything is to be mixed."""
         return bool(self.weights or self.budgets)
 
 
-def targets(mixture: Mixture, available: dict[str, int]) -> dict[str, int]:
+def source_targets(mixture: Mixture, available: dict[str, int]) -> dict[str, int]:
     """What each source is to give, in the mixture's unit, of what it has; not yet capped.
 
     Raises:
@@ -82,7 +82,7 @@ def targets(mixture: Mixture, available: dict[str, int]) -> dict[str, int]:
     return {name: round(share * total) for name, share in shares.items()}
 
 
-def copies(identities: list[str], sizes: Int64, target: int, max_epochs: float, seed: int) -> Int64:
+def document_copies(identities: list[str], sizes: Int64, target: int, max_epochs: float, seed: int) -> Int64:
     """How often each document of one source is used, int64 [documents], so that about `target` of `sizes` come.
 
     Whole passes first, then documents in the order of a hash of seed and id, as long as they fit; the sum is the target
@@ -98,7 +98,9 @@ def copies(identities: list[str], sizes: Int64, target: int, max_epochs: float, 
     return times
 
 
-def mix(parts: list[Path], mixture: Mixture, folder: Path, dtype: "np.dtype[Any]") -> tuple[list[Path], dict[str, Any]]:
+def write_mixture(
+    parts: list[Path], mixture: Mixture, folder: Path, dtype: "np.dtype[Any]"
+) -> tuple[list[Path], dict[str, Any]]:
     """Write the training split anew, each document as often as the mixture wants.
 
     `parts` are shards of documents (id, source, tokens, bytes) with their tokens (`dtype`) beside them, `x.tokens`. The
@@ -115,12 +117,12 @@ def mix(parts: list[Path], mixture: Mixture, folder: Path, dtype: "np.dtype[Any]
     identities = documents["id"].to_pylist()
     sizes: Int64 = documents[mixture.unit].to_numpy().astype(np.int64)
     available = {name: int(sizes[sources == name].sum()) for name in sorted(set(sources))}
-    wanted = targets(mixture, available)
+    wanted = source_targets(mixture, available)
     times = np.zeros(len(sizes), dtype=np.int64)
     metrics: dict[str, Any] = {}
     for name, target in wanted.items():
         own = np.flatnonzero(sources == name)
-        times[own] = copies([identities[n] for n in own], sizes[own], target, mixture.max_epochs, mixture.seed)
+        times[own] = document_copies([identities[n] for n in own], sizes[own], target, mixture.max_epochs, mixture.seed)
         given = int((times[own] * sizes[own]).sum())
         metrics[name] = {
             "available": available[name],

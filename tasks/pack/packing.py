@@ -40,7 +40,7 @@ class PackedRows:
         return lengths
 
 
-def chunk(offsets: Int64, capacity: int) -> Int64:
+def chunk_documents(offsets: Int64, capacity: int) -> Int64:
     """Cut documents into chunks of at most `capacity` tokens.
 
     `offsets`, int64 [documents + 1], are the documents' borders in the stream. Returns int64 [chunks, 2]: (start,
@@ -127,8 +127,8 @@ def pack_rows(offsets: Int64, capacity: int, strategy: Strategy = "best_fit", cr
     Each token is in exactly one row; with `crop`, those past a document's first `capacity` tokens are in none.
     """
     if strategy == "chunked":
-        return _cut(offsets, capacity, crop)
-    chunks = chunk(offsets, capacity)
+        return _pack_chunked(offsets, capacity, crop)
+    chunks = chunk_documents(offsets, capacity)
     if crop:
         chunks = chunks[np.isin(chunks[:, 0], offsets[:-1])]  # those that begin a document
     fit = best_fit_decreasing if strategy == "best_fit" else next_fit
@@ -138,17 +138,17 @@ def pack_rows(offsets: Int64, capacity: int, strategy: Strategy = "best_fit", cr
     return PackedRows(chunks[order], borders)
 
 
-def _cut(offsets: Int64, capacity: int, crop: bool) -> PackedRows:
+def _pack_chunked(offsets: Int64, capacity: int, crop: bool) -> PackedRows:
     kept = np.minimum(np.diff(offsets), capacity if crop else np.iinfo(np.int64).max)
     ends = np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)  # documents' borders in what is left of the stream
     row_starts = np.arange(0, ends[-1], capacity)
     starts = np.unique(np.concatenate([row_starts, ends[:-1]]))
-    document = document_of(ends, starts)
+    document = document_at(ends, starts)
     segments = np.stack([offsets[document] + starts - ends[document], np.diff(starts, append=ends[-1])], axis=1)
     return PackedRows(segments.astype(np.int64), np.append(np.searchsorted(starts, row_starts), len(starts)))
 
 
-def document_of(offsets: Int64, positions: Int64) -> Int64:
+def document_at(offsets: Int64, positions: Int64) -> Int64:
     """The document, int64, of each token at `positions` (from 0 to `offsets[-1]`, exclusive) of the stream.
 
     It is the number of a row of `documents.parquet`, which holds the document's id. For a token in a packed row, the

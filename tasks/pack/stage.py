@@ -21,8 +21,8 @@ from tasks.core.parallel.engine import map_shards
 from tasks.core.params import StageParams
 from tasks.core.paths import Inputs, Metrics, Outputs, write_json
 from tasks.documents.shards import REMOVED_SCHEMA, read_shard, shard_paths, write_shard
-from tasks.pack.mixture import Mixture, mix
-from tasks.pack.packing import PackedRows, Strategy, document_of, pack_rows
+from tasks.pack.mixture import Mixture, write_mixture
+from tasks.pack.packing import PackedRows, Strategy, document_at, pack_rows
 from tasks.tokens.special_tokens import read_special_tokens
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ def run(params: PackParams, inputs: Inputs, outputs: Outputs) -> Metrics:
             a mixture of sources that are not there.
     """
     tokenizer = inputs["tokenizer"]
-    token_bytes, start = _vocabulary(tokenizer)
+    token_bytes, start = _token_bytes(tokenizer)
     dtype = np.dtype(np.uint16 if len(token_bytes) <= 1 << 16 else np.uint32)
     shards = shard_paths(inputs["documents"])
     encoded = outputs.work / "encoded"  # of these parameters and inputs: another start continues it
@@ -89,13 +89,13 @@ def run(params: PackParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     repeated = 0
     for split in SPLITS:
         parts = [encoded / split / shard.name for shard in shards]
-        if split == "train" and params.mixture.wanted:
+        if split == "train" and params.mixture.is_set:
             before = sum(read_shard(part, ["id"]).num_rows for part in parts)
             shutil.rmtree(encoded / "mixed", ignore_errors=True)
-            parts, mixed = mix(parts, params.mixture, encoded / "mixed", dtype)
+            parts, mixed = write_mixture(parts, params.mixture, encoded / "mixed", dtype)
             left_out = sum(source["documents_left_out"] for source in mixed["sources"].values())
             repeated = sum(read_shard(part, ["id"]).num_rows for part in parts) - (before - left_out)
-        splits[split] = _join(parts, outputs / split, start, dtype, params)
+        splits[split] = _write_split(parts, outputs / split, start, dtype, params)
     lists = {"empty": encoded / "empty", **({"mixture_left_out": encoded / "mixed" / "left_out"} if mixed else {})}
     removed = _write_removed([shard.name for shard in shards], lists, outputs / "removed")
     shutil.rmtree(encoded)
@@ -127,7 +127,7 @@ def run(params: PackParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     }
 
 
-def _vocabulary(folder: Path) -> tuple["np.typing.NDArray[np.int64]", int]:
+def _token_bytes(folder: Path) -> tuple["np.typing.NDArray[np.int64]", int]:
     """UTF-8 bytes that each token stands for, and the id of the token that starts a document."""
     from tokenizers import pre_tokenizers
 
@@ -153,7 +153,7 @@ def _vocabulary(folder: Path) -> tuple["np.typing.NDArray[np.int64]", int]:
 
 def _encode_shard(shard: Path, tokenizer: Path, folder: Path, start: int, dtype: str) -> dict[str, int]:
     """Write `<folder>/<split>/<shard>.tokens` and its documents beside it; returns the counts of documents."""
-    from tasks.tokens.encode import as_encoded, encode_documents, load_tokenizer
+    from tasks.tokens.encode import encode_documents, load_tokenizer, round_trip_text
 
     done = folder / f"{shard.name}.json"  # written last, so what it counts is whole
     if done.exists():
@@ -162,14 +162,14 @@ def _encode_shard(shard: Path, tokenizer: Path, folder: Path, start: int, dtype:
     table = read_shard(shard, ["id", "source", "text", "split"])
     if unknown := sorted({str(split) for split in table["split"].to_pylist()} - set(SPLITS)):
         raise UserError(f"{shard}: column split: holds {', '.join(unknown)}; allowed: {', '.join(SPLITS)}")
-    (token_bytes, _), reader = _vocabulary(tokenizer), load_tokenizer(tokenizer)
+    (token_bytes, _), reader = _token_bytes(tokenizer), load_tokenizer(tokenizer)
     rows = [row for row in table.to_pylist() if row["text"]]
     texts = [row["text"] for row in rows]
     ids = encode_documents(tokenizer, texts)
     for row, tokens in zip(rows, ids, strict=True):
         row["bytes"] = len(row["text"].encode())
         row["tokens"] = len(tokens) + 1
-        if token_bytes[tokens].sum() != len(as_encoded(reader, row["text"]).encode()):
+        if token_bytes[tokens].sum() != len(round_trip_text(reader, row["text"]).encode()):
             raise UserError(
                 f"{shard}: document {row['id']}: the tokenizer in {tokenizer} does not keep every byte of its text. "
                 "Make it again: dvc repro tokenizer"
@@ -206,7 +206,9 @@ def _write_removed(shards: list[str], lists: dict[str, Path], folder: Path) -> d
     return removed
 
 
-def _join(parts: list[Path], folder: Path, start: int, dtype: "np.dtype[Any]", params: PackParams) -> dict[str, Any]:
+def _write_split(
+    parts: list[Path], folder: Path, start: int, dtype: "np.dtype[Any]", params: PackParams
+) -> dict[str, Any]:
     """Join the shards of one split into a stream with packed rows; returns its measures."""
     documents = pa.concat_tables([read_shard(part) for part in parts])
     write_shard(documents, folder / "documents.parquet")
@@ -221,17 +223,17 @@ def _join(parts: list[Path], folder: Path, start: int, dtype: "np.dtype[Any]", p
     np.save(folder / "offsets.npy", offsets)
     np.save(folder / "segments.npy", packed.segments)
     np.save(folder / "rows.npy", packed.rows)
-    return _measure(packed, offsets, params) | {"bytes": int(documents["bytes"].to_numpy().sum())}
+    return _split_metrics(packed, offsets, params) | {"bytes": int(documents["bytes"].to_numpy().sum())}
 
 
-def _measure(packed: PackedRows, offsets: "np.typing.NDArray[np.int64]", params: PackParams) -> dict[str, Any]:
+def _split_metrics(packed: PackedRows, offsets: "np.typing.NDArray[np.int64]", params: PackParams) -> dict[str, Any]:
     lengths, capacity = np.diff(offsets), params.context_length
     tokens, rows = int(lengths.sum()), len(packed.rows) - 1
     cropped = int(np.maximum(lengths - capacity, 0).sum()) if params.crop else 0
     in_rows = int(packed.segments[:, 1].sum())
     if in_rows + cropped != tokens:
         raise AssertionError(f"{tokens} tokens, but {in_rows} in rows and {cropped} cropped")
-    segments = np.bincount(document_of(offsets, packed.segments[:, 0]), minlength=len(lengths))
+    segments = np.bincount(document_at(offsets, packed.segments[:, 0]), minlength=len(lengths))
     return {
         "documents": len(lengths),
         "documents_cut": int(np.count_nonzero((segments > 1) | (lengths > capacity))),

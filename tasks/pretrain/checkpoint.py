@@ -10,36 +10,38 @@ from typing import Any
 
 from tasks.core.errors import UserError
 from tasks.core.paths import write_json
-from tasks.pretrain.distributed import Group
+from tasks.pretrain.distributed import ProcessGroup
 from tasks.pretrain.launch import PARTIAL
 
 log = logging.getLogger(__name__)
-KEPT = 2
+MAX_CHECKPOINTS = 2
 TAG = "state"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A whole checkpoint on disk; `state` is what the loop gave to `save`."""
+    """A whole checkpoint on disk; `state` is what the loop gave to `save_checkpoint`."""
 
     folder: Path
     step: int
     state: dict[str, Any]
 
 
-def save(engine: Any, group: Group, folder: Path, step: int, state: dict[str, Any], curves: Path) -> None:
+def save_checkpoint(
+    engine: Any, group: ProcessGroup, folder: Path, step: int, state: dict[str, Any], curves: Path
+) -> None:
     """Write `folder/step-<step>`: weights and optimizer of every rank, the loop's state, the curves so far.
 
     Collective. The last two checkpoints stay. `state` must be JSON.
     """
     partial = folder / PARTIAL
-    if group.first:
+    if group.is_rank_zero:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
     group.barrier()
     engine.save_checkpoint(str(partial), tag=TAG, save_latest=False)
     group.barrier()
-    if group.first:
+    if group.is_rank_zero:
         shutil.copyfile(curves, partial / "curves.csv")
         manifest = {
             "step": step,
@@ -53,18 +55,18 @@ def save(engine: Any, group: Group, folder: Path, step: int, state: dict[str, An
         final = folder / _name(step)
         shutil.rmtree(final, ignore_errors=True)
         partial.replace(final)
-        for old in _by_step(folder)[KEPT:]:
+        for old in _by_step(folder)[MAX_CHECKPOINTS:]:
             shutil.rmtree(old)
     group.barrier()
 
 
-def load_latest(engine: Any, group: Group, folder: Path, zero_stage: int) -> Checkpoint | None:
+def load_latest_checkpoint(engine: Any, group: ProcessGroup, folder: Path, zero_stage: int) -> Checkpoint | None:
     """Load the newest whole checkpoint into `engine`; None where there is none. Collective.
 
     Raises:
         UserError: it was written by another number of ranks and its ZeRO stage splits it over them.
     """
-    name = group.from_first(_newest_whole(folder) if group.first else None)
+    name = group.broadcast(_newest_whole(folder) if group.is_rank_zero else None)
     if name is None:
         return None
     manifest = json.loads((folder / name / "manifest.json").read_text())

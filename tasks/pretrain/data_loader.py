@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from tasks.core.errors import UserError
 
-IGNORED = -100
+IGNORE_INDEX = -100
 """The label of a position that has nothing to predict (the default `ignore_index` of torch's cross-entropy)."""
 Int64 = npt.NDArray[np.int64]
 
@@ -21,7 +21,7 @@ class Batch:
 
     `position_ids` restart with each document, and neither an attention mask nor a cache goes with them (`use_cache` is
     True by default): by that transformers keeps the documents of a row apart. `labels` are the tokens to predict,
-    already shifted; `IGNORED` in padding.
+    already shifted; `IGNORE_INDEX` in padding.
     """
 
     input_ids: Int64
@@ -31,10 +31,10 @@ class Batch:
     @property
     def targets(self) -> int:
         """Positions that have something to predict."""
-        return int(np.count_nonzero(self.labels != IGNORED))
+        return int(np.count_nonzero(self.labels != IGNORE_INDEX))
 
 
-class PackedSplit:
+class PackedDataset:
     """One split of `data/pack`: memory-mapped tokens and the rows made of them."""
 
     def __init__(self, pack: Path, split: str, pad: int) -> None:
@@ -58,7 +58,7 @@ class PackedSplit:
         """The given rows. A document that goes on in another row still predicts its next token here."""
         shape = (len(rows), self.context_length)
         inputs = np.full(shape, self.pad, dtype=np.int64)
-        labels = np.full(shape, IGNORED, dtype=np.int64)
+        labels = np.full(shape, IGNORE_INDEX, dtype=np.int64)
         positions = np.zeros(shape, dtype=np.int64)
         for number, row in enumerate(rows):
             at = 0
@@ -75,7 +75,7 @@ class PackedSplit:
         return sum(int(self.segments[self.rows[row] : self.rows[row + 1], 1].sum()) for row in rows)
 
 
-class RowOrder:
+class RowSampler:
     """Which rows step s trains on: a stateless function of (seed, s), so that a resume needs no state of the data.
 
     Each epoch is a permutation of its own; the batch of a step is the same for any number of ranks.
@@ -85,7 +85,7 @@ class RowOrder:
         self.rows, self.batch_rows, self.seed = rows, batch_rows, seed
         self._epoch, self._permutation = -1, np.empty(0, dtype=np.int64)
 
-    def of_step(self, step: int) -> Int64:
+    def rows_of_step(self, step: int) -> Int64:
         """int64 [batch_rows]: the rows of step `step`, counted from 0."""
         first = step * self.batch_rows
         return np.array([self._row(index) for index in range(first, first + self.batch_rows)], dtype=np.int64)

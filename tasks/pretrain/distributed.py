@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Group:
+class ProcessGroup:
     """One process among the ranks, and the device it computes on."""
 
     rank: int
@@ -28,10 +28,10 @@ class Group:
     device: "torch.device"
 
     @property
-    def first(self) -> bool:
+    def is_rank_zero(self) -> bool:
         return self.rank == 0
 
-    def total(self, *values: float) -> list[float]:
+    def all_reduce_sum(self, *values: float) -> list[float]:
         """Sum each value over the ranks, in fp64."""
         import torch
 
@@ -42,7 +42,7 @@ class Group:
         summed: list[float] = tensor.tolist()
         return summed
 
-    def from_first(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """What rank 0 gave as `value`, on every rank."""
         import torch
 
@@ -53,10 +53,10 @@ class Group:
         return box[0]
 
     def barrier(self) -> None:
-        self.total(0.0)
+        self.all_reduce_sum(0.0)
 
 
-def join_group(device: str, threads: int) -> Group:
+def join_group(device: str, threads: int) -> ProcessGroup:
     """Join the process group that the launcher's environment describes (RANK, WORLD_SIZE, LOCAL_RANK, ...).
 
     Raises:
@@ -80,7 +80,7 @@ def join_group(device: str, threads: int) -> Group:
         torch.distributed.init_process_group(backend, store=store, rank=0, world_size=1)
     else:
         torch.distributed.init_process_group(backend)
-    return Group(rank, size, torch.device(device, local) if device == "cuda" else torch.device("cpu"))
+    return ProcessGroup(rank, size, torch.device(device, local) if device == "cuda" else torch.device("cpu"))
 
 
 def check_precision(precision: str, device: str) -> None:

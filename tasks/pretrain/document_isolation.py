@@ -13,7 +13,7 @@ TOLERANCE = 1e-3
 """Of the largest logit: what the order of sums may change."""
 
 
-def require_isolation(model: Any, name: str) -> None:
+def require_document_isolation(model: Any, name: str) -> None:
     """Check it by asking for a document alone, and behind another one.
 
     Raises:

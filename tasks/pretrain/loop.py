@@ -14,13 +14,13 @@ from torch.nn import functional
 
 from tasks.core.errors import Interrupted, UserError
 from tasks.core.progress import Progress
-from tasks.model.curves import Curves
+from tasks.model.curves import CurveWriter
 from tasks.model.load import load_model
 from tasks.pretrain import checkpoint
 from tasks.pretrain.architecture import build_config, build_model, training_flops_per_token
-from tasks.pretrain.data_loader import Batch, PackedSplit, RowOrder
-from tasks.pretrain.distributed import Group, StopFlag, check_compiler, check_precision, join_group, start_engine
-from tasks.pretrain.document_isolation import require_isolation
+from tasks.pretrain.data_loader import Batch, PackedDataset, RowSampler
+from tasks.pretrain.distributed import ProcessGroup, StopFlag, check_compiler, check_precision, join_group, start_engine
+from tasks.pretrain.document_isolation import require_document_isolation
 from tasks.pretrain.export import full_weights, pad_token, save_model
 from tasks.pretrain.optimizers import build_optimizer, learning_rate
 from tasks.pretrain.params import PretrainParams
@@ -50,19 +50,19 @@ def train(params: PretrainParams, config: dict[str, Any]) -> tuple[dict[str, Any
 class Trainer:
     """State of a training run on one rank."""
 
-    def __init__(self, params: PretrainParams, config: dict[str, Any], group: Group, stop: StopFlag) -> None:
+    def __init__(self, params: PretrainParams, config: dict[str, Any], group: ProcessGroup, stop: StopFlag) -> None:
         self.params, self.group, self.stop = params, group, stop
         pack, self.tokenizer = Path(config["pack"]), Path(config["tokenizer"])
         self.output, self.checkpoints = Path(config["output"]), Path(config["work"]) / "checkpoints"
         description = json.loads((pack / "pack.json").read_text())
         self.pad = pad_token(self.tokenizer)
-        self.data = PackedSplit(pack, "train", self.pad)
+        self.data = PackedDataset(pack, "train", self.pad)
         self.batch_rows = params.global_batch_tokens // self.data.context_length
-        self.order = RowOrder(len(self.data), self.batch_rows, params.seed)
+        self.order = RowSampler(len(self.data), self.batch_rows, params.seed)
         if config.get("start"):
             model = load_model(Path(config["start"]), "cpu")
             self.model_config = model.config
-            require_isolation(model, config["start"])
+            require_document_isolation(model, config["start"])
         else:
             self.model_config = build_config(
                 params,
@@ -83,7 +83,7 @@ class Trainer:
         if params.compile:
             self.engine.compile()
         token_bytes = np.load(pack / "token_bytes.npy")
-        held_out = PackedSplit(pack, "validation", self.pad)
+        held_out = PackedDataset(pack, "validation", self.pad)
         self.validation = Validation(
             held_out, token_bytes, description["document_start"], params.validation_tokens, self.micro_rows
         )
@@ -96,12 +96,12 @@ class Trainer:
         params, group = self.params, self.group
         flops = training_flops_per_token(self.model_config, self.parameters, self.data.context_length)
         throughput = Throughput(group, flops, params.precision)
-        loaded = checkpoint.load_latest(self.engine, group, self.checkpoints, params.zero_stage)
+        loaded = checkpoint.load_latest_checkpoint(self.engine, group, self.checkpoints, params.zero_stage)
         with ExitStack() as stack:
             curves_path = self.output / "curves.csv"
-            self.curves: Curves | None = None
-            if group.first:
-                self.curves = Curves(
+            self.curves: CurveWriter | None = None
+            if group.is_rank_zero:
+                self.curves = CurveWriter(
                     curves_path, loaded.folder / "curves.csv" if loaded else None, loaded.step if loaded else 0
                 )
                 stack.callback(self.curves.close)
@@ -111,7 +111,9 @@ class Trainer:
             else:
                 log.info("training %s parameters for %d steps", f"{self.parameters:,}", params.steps)
             progress = (
-                stack.enter_context(Progress("pretrain", params.steps - self.step, "steps")) if group.first else None
+                stack.enter_context(Progress("pretrain", params.steps - self.step, "steps"))
+                if group.is_rank_zero
+                else None
             )
             while self.step < params.steps:
                 started = time.monotonic()
@@ -127,14 +129,14 @@ class Trainer:
                 if stopped:
                     raise Interrupted("stopped after a step")
         weights = full_weights(self.engine, params.zero_stage)
-        if group.first:
+        if group.is_rank_zero:
             save_model(weights, self.model_config, self.tokenizer, self.output, self.pad)
         group.barrier()
         return self._metrics(), throughput.timings()
 
     def _train_step(self) -> Row:
         """One optimizer step; returns its row of the curves, without validation."""
-        rows = self.order.of_step(self.step)
+        rows = self.order.rows_of_step(self.step)
         targets = self.data.targets(rows)  # of the global batch: the loss is its mean, however it is split
         mine = rows.reshape(self.group.size, self.accumulation, self.micro_rows)[self.group.rank]
         rate = learning_rate(self.params, self.step)
@@ -148,7 +150,7 @@ class Trainer:
             self.engine.backward(nats * (self.group.size * self.accumulation / targets))
             if number < self.accumulation - 1:
                 self.engine.step()
-        loss = self.group.total(total.item())[0] / targets
+        loss = self.group.all_reduce_sum(total.item())[0] / targets
         self._must_be_finite("loss", loss)
         norm = self._clip() if self.params.zero_stage == 0 else None
         self.engine.step()
@@ -199,7 +201,7 @@ class Trainer:
                 self.bits_per_byte = row["validation_bits_per_byte"] = bits_per_byte
         if measured and self.curves:
             self.curves.write(row)
-        stopped = not measured or (not last and self.group.total(float(self.stop.raised))[0] > 0)
+        stopped = not measured or (not last and self.group.all_reduce_sum(float(self.stop.raised))[0] > 0)
         if not last and (stopped or self.step % self.params.checkpoint_every == 0):
             self._save(None if measured else row)
         return stopped
@@ -213,7 +215,9 @@ class Trainer:
             "losses": self.losses,
             "pending": pending,
         }
-        checkpoint.save(self.engine, self.group, self.checkpoints, self.step, state, self.output / "curves.csv")
+        checkpoint.save_checkpoint(
+            self.engine, self.group, self.checkpoints, self.step, state, self.output / "curves.csv"
+        )
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.step, self.tokens = state["step"], state["tokens"]

@@ -57,12 +57,12 @@ class Muon(torch.optim.Optimizer):
                 state = self.state[parameter]
                 average = state.setdefault("momentum_buffer", torch.zeros_like(parameter))
                 average.lerp_(parameter.grad, 1 - group["momentum"])
-                update = orthogonalise(parameter.grad.lerp(average, group["momentum"]))
+                update = newton_schulz(parameter.grad.lerp(average, group["momentum"]))
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.add_(update, alpha=-group["lr"] * 0.2 * math.sqrt(max(parameter.shape)))
 
 
-def orthogonalise(matrix: torch.Tensor) -> torch.Tensor:
+def newton_schulz(matrix: torch.Tensor) -> torch.Tensor:
     """Bring the singular values of `matrix` [rows, columns] to about 1 by five quintic Newton-Schulz iterations."""
     a, b, c = 3.4445, -4.7750, 2.0315
     wide: torch.Tensor = matrix.mT if matrix.shape[0] > matrix.shape[1] else matrix

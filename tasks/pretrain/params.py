@@ -6,7 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from tasks.core.params import StageParams
-from tasks.model.start_from import require_local
+from tasks.model.start_from import require_local_model
 
 
 class PretrainParams(StageParams):
@@ -76,4 +76,4 @@ class PretrainParams(StageParams):
 
     def check_paths(self, root: Path) -> None:
         """Check that the model to start from is there, unless it is the hub's."""
-        require_local(self.start_from, "pretrain.start_from")
+        require_local_model(self.start_from, "pretrain.start_from")

@@ -35,11 +35,11 @@ def main() -> int:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     code, outcome = _train(config)
     if first or code not in (0, EXIT_INTERRUPTED):
-        leave_outcome(Path(config["work"]), os.environ.get("RANK", "0"), outcome)
+        write_outcome(Path(config["work"]), os.environ.get("RANK", "0"), outcome)
     return code
 
 
-def leave_outcome(work: Path, rank: str, outcome: dict[str, Any]) -> None:
+def write_outcome(work: Path, rank: str, outcome: dict[str, Any]) -> None:
     """Write `outcome.json`, unless another rank has: the first to fail tells the cause, the others miss their peer."""
     own = work / f"outcome-{rank}.json"
     write_json(own, outcome)

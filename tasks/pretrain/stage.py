@@ -10,7 +10,7 @@ from tasks.core.paths import Inputs, Metrics, Outputs
 from tasks.pretrain.params import PretrainParams
 
 if TYPE_CHECKING:
-    from tasks.model.start_from import Source
+    from tasks.model.start_from import ModelSource
 
 log = logging.getLogger(__name__)
 
@@ -29,18 +29,18 @@ def run(params: PretrainParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         Interrupted: after a checkpoint was written; the next start continues from it.
     """
     from tasks.core.execution import load_execution
-    from tasks.model.adopted_model import base_model
-    from tasks.model.start_from import read_source
+    from tasks.model.adopted_model import adopted_model
+    from tasks.model.start_from import read_model_source
     from tasks.pretrain import launch, rank
 
-    source = read_source(inputs["tokenizer"])
+    source = read_model_source(inputs["tokenizer"])
     if source and source.enters == "finetune":
         return _pass_over(source, inputs["tokenizer"], outputs)
     if params.start_from != (source.start_from if source else None):
         raise UserError(
             f"{inputs['tokenizer']}: was not made for pretrain.start_from: {params.start_from}. Run: dvc repro tokenizer"
         )
-    start = str(base_model(inputs["tokenizer"])) if source else None
+    start = str(adopted_model(inputs["tokenizer"])) if source else None
     execution = load_execution()
     ranks = execution.rank_count()
     device = execution.device_name()
@@ -64,14 +64,14 @@ def run(params: PretrainParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     return metrics
 
 
-def _pass_over(source: "Source", tokenizer: Path, outputs: Outputs) -> Metrics:
-    from tasks.model.curves import COLUMNS, Curves
-    from tasks.model.model_pointer import leave_pointer
+def _pass_over(source: "ModelSource", tokenizer: Path, outputs: Outputs) -> Metrics:
+    from tasks.model.curves import PRETRAINING_COLUMNS, CurveWriter
+    from tasks.model.model_pointer import write_pointer
 
     reason = f"finetune.start_from names {source.start_from}"
     log.info("pretrain: %s: nothing is trained here", reason)
-    leave_pointer(outputs.root, tokenizer, reason)
-    Curves(outputs / "curves.csv", columns=COLUMNS).close()
+    write_pointer(outputs.root, tokenizer, reason)
+    CurveWriter(outputs / "curves.csv", columns=PRETRAINING_COLUMNS).close()
     return {"start_from": source.start_from, "parameters": source.parameters, "steps": 0, "tokens": 0}
 
 

@@ -5,7 +5,7 @@ import time
 
 import torch
 
-from tasks.pretrain.distributed import Group
+from tasks.pretrain.distributed import ProcessGroup
 
 log = logging.getLogger(__name__)
 SECONDS_OF_PRODUCTS = 0.5
@@ -20,13 +20,13 @@ class Throughput:
     else runs on the machine makes it smaller. The larger counts.
     """
 
-    def __init__(self, group: Group, flops_per_token: int, precision: str) -> None:
+    def __init__(self, group: ProcessGroup, flops_per_token: int, precision: str) -> None:
         self.group, self.flops_per_token, self.precision = group, flops_per_token, precision
         self.peak_flops = self._peak()
         self.tokens, self.seconds, self.steps = 0, 0.0, 0
 
     def _peak(self) -> float:
-        return self.group.total(peak_flops(self.group.device, self.precision))[0]
+        return self.group.all_reduce_sum(peak_flops(self.group.device, self.precision))[0]
 
     def count(self, tokens: int, seconds: float) -> None:
         """Count one step; the first warms up and is left out."""
@@ -51,7 +51,7 @@ class Throughput:
         mfu = self.tokens_per_second * self.flops_per_token / measured["peak_flops"]
         if mfu <= 1:
             measured["mfu"] = mfu
-        elif self.group.first:
+        elif self.group.is_rank_zero:
             log.warning(
                 "MFU would be %.2f: the peak (%.3g FLOP/s) was measured while something else used the machine, before and "
                 "after training. It is left out",

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.conversations.conversation import render
+from tasks.conversations.conversation import render_conversation
 from tasks.documents.shards import read_shard, shard_paths
-from tasks.held_out.held_out_items import documents, validation_documents
+from tasks.held_out.held_out_items import documents_of_split, validation_documents
 from tasks.held_out.split import TRAIN
 from tasks.tokens.chat_encoder import ChatEncoder
 
@@ -41,10 +41,10 @@ def choose_text(
     if tuned and (rows := _items(held_out)):
         asked = [encoder.prompt(row["messages"][:-1], context - 1) for row in rows[:prompts]]
         rows.sort(key=lambda row: row["kind"] != "conversation")
-        return ComparisonText(CHAT, asked, _cut((render(row["messages"]) for row in rows), max_bytes))
+        return ComparisonText(CHAT, asked, _cut((render_conversation(row["messages"]) for row in rows), max_bytes))
     name, kept = DOCUMENTS, _cut((document.text for document in validation_documents(folder)), max_bytes)
     if not kept:
-        name, kept = TRAINING, _cut((document.text for document in documents(folder, TRAIN)), max_bytes)
+        name, kept = TRAINING, _cut((document.text for document in documents_of_split(folder, TRAIN)), max_bytes)
     return ComparisonText(name, _openings(encoder, kept, prompts, context - 1), kept)
 
 

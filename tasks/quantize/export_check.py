@@ -10,12 +10,12 @@ from tasks.model.bits_per_byte import document_nats, rolling_windows
 from tasks.quantize.comparison_text import ComparisonText
 from tasks.tokens.chat_encoder import ChatEncoder
 
-DIGITS = 5
+DECIMALS = 5
 """Decimals kept of what is measured, in nats and bits: enough to compare, few enough to repeat with other threads."""
 Score = Callable[[Sequence[int], int], Mapping[int, float]]
 
 
-class Yardstick:
+class ExportCheck:
     """Prompts and texts, and the model's answers to them, to hold exports against."""
 
     def __init__(self, model: Any, encoder: ChatEncoder, text: ComparisonText) -> None:
@@ -26,7 +26,7 @@ class Yardstick:
         self.prompts, self.bytes = text.prompts, text.bytes
         self._texts, self._tokens = text.texts, encoder.texts(text.texts)
 
-    def other_tokens(self, exported: Any) -> str | None:
+    def tokenization_mismatch(self, exported: Any) -> str | None:
         """A text to which llama.cpp gives other tokens than the model's tokenizer; None: there is none among the texts."""
         pairs = zip(self._texts, self._tokens, strict=True)
         return next((text for text, tokens in pairs if exported.tokens(text) != tokens), None)
@@ -83,4 +83,4 @@ def _log_probabilities(model: Any, prompt: Sequence[int]) -> Any:
 
 
 def _rounded(value: float) -> float:
-    return round(value, DIGITS)
+    return round(value, DECIMALS)

@@ -14,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.core.errors import UserError
-from tasks.model.gguf_support import splitter_of, why_no_gguf
+from tasks.model.gguf_support import pre_tokenizer_name, why_no_gguf
 from tasks.tokens.chat_encoder import ChatEncoder
 from tasks.tokens.chat_format import GENERATION_MARKS
 
 Format = Literal["f32", "f16", "q8_0", "q4_0"]
 QUANTIZATION_BLOCK = 32
 """q8_0 and q4_0 share a scale over this many values of a row."""
-NAMES = {
+BLOCK_TENSOR_NAMES = {
     "self_attn.q_proj": "attn_q",
     "self_attn.k_proj": "attn_k",
     "self_attn.v_proj": "attn_v",
@@ -32,14 +32,14 @@ NAMES = {
     "input_layernorm": "attn_norm",
     "post_attention_layernorm": "ffn_norm",
 }
-OUTER_NAMES = {
+TENSOR_NAMES = {
     "model.embed_tokens.weight": "token_embd.weight",
     "model.norm.weight": "output_norm.weight",
     "lm_head.weight": "output.weight",
 }
 
 
-def export_gguf(folder: Path, target: Path, form: Format, permute: bool = True, chat: bool = True) -> list[str]:
+def export_gguf(folder: Path, target: Path, format_: Format, permute: bool = True, chat: bool = True) -> list[str]:
     """Write the Llama model and byte-level BPE tokenizer in `folder` to `target`; the same input gives the same bytes.
 
     Matrices take the form asked for, vectors stay f32. `permute=False` makes the wrong export that the gate must
@@ -65,7 +65,7 @@ def export_gguf(folder: Path, target: Path, form: Format, permute: bool = True, 
             "f16": gguf.LlamaFileType.MOSTLY_F16,
             "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0,
             "q4_0": gguf.LlamaFileType.MOSTLY_Q4_0,
-        }[form]
+        }[format_]
     )
     _write_tokenizer(writer, folder, config.vocab_size, chat)
     kept: list[str] = []
@@ -75,7 +75,7 @@ def export_gguf(folder: Path, target: Path, form: Format, permute: bool = True, 
             values = permute_heads(values, config.num_attention_heads)
         elif permute and name.endswith("k_proj.weight"):
             values = permute_heads(values, config.num_key_value_heads)
-        _write_tensor(writer, gguf_name(name, folder), np.ascontiguousarray(values), form, kept)
+        _write_tensor(writer, gguf_tensor_name(name, folder), np.ascontiguousarray(values), format_, kept)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -89,31 +89,31 @@ def permute_heads(weight: npt.NDArray[np.float32], heads: int) -> npt.NDArray[np
     return halves.swapaxes(1, 2).reshape(weight.shape)
 
 
-def gguf_name(name: str, folder: Path) -> str:
+def gguf_tensor_name(name: str, folder: Path) -> str:
     """llama.cpp's name of a tensor.
 
     Raises:
         UserError: the tensor is none of a plain Llama's.
     """
-    if name in OUTER_NAMES:
-        return OUTER_NAMES[name]
+    if name in TENSOR_NAMES:
+        return TENSOR_NAMES[name]
     inner = re.fullmatch(r"model\.layers\.(\d+)\.(.+)\.weight", name)
-    if inner is None or inner[2] not in NAMES:
+    if inner is None or inner[2] not in BLOCK_TENSOR_NAMES:
         raise UserError(f"{folder / 'model.safetensors'}: tensor {name} is none of a plain Llama's")
-    return f"blk.{inner[1]}.{NAMES[inner[2]]}.weight"
+    return f"blk.{inner[1]}.{BLOCK_TENSOR_NAMES[inner[2]]}.weight"
 
 
-def _write_tensor(writer: Any, name: str, values: npt.NDArray[np.float32], form: Format, kept: list[str]) -> None:
+def _write_tensor(writer: Any, name: str, values: npt.NDArray[np.float32], format_: Format, kept: list[str]) -> None:
     from gguf import GGMLQuantizationType, quants
 
-    if values.ndim == 1 or form == "f32":
+    if values.ndim == 1 or format_ == "f32":
         writer.add_tensor(name, values)
-    elif form == "f16" or values.shape[1] % QUANTIZATION_BLOCK:
-        if form != "f16":
+    elif format_ == "f16" or values.shape[1] % QUANTIZATION_BLOCK:
+        if format_ != "f16":
             kept.append(name)
         writer.add_tensor(name, values.astype(np.float16))
     else:
-        kind = GGMLQuantizationType[form.upper()]
+        kind = GGMLQuantizationType[format_.upper()]
         writer.add_tensor(name, quants.quantize(values, kind), raw_dtype=kind)
 
 
@@ -150,7 +150,7 @@ def _write_tokenizer(writer: Any, folder: Path, vocabulary: int, chat: bool) -> 
     ]
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(splitter_of(content) or "")
+    writer.add_tokenizer_pre(pre_tokenizer_name(content) or "")
     writer.add_token_list([text.get(number, f"[UNUSED{number}]") for number in range(vocabulary)])
     writer.add_token_types(kinds)
     merges = content["model"]["merges"]
@@ -164,7 +164,7 @@ def _write_tokenizer(writer: Any, folder: Path, vocabulary: int, chat: bool) -> 
         add(encoder.start if number is None else number)
     writer.add_add_bos_token(False)  # the chat template writes it
     if tokenizer.chat_template:
-        writer.add_eot_token_id(encoder.end)
+        writer.add_eot_token_id(encoder.turn_end)
     if chat and tokenizer.chat_template:
         # llama.cpp's Jinja does not know the marks that tell transformers what to train on.
         writer.add_chat_template(GENERATION_MARKS.sub("", tokenizer.chat_template))

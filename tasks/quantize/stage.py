@@ -10,14 +10,14 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tasks.core.errors import UserError
-from tasks.core.number_format import listed
+from tasks.core.number_format import format_counts
 from tasks.core.params import StageParams
 from tasks.core.paths import Inputs, Metrics, Outputs, write_json
 
 log = logging.getLogger(__name__)
-CANDIDATES = 20
+TOP_TOKENS = 20
 """Most likely next tokens compared at each prompt."""
-SPOKEN = 128
+GENERATED_TOKENS = 128
 """Tokens generated to measure the speed, at most."""
 
 
@@ -49,7 +49,7 @@ def run(params: QuantizeParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     from tasks.model.load import load_model, prepare_torch
     from tasks.model.model_pointer import is_pointer, resolve_model
     from tasks.quantize.comparison_text import TRAINING, choose_text
-    from tasks.quantize.export_check import Yardstick
+    from tasks.quantize.export_check import ExportCheck
     from tasks.tokens.chat_encoder import ChatEncoder
 
     prepare_torch()
@@ -59,25 +59,25 @@ def run(params: QuantizeParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     text = choose_text(encoder, tuned, held_out, documents, params.prompts, params.max_bytes, context)
     if text.name == TRAINING:
         log.warning("quantize: nothing is held out: the formats are compared and scored on %s", text.name)
-    yardstick = Yardstick(model, encoder, text)
+    check = ExportCheck(model, encoder, text)
     if set(params.formats) == {"torchao-int8"}:
         gate: Metrics = {"prompts": 0}  # no export of ours is among the formats
     else:
-        gate = _gate(params, yardstick, source, outputs.work)
+        gate = _check_f32_export(params, check, source, outputs.work)
     reference = {
         "bytes": (source / "model.safetensors").stat().st_size,
-        "bits_per_byte": yardstick.bits_per_byte_of(model),
+        "bits_per_byte": check.bits_per_byte_of(model),
     }
     formats: dict[str, Any] = {}
     for name in params.formats:
         folder = outputs / name
         folder.mkdir()
         if name == "torchao-int8":
-            formats[name], speed = _torchao(source, folder, tuned, yardstick)
+            formats[name], speed = _torchao(source, folder, tuned, check)
         else:
-            formats[name], speed = _gguf(source, folder, name, tuned, yardstick)
+            formats[name], speed = _gguf(source, folder, name, tuned, check)
         outputs.timings[f"{name}_tokens_per_second"] = speed
-        log.info("quantize: %s: %s, tokens/s %s", name, listed(formats[name]), f"{speed:,.0f}")
+        log.info("quantize: %s: %s, tokens/s %s", name, format_counts(formats[name]), f"{speed:,.0f}")
     metrics = {
         "model": "tuned" if tuned else "base",
         "formats": formats,
@@ -90,16 +90,16 @@ def run(params: QuantizeParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     return metrics
 
 
-def _gate(params: QuantizeParams, yardstick: Any, source: Path, work: Path) -> Metrics:
+def _check_f32_export(params: QuantizeParams, check: Any, source: Path, work: Path) -> Metrics:
     """Export as f32 and compare: an export with a permutation wrong is fluent still, and only this finds it."""
-    from tasks.model.llama_cpp import ExactModel
+    from tasks.model.llama_cpp import GgufModel
     from tasks.quantize.gguf_export import export_gguf
 
     trial = work / "f32.gguf"
     export_gguf(source, trial, "f32")
-    with ExactModel(trial, yardstick.context, yardstick.threads) as exported:
-        largest, mean = yardstick.distance(exported, CANDIDATES)
-        unlike = yardstick.other_tokens(exported)
+    with GgufModel(trial, check.context, check.threads) as exported:
+        largest, mean = check.distance(exported, TOP_TOKENS)
+        unlike = check.tokenization_mismatch(exported)
     trial.unlink()
     if unlike is not None:
         raise UserError(
@@ -112,38 +112,38 @@ def _gate(params: QuantizeParams, yardstick: Any, source: Path, work: Path) -> M
             f"{largest:.3g}, more than quantize.max_distance ({params.max_distance:g}): the export is wrong. Nothing "
             "was written."
         )
-    return {"max_distance": largest, "mean_distance": mean, "prompts": len(yardstick.prompts)}
+    return {"max_distance": largest, "mean_distance": mean, "prompts": len(check.prompts)}
 
 
-def _gguf(source: Path, folder: Path, form: Any, chat: bool, yardstick: Any) -> tuple[Metrics, float]:
-    from tasks.model.llama_cpp import ExactModel
+def _gguf(source: Path, folder: Path, format_: Any, chat: bool, check: Any) -> tuple[Metrics, float]:
+    from tasks.model.llama_cpp import GgufModel
     from tasks.model.tokenizer_files import copy_tokenizer
     from tasks.quantize.gguf_export import export_gguf
 
     target = folder / "model.gguf"
-    kept = export_gguf(source, target, form, chat=chat)
+    kept = export_gguf(source, target, format_, chat=chat)
     copy_tokenizer(source, folder, chat)
-    with ExactModel(target, yardstick.context, yardstick.threads) as exported:
-        largest, mean = yardstick.distance(exported, CANDIDATES)
+    with GgufModel(target, check.context, check.threads) as exported:
+        largest, mean = check.distance(exported, TOP_TOKENS)
         measured = {
             "bytes": target.stat().st_size,
-            "bits_per_byte": yardstick.bits_per_byte(exported),
+            "bits_per_byte": check.bits_per_byte(exported),
             "max_distance": largest,
             "mean_distance": mean,
             "matrices_kept_f16": len(kept),
         }
-        return measured, exported.generation_speed(yardstick.prompts[0][:16], min(SPOKEN, yardstick.context // 2))
+        return measured, exported.generation_speed(check.prompts[0][:16], min(GENERATED_TOKENS, check.context // 2))
 
 
-def _torchao(source: Path, folder: Path, chat: bool, yardstick: Any) -> tuple[Metrics, float]:
+def _torchao(source: Path, folder: Path, chat: bool, check: Any) -> tuple[Metrics, float]:
     from tasks.quantize.int8 import generation_speed, save_int8
 
     model = save_int8(source, folder, chat)
-    largest, mean = yardstick.distance_of(model, CANDIDATES)
+    largest, mean = check.distance_of(model, TOP_TOKENS)
     measured = {
         "bytes": (folder / "model.safetensors").stat().st_size,
-        "bits_per_byte": yardstick.bits_per_byte_of(model),
+        "bits_per_byte": check.bits_per_byte_of(model),
         "max_distance": largest,
         "mean_distance": mean,
     }
-    return measured, generation_speed(model, yardstick.prompts[0][:16], min(SPOKEN, yardstick.context // 2))
+    return measured, generation_speed(model, check.prompts[0][:16], min(GENERATED_TOKENS, check.context // 2))

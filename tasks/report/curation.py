@@ -13,10 +13,10 @@ from markupsafe import Markup
 from tasks.report.charts import histogram
 
 Metrics = Mapping[str, Any]
-FILTERING = ("clean", "dedup", "decontaminate")
-SIMILARITIES = [n / 20 for n in range(21)]
+FILTERING_STAGES = ("clean", "dedup", "decontaminate")
+SIMILARITY_EDGES = [n / 20 for n in range(21)]
 """Borders of the bins of dedup's similarity_histogram, which names each by its lower one."""
-NOT_TRAINING = {"edges", "counts", "threshold"}
+HISTOGRAM_KEYS = {"edges", "counts", "threshold"}
 
 
 def funnel(metrics: Metrics) -> list[dict[str, Any]]:
@@ -25,7 +25,7 @@ def funnel(metrics: Metrics) -> list[dict[str, Any]]:
     Bytes and tokens are None where they were not measured; tokens are estimated from the bytes per token of each source.
     """
     rows = []
-    for stage in FILTERING:
+    for stage in FILTERING_STAGES:
         found, before, after = metrics[stage], metrics[stage]["documents_in"], metrics[stage]["documents_out"]
         rows.append(
             {
@@ -68,9 +68,9 @@ def similarities(dedup: Metrics) -> dict[str, Any] | None:
     counted = dedup.get("similarity_histogram")
     if not counted:
         return None
-    counts = [counted.get(f"{edge:.2f}", 0) for edge in SIMILARITIES[:-1]]
+    counts = [counted.get(f"{edge:.2f}", 0) for edge in SIMILARITY_EDGES[:-1]]
     marks = [(value, f"{reason}: {value:g}") for reason, value in sorted(dedup.get("thresholds", {}).items())]
-    return _drawn(SIMILARITIES, counts, marks, "similarity")
+    return _drawn(SIMILARITY_EDGES, counts, marks, "similarity")
 
 
 def overlap(dedup: Metrics) -> dict[str, Any] | None:
@@ -104,7 +104,7 @@ def scores(clean: Metrics) -> list[dict[str, Any]]:
                 "documents": sum(score["counts"]),
                 "removed": clean["removed"].get(name, 0),
                 "thresholds": [text for _, text in marks],
-                "training": {key.replace("_", " "): value for key, value in score.items() if key not in NOT_TRAINING},
+                "training": {key.replace("_", " "): value for key, value in score.items() if key not in HISTOGRAM_KEYS},
                 **_drawn(score["edges"], score["counts"], marks, name, low, high),
             }
         )

@@ -6,7 +6,7 @@ from typing import Any
 Metrics = Mapping[str, Any]
 Figures = dict[str, float]
 
-PLACES = {
+METRIC_PATHS = {
     "documents": "decontaminate/documents_out",
     "tokens": "pack/train/tokens",
     "vocabulary_size": "tokenizer/vocabulary_size",
@@ -27,11 +27,11 @@ PLACES = {
 def headline(metrics: Metrics) -> Figures:
     """The figures of a run from `metrics`, stage → what it measured; what was not measured is left out.
 
-    Beside `PLACES`: `documents_read` (pages and documents that scrape read), `tuned_bits_per_byte` (on the same text as
+    Beside `METRIC_PATHS`: `documents_read` (pages and documents that scrape read), `tuned_bits_per_byte` (on the same text as
     `validation_bits_per_byte` and `xz_bits_per_byte`) and `model_bytes` (of the smallest format).
     """
     text = _at(metrics, "evaluate/validation_text")
-    found = {name: _at(metrics, place) for name, place in PLACES.items()} | {
+    found = {name: _at(metrics, place) for name, place in METRIC_PATHS.items()} | {
         "documents_read": _read(metrics),
         "tuned_bits_per_byte": _at(metrics, f"evaluate/finetune/{text}/bits_per_byte"),
         "model_bytes": min(_sizes(metrics), default=None),

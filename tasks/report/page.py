@@ -10,8 +10,8 @@ from markupsafe import Markup
 from tasks.model.served_format import served_format
 from tasks.report import curation
 from tasks.report.charts import bar_chart, line_chart
-from tasks.report.results import bits_per_byte, is_tuned, own_set
-from tasks.report.verdict import findings
+from tasks.report.findings import findings
+from tasks.report.results import evaluation_set_results, is_tuned, text_results
 
 TEMPLATE = Path(__file__).parent / "report.html.j2"
 Curves = Mapping[str, Sequence[float | None]]
@@ -38,7 +38,7 @@ class Results:
     examples: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]] = field(default_factory=dict)
 
 
-def code(text: str) -> Any:
+def code_to_html(text: str) -> Any:
     """Text for HTML, what stands between backquotes as code."""
     from markupsafe import Markup, escape
 
@@ -51,7 +51,11 @@ def render(title: str, results: Results, most_reasons: int) -> str:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": number, "size": lambda count: "–" if count is None else size(count), "code": code}
+    environment.filters |= {
+        "number": number,
+        "size": lambda count: "–" if count is None else size(count),
+        "code": code_to_html,
+    }
     metrics = results.metrics
     evaluated, quantized = metrics["evaluate"], metrics["quantize"]
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
@@ -80,9 +84,9 @@ def render(title: str, results: Results, most_reasons: int) -> str:
         training=[(name, Markup(chart)) for name, chart in _training(results.curves)],  # noqa: S704
         tuned=is_tuned(evaluated),
         results_chart=Markup(_results_chart(evaluated)),  # noqa: S704
-        results=bits_per_byte(evaluated),
+        results=text_results(evaluated),
         questions=evaluated.get("questions"),
-        own_set=own_set(evaluated),
+        own_set=evaluation_set_results(evaluated),
         not_measured=evaluated.get("not_measured") or {},
         formats=_formats(quantized),
         scored_text=quantized.get("scored_text", "held-out conversations"),
@@ -96,7 +100,7 @@ def documents_by_stage(metrics: Mapping[str, Any]) -> list[tuple[str, int]]:
     """Documents that left each stage on the way into training, in order."""
     scraped = metrics["scrape"]
     found = [("scrape", scraped["documents"] + scraped["pages"])]
-    return found + [(stage, metrics[stage]["documents_out"]) for stage in curation.FILTERING]
+    return found + [(stage, metrics[stage]["documents_out"]) for stage in curation.FILTERING_STAGES]
 
 
 def number(value: Any) -> str:
@@ -130,7 +134,7 @@ def _tiles(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
                 f"the {kind} that {'you chat with' if is_tuned(evaluated) else 'continues your text'} ({served})",
             )
         )
-    if rows := bits_per_byte(evaluated):
+    if rows := text_results(evaluated):
         row = rows[0]
         tiles.append((number(row.base if row.tuned is None else row.tuned), f"bits per byte of the {kind}: {row.text}"))
     return [
@@ -144,7 +148,9 @@ def _tiles(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _with_reasons(metrics: Mapping[str, Any]) -> list[str]:
-    return [stage for stage in (*curation.FILTERING, "instruct") if any(metrics[stage].get("removed", {}).values())]
+    return [
+        stage for stage in (*curation.FILTERING_STAGES, "instruct") if any(metrics[stage].get("removed", {}).values())
+    ]
 
 
 def _reasons(

@@ -10,7 +10,7 @@ Examples = dict[str, dict[str, list[dict[str, Any]]]]
 """Stage → reason → documents: id, source, url, detail, text, and for_id and for_text where it went for another's sake."""
 
 
-def examples(removed: Mapping[str, Path], kept: Mapping[str, Path]) -> Examples:
+def removal_examples(removed: Mapping[str, Path], kept: Mapping[str, Path]) -> Examples:
     """At most three removed documents of each reason, those with the smallest ids, of each stage.
 
     `removed` are the folders of what stages removed, by stage; `kept` those of the documents that some of them left.

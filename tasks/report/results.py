@@ -8,7 +8,7 @@ Metrics = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Row:
+class TextResult:
     """Bits per UTF-8 byte of held-out text; None where it was not measured.
 
     Attributes:
@@ -29,13 +29,13 @@ def is_tuned(measured: Metrics) -> bool:
     return bool(measured.get("model", "tuned") == "tuned")
 
 
-def bits_per_byte(evaluated: Metrics) -> list[Row]:
+def text_results(evaluated: Metrics) -> list[TextResult]:
     """Replies first, for which a chat is made; then all held-out text as documents, its conversations and each source."""
     tuned = evaluated.get("finetune") if is_tuned(evaluated) else None
     rows = []
     if replies := evaluated.get("replies"):
         after = replies["finetune"]["bits_per_byte"] if tuned else None
-        rows.append(Row("replies in conversations, in chat form", replies["pretrain"]["bits_per_byte"], after))
+        rows.append(TextResult("replies in conversations, in chat form", replies["pretrain"]["bits_per_byte"], after))
     if evaluated.get("validation_bits_per_byte") is None:
         return rows
     base, xz = evaluated["pretrain"], evaluated["xz"]
@@ -43,14 +43,14 @@ def bits_per_byte(evaluated: Metrics) -> list[Row]:
     for text, name in groups:
         if name != "by_source":
             after = tuned[name]["bits_per_byte"] if tuned else None
-            rows.append(Row(text, base[name]["bits_per_byte"], after, xz[name]))
+            rows.append(TextResult(text, base[name]["bits_per_byte"], after, xz[name]))
     for name, found in base["by_source"].items():
         after = tuned["by_source"][name]["bits_per_byte"] if tuned else None
-        rows.append(Row(f"documents of {name}", found["bits_per_byte"], after, xz["by_source"][name]))
+        rows.append(TextResult(f"documents of {name}", found["bits_per_byte"], after, xz["by_source"][name]))
     return rows
 
 
-def own_set(evaluated: Metrics) -> list[tuple[str, str, int, list[tuple[str, float]]]]:
+def evaluation_set_results(evaluated: Metrics) -> list[tuple[str, str, int, list[tuple[str, float]]]]:
     """(file, kind, items, measures by name) of the user's own evaluation set, of the model that is chatted with."""
     model = "finetune" if is_tuned(evaluated) else "pretrain"
     rows = []

@@ -12,9 +12,9 @@ from tasks.core.params import StageParams
 from tasks.core.paths import Inputs, Metrics, Outputs
 from tasks.report.headline import headline
 
-SPLITS = "report.json"
+SPLITS_FILE = "report.json"
 """What the tokenizer stage writes about its vocabulary."""
-LARGEST = "largest.json"
+LARGEST_FILE = "largest.json"
 """What the largest clusters of duplicates are about; every other JSON file among the inputs is metrics."""
 
 
@@ -36,13 +36,15 @@ def run(params: ReportParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     from tasks.report import removals
     from tasks.report.page import Results, render
 
-    names = [name for name in inputs if name.endswith(".json") and name not in (SPLITS, LARGEST)]
+    names = [name for name in inputs if name.endswith(".json") and name not in (SPLITS_FILE, LARGEST_FILE)]
     metrics = {name.removesuffix(".json"): read_json(inputs[name]) for name in names}
-    curves = {name.partition("/")[0]: read_curves(path) for name, path in inputs.items() if name.endswith(".csv")}
-    samples, largest = read_lines(inputs["evaluate"] / "samples.jsonl"), read_json(inputs[LARGEST])
+    curves = {
+        name.partition("/")[0]: read_curve_columns(path) for name, path in inputs.items() if name.endswith(".csv")
+    }
+    samples, largest = read_json_lines(inputs["evaluate"] / "samples.jsonl"), read_json(inputs[LARGEST_FILE])
     removed = {name.partition("/")[0]: path for name, path in inputs.items() if name.endswith("/removed")}
-    examples = removals.examples(removed, {"dedup": inputs["documents"]})
-    splits = read_json(inputs[SPLITS])["longest_splits"]
+    examples = removals.removal_examples(removed, {"dedup": inputs["documents"]})
+    splits = read_json(inputs[SPLITS_FILE])["longest_splits"]
     results = Results(metrics, curves, samples[: params.samples], largest, splits, examples)
     (outputs / "index.html").write_text(render(params.title, results, params.reasons), encoding="utf-8")
     return headline(metrics)
@@ -60,12 +62,12 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: no valid JSON ({error}). Make it again: dvc repro --force {path.stem}") from None
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """Read a JSONL file."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
-def read_curves(path: Path) -> dict[str, list[float | None]]:
+def read_curve_columns(path: Path) -> dict[str, list[float | None]]:
     """Read a CSV of numbers as columns; an empty cell is None."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

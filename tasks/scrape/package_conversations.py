@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tasks.conversations.conversation import Message, render
+from tasks.conversations.conversation import Message, render_conversation
 from tasks.core.errors import UserError
 from tasks.scrape.files.row_documents import ScrapedDocument
 
@@ -33,7 +33,7 @@ def _chitchat(folder: Path) -> Iterator[ScrapedDocument]:
         meta: dict[str, Any] = {"messages": messages}
         if conversation.get("prompt"):
             meta["prompt"] = conversation["prompt"]
-        yield ScrapedDocument(where, url, content, render(messages), meta)
+        yield ScrapedDocument(where, url, content, render_conversation(messages), meta)
 
 
 PACKAGES: dict[str, tuple[str, str, Callable[[Path], Iterator[ScrapedDocument]]]] = {

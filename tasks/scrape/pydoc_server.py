@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tasks.core.errors import UserError
-from tasks.core.parallel.subprocesses import child
+from tasks.core.parallel.subprocesses import child_process
 from tasks.scrape.sources import PydocSource, WebSource
 
 SITE = "http://pydoc.localhost"
@@ -58,7 +58,7 @@ def pydoc_server(work: Path) -> Iterator[str]:
     said = work / "pydoc.log"
     command = [sys.executable, "-I", "-S", "-m", "pydoc", "-n", "127.0.0.1", "-p", "0"]
     # A file, not a pipe: modules print when they are imported, and nobody would empty the pipe.
-    with said.open("wb") as output, child(command, output, ENVIRONMENT, Path("/")) as process:
+    with said.open("wb") as output, child_process(command, output, ENVIRONMENT, Path("/")) as process:
         deadline = time.monotonic() + START_S
         while not (ready := READY.search(said.read_text(encoding="utf-8", errors="replace"))):
             if process.poll() is not None or time.monotonic() > deadline:

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from tasks.core.number_format import listed
+from tasks.core.number_format import format_counts
 from tasks.core.params import StageParams
 from tasks.core.paths import Inputs, Metrics, Outputs, write_json
 from tasks.documents.shards import REMOVED_SCHEMA, SCHEMA, count_rows, write_documents
@@ -62,7 +62,7 @@ def run(params: ScrapeParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     """Write `web/<source>/*.warc.gz`, `documents`, `removed`, `crawl/<source>.jsonl` and `sources.json`.
 
     `inputs` is empty: what is read is named in the parameters, paths relative to the working directory. Where there is an
-    earlier output (`outputs.before`), websites are asked for what has changed since.
+    earlier output (`outputs.previous`), websites are asked for what has changed since.
 
     Raises:
         UserError: a source yields nothing at all; says why.
@@ -80,7 +80,7 @@ def run(params: ScrapeParams, inputs: Inputs, outputs: Outputs) -> Metrics:
             for folder in rows:
                 rows[folder] += sum(getattr(part, folder) for part in counts)
         about[source.name] = {"kind": source.kind, "licence": licence, "robots": _robots(source)}
-        log.info("scrape: %s: %s", source.name, listed(metrics[source.name]))
+        log.info("scrape: %s: %s", source.name, format_counts(metrics[source.name]))
     for folder, counted in rows.items():
         if not (outputs / folder).exists():
             write_documents([], outputs / folder, schema=REMOVED_SCHEMA if folder == "removed" else SCHEMA)
@@ -107,10 +107,10 @@ def _crawl(source: WebSource | PydocSource, outputs: Outputs) -> dict[str, Any]:
         with pydoc_server.pydoc_server(outputs.work) as server:
             web = pydoc_server.as_web_source(source)
             crawled = crawl_process.crawl(
-                web, outputs.work, pages, crawl_log, pydoc_server.SITE, server, outputs.before
+                web, outputs.work, pages, crawl_log, pydoc_server.SITE, server, outputs.previous
             )
     else:
-        crawled = crawl_process.crawl(source, outputs.work, pages, crawl_log, before=outputs.before)
+        crawled = crawl_process.crawl(source, outputs.work, pages, crawl_log, before=outputs.previous)
     return {"documents": 0, "pages": crawled.pages, "bytes": crawled.bytes, "outcomes": crawled.outcomes}
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from tasks.core.errors import EXIT_USER_ERROR, UserError
 from tasks.core.logs import start_log
-from tasks.serving.api_keys import VARIABLE, read_keys
+from tasks.serving.api_keys import KEYS_VARIABLE, read_keys
 from tasks.serving.model_file import find_model
 
 EXIT_CUT = 143
@@ -28,7 +28,7 @@ def serve(options: argparse.Namespace) -> int:
     """
     from tasks.core.execution import load_execution
     from tasks.serving.access import Access
-    from tasks.serving.admission import Gate
+    from tasks.serving.admission import Admission
     from tasks.serving.app import make_app
     from tasks.serving.engine import Engine
     from tasks.serving.server import DrainingServer, listening
@@ -43,14 +43,14 @@ def serve(options: argparse.Namespace) -> int:
         listening(options.host, options.port, open_to_all=not keys) as listener,
         TemporaryDirectory(prefix="textmill-", ignore_cleanup_errors=True) as folder,
     ):
-        engine, gate = Engine(options.model or find_model(), Path(folder, "llama.sock")), Gate()
+        engine, admission = Engine(options.model or find_model(), Path(folder, "llama.sock")), Admission()
         llama = Supervisor(engine, load_execution().thread_count(1), options.slots)
         try:
             llama.begin()
             address = f"http://{options.host}:{listener.getsockname()[1]}/v1"
             print(f"{engine.path} at {address} (OpenAI chat and completions), {options.slots} conversations at a time.")
             print("Ctrl-C ends it.", flush=True)
-            server = DrainingServer(make_app(engine, options.name, access, gate), gate, llama)
+            server = DrainingServer(make_app(engine, options.name, access, admission), admission, llama)
             server.run([listener])
         finally:
             llama.stop()
@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
     add(
         "--api-key-file",
         type=Path,
-        help=f"API keys, one a line; or in the environment: {VARIABLE}, with spaces between",
+        help=f"API keys, one a line; or in the environment: {KEYS_VARIABLE}, with spaces between",
     )
     add("--api-key", **several, help="an API key; may be given several times. Other users of this machine can see it")
     add("--allow-host", **several, help="a name by which this server is asked, besides localhost and addresses")

@@ -8,10 +8,10 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tasks.http.public_addresses import is_ip_address
-from tasks.serving.admission import Gate
+from tasks.serving.admission import Admission
 from tasks.serving.api_keys import is_known
 from tasks.serving.protocol import RequestError
-from tasks.serving.responses import refusal
+from tasks.serving.responses import error_response
 
 HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\s:/?#@\[\]]+))(?::[0-9]{1,5})?", re.IGNORECASE)
 
@@ -52,18 +52,18 @@ class Access:
         return name in ("localhost", *self.hosts) or is_ip_address(name)
 
 
-class Guard:
-    """Refuses what `access` does not let in, and everything once the gate is closed. ASGI middleware."""
+class AccessMiddleware:
+    """Refuses what `access` does not let in, and everything once the admission is closed. ASGI middleware."""
 
-    def __init__(self, app: ASGIApp, access: Access, gate: Gate) -> None:
-        self._app, self._access, self._gate = app, access, gate
+    def __init__(self, app: ASGIApp, access: Access, admission: Admission) -> None:
+        self._app, self._access, self._admission = app, access, admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             self._access.check(scope["path"], Headers(scope=scope))
-            self._gate.require_open()
+            self._admission.require_open()
         except RequestError as error:
-            await refusal(error)(scope, receive, send)
+            await error_response(error)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 

@@ -5,11 +5,11 @@ from contextlib import contextmanager
 
 from tasks.serving.protocol import RequestError
 
-MAX_HELD = 128
+MAX_REQUESTS = 128
 """Requests that are answered or wait for their turn; what an answer costs, the engine's `slots` bound."""
 
 
-class Gate:
+class Admission:
     """Counts the requests that are held.
 
     Attributes:
@@ -27,7 +27,7 @@ class Gate:
         """Go on.
 
         Raises:
-            RequestError: the gate is closed.
+            RequestError: the admission is closed.
         """
         if self._closed:
             raise RequestError("this server is about to end", code="ending", status=503)
@@ -37,11 +37,11 @@ class Gate:
         """Count a request.
 
         Raises:
-            RequestError: the gate is closed, or `MAX_HELD` are counted.
+            RequestError: the admission is closed, or `MAX_REQUESTS` are counted.
         """
         self.require_open()
-        if self.held >= MAX_HELD:
-            raise RequestError(f"{MAX_HELD} requests are under way: ask again later", code="overloaded", status=503)
+        if self.held >= MAX_REQUESTS:
+            raise RequestError(f"{MAX_REQUESTS} requests are under way: ask again later", code="overloaded", status=503)
         self.held += 1
         try:
             yield

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tasks.core.errors import UserError
 
-VARIABLE = "TEXTMILL_API_KEYS"
+KEYS_VARIABLE = "TEXTMILL_API_KEYS"
 
 
 def read_keys(given: Sequence[str], file: Path | None) -> tuple[bytes, ...]:
@@ -31,7 +31,7 @@ def read_keys(given: Sequence[str], file: Path | None) -> tuple[bytes, ...]:
         if not listed:
             raise UserError(f"{file}: holds no key. Write one a line")
         keys += listed
-    keys += [key for key in re.split(r"[\s,]+", os.environ.pop(VARIABLE, "")) if key]
+    keys += [key for key in re.split(r"[\s,]+", os.environ.pop(KEYS_VARIABLE, "")) if key]
     return tuple(_digest(key.encode("utf-8", "surrogateescape")) for key in keys)
 
 

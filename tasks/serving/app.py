@@ -12,18 +12,18 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 
 from tasks.core.errors import UserError
-from tasks.serving.access import Access, Guard
-from tasks.serving.admission import Gate
+from tasks.serving.access import Access, AccessMiddleware
+from tasks.serving.admission import Admission
 from tasks.serving.engine import Engine
 from tasks.serving.protocol import MAX_BODY_BYTES, ChatRequest, CompletionRequest, RequestError, parse
-from tasks.serving.response_formats import ChatForm, TextForm
-from tasks.serving.responses import LEFT, no_answer, refusal, respond
+from tasks.serving.response_formats import ChatResponseFormat, CompletionResponseFormat
+from tasks.serving.responses import CLIENT_CLOSED_REQUEST, engine_unavailable, error_response, respond
 
 
-def make_app(engine: Engine, name: str, access: Access, gate: Gate) -> FastAPI:
-    """The server of `engine`, whose model is called `name`, for those whom `access` and `gate` let in."""
+def make_app(engine: Engine, name: str, access: Access, admission: Admission) -> FastAPI:
+    """The server of `engine`, whose model is called `name`, for those whom `access` and `admission` let in."""
     app = FastAPI(title="Textmill", openapi_url=None)
-    app.add_middleware(Guard, access=access, gate=gate)
+    app.add_middleware(AccessMiddleware, access=access, admission=admission)
     if access.origins:
         asks: Any = {"allow_methods": ["GET", "POST"], "allow_headers": ["Authorization", "Content-Type"]}
         app.add_middleware(CORSMiddleware, allow_origins=access.origins, **asks)
@@ -31,7 +31,7 @@ def make_app(engine: Engine, name: str, access: Access, gate: Gate) -> FastAPI:
     about = {"id": name, "object": "model", "created": int(time.time()), "owned_by": "textmill"}
 
     async def held(body: Annotated[bytes, Depends(_body)]) -> AsyncIterator[bytes]:
-        with gate.hold():  # until the answer is sent, or nobody is left to read it
+        with admission.hold():  # until the answer is sent, or nobody is left to read it
             yield body
 
     @app.get("/health")
@@ -53,45 +53,45 @@ def make_app(engine: Engine, name: str, access: Access, gate: Gate) -> FastAPI:
     async def chat(request: Request, body: Annotated[bytes, Depends(held)]) -> Response:
         wanted = parse(ChatRequest, body)
         _require_model(wanted.model, name)
-        if not engine.model.chats:
+        if not engine.model.has_chat_template:
             raise RequestError(f"{name} is a base model: it continues a text. Ask /v1/completions", "model")
         messages = [message.plain() for message in wanted.messages]
         prompt = await asyncio.to_thread(engine.chat_prompt, messages)  # a long one takes its time
-        return await respond(engine, ChatForm(name), wanted, prompt, request, "messages")
+        return await respond(engine, ChatResponseFormat(name), wanted, prompt, request, "messages")
 
     @app.post("/v1/completions")
     async def completions(request: Request, body: Annotated[bytes, Depends(held)]) -> Response:
         wanted = parse(CompletionRequest, body)
         _require_model(wanted.model, name)
         prompt = await asyncio.to_thread(engine.text_prompt, wanted.prompt)
-        return await respond(engine, TextForm(name), wanted, prompt, request, "prompt")
+        return await respond(engine, CompletionResponseFormat(name), wanted, prompt, request, "prompt")
 
     return app
 
 
 def _add_refusals(app: FastAPI) -> None:
-    """Whatever goes wrong is told in OpenAI's form."""
+    """Whatever goes wrong is told in OpenAI's format_."""
 
     @app.exception_handler(RequestError)
     async def refused(_: Request, error: RequestError) -> Response:
-        return refusal(error)
+        return error_response(error)
 
     @app.exception_handler(UserError)
     async def failed(_: Request, error: UserError) -> Response:
-        return refusal(no_answer(error))
+        return error_response(engine_unavailable(error))
 
     @app.exception_handler(HTTPException)
     async def no_route(request: Request, error: HTTPException) -> Response:
         message = f"{request.method} {request.url.path[:200]}: {error.detail}"
-        return refusal(RequestError(message, status=error.status_code))
+        return error_response(RequestError(message, status=error.status_code))
 
     @app.exception_handler(ClientDisconnect)
     async def left(_: Request, __: ClientDisconnect) -> Response:
-        return Response(status_code=LEFT)  # amid its own request
+        return Response(status_code=CLIENT_CLOSED_REQUEST)  # amid its own request
 
     @app.exception_handler(Exception)
     async def defect(_: Request, __: Exception) -> Response:
-        return refusal(RequestError("this server failed; its log says where", status=500))
+        return error_response(RequestError("this server failed; its log says where", status=500))
 
 
 async def _body(request: Request) -> bytes:

@@ -13,7 +13,7 @@ from pathlib import Path
 from tasks.conversations.conversation import Message
 from tasks.core.errors import EXIT_USER_ERROR, UserError
 from tasks.serving.engine import Engine, Sampling
-from tasks.serving.llama import running_llama
+from tasks.serving.llama_process import running_llama
 from tasks.serving.model_file import find_model
 
 HELP = "/reset forgets the conversation, Ctrl-C stops an answer, /quit or Ctrl-D ends."
@@ -35,24 +35,24 @@ class Chat:
         Raises:
             UserError: `text` alone is too long, or the engine gave no answer; the conversation is as it was before.
         """
-        if not self._engine.model.chats:
+        if not self._engine.model.has_chat_template:
             yield from self._say(self._fit(self._engine.text_prompt(text)))
             return
         before = list(self.messages)
         self.messages.append({"role": "user", "content": text})
-        pieces: list[str] = []
+        chunks: list[str] = []
         try:
             prompt = self._engine.chat_prompt(self.messages)
             while len(prompt) > self._longest_prompt and len(self.messages) > 1:
                 del self.messages[:2]  # a question and its answer
                 prompt = self._engine.chat_prompt(self.messages)
             with closing(self._say(self._fit(prompt))) as said:
-                for piece in said:
-                    pieces.append(piece)
-                    yield piece
+                for chunk in said:
+                    chunks.append(chunk)
+                    yield chunk
         finally:  # also when the reader stops listening
-            if pieces:
-                self.messages.append({"role": "assistant", "content": "".join(pieces)})
+            if chunks:
+                self.messages.append({"role": "assistant", "content": "".join(chunks)})
             else:
                 self.messages = before
 
@@ -62,12 +62,12 @@ class Chat:
         return prompt
 
     def _say(self, prompt: list[int]) -> Generator[str, None, None]:
-        for piece in self._engine.pieces(prompt, self._sampling):
-            if piece.text:
-                yield piece.text
+        for chunk in self._engine.chunks(prompt, self._sampling):
+            if chunk.text:
+                yield chunk.text
 
 
-def talk(chat: Chat, instructions: str) -> None:
+def chat_loop(chat: Chat, instructions: str) -> None:
     """Read lines until the end of input; print answers as they come."""
     interactive = sys.stdin.isatty()
     if interactive:
@@ -85,16 +85,16 @@ def talk(chat: Chat, instructions: str) -> None:
         if line == "/reset":
             chat.messages.clear()
         elif line:
-            answer(chat, line, "textmill> " if interactive else "")
+            print_reply(chat, line, "textmill> " if interactive else "")
 
 
-def answer(chat: Chat, line: str, lead: str) -> None:
+def print_reply(chat: Chat, line: str, lead: str) -> None:
     """Print the answer to one line, led by `lead`. Ctrl-C ends the answer, not the chat."""
     print(lead, end="")
     reply = chat.reply(line)
     try:
-        for piece in reply:
-            print(piece, end="", flush=True)
+        for chunk in reply:
+            print(chunk, end="", flush=True)
     except KeyboardInterrupt:
         reply.close()
     except UserError as error:
@@ -115,7 +115,10 @@ def main(arguments: list[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix="textmill-") as folder:
             engine = Engine(options.model or find_model(), Path(folder, "llama.sock"))
             with running_llama(engine, load_execution().thread_count(1)):
-                talk(Chat(engine, options.max_tokens, options.temperature), HELP if engine.model.chats else BASE_HELP)
+                chat_loop(
+                    Chat(engine, options.max_tokens, options.temperature),
+                    HELP if engine.model.has_chat_template else BASE_HELP,
+                )
     except UserError as error:
         print(error, file=sys.stderr)
         return EXIT_USER_ERROR

@@ -14,12 +14,12 @@ import httpx
 
 from tasks.conversations.conversation import Message
 from tasks.core.errors import UserError
-from tasks.serving.model_file import Model, read_model
+from tasks.serving.model_file import ServedModel, read_model
 from tasks.tokens.chat_encoder import ChatEncoder
 
-ADDRESS = "http://llama.cpp/completion"
+COMPLETION_URL = "http://llama.cpp/completion"
 """What is asked; who is asked is the one that listens on the socket."""
-CLIENT: dict[str, Any] = {"timeout": 600, "trust_env": False}
+CLIENT_SETTINGS: dict[str, Any] = {"timeout": 600, "trust_env": False}
 """Settings of the HTTP client: seconds without a byte of an answer; nothing of the environment, such as proxies."""
 
 
@@ -37,12 +37,12 @@ class Sampling:
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A part of an answer: its text, the number of tokens said so far, and at the last part why it ended."""
+class Chunk:
+    """A chunk of an answer: its text, the number of tokens said so far, and at the last part why it ended."""
 
     text: str
     tokens: int
-    finish: Literal["stop", "length"] | None = None
+    finish_reason: Literal["stop", "length"] | None = None
 
 
 @dataclass
@@ -55,7 +55,7 @@ class Engine:
 
     path: Path
     socket: Path
-    model: Model = field(init=False)
+    model: ServedModel = field(init=False)
     encoder: ChatEncoder = field(init=False)
 
     def __post_init__(self) -> None:
@@ -66,7 +66,7 @@ class Engine:
         self.model, self.encoder = read_model(self.path), ChatEncoder(self.path.parent)
 
     @property
-    def _way(self) -> dict[str, Any]:
+    def _transport(self) -> dict[str, Any]:
         return {"uds": str(self.socket), "verify": False}  # without TLS there is nobody to verify, and nothing to load
 
     @property
@@ -82,7 +82,7 @@ class Engine:
         """The tokens of a text that the model continues, as documents begin in training."""
         return [self.encoder.start, *self.encoder.texts([text])[0]]
 
-    def pieces(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[Piece]:
+    def chunks(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[Chunk]:
         """The answer to a prompt of token ids, as it comes. Closing the iterator ends the generation.
 
         Raises:
@@ -91,25 +91,25 @@ class Engine:
         body = self._body(prompt, sampling)
         try:
             with (
-                httpx.Client(transport=httpx.HTTPTransport(**self._way), **CLIENT) as client,
-                client.stream("POST", ADDRESS, json=body) as response,
+                httpx.Client(transport=httpx.HTTPTransport(**self._transport), **CLIENT_SETTINGS) as client,
+                client.stream("POST", COMPLETION_URL, json=body) as response,
             ):
                 if response.is_error:
                     response.read()
                 _require_answer(response)
                 lines = _Lines()
                 for block in response.iter_bytes():
-                    yield from (piece for line in lines.of(block) if (piece := _piece(line)))
+                    yield from (chunk for line in lines.of(block) if (chunk := _chunk(line)))
         except httpx.HTTPError as error:
             raise UserError(f"the model gave no answer ({type(error).__name__}). Ask again in a moment") from None
 
-    async def stream(self, prompt: Sequence[int], sampling: Sampling) -> AsyncGenerator[Piece, None]:
-        """As `pieces`, for many at a time."""
+    async def stream(self, prompt: Sequence[int], sampling: Sampling) -> AsyncGenerator[Chunk, None]:
+        """As `chunks`, for many at a time."""
         body = self._body(prompt, sampling)
         try:
             async with (
-                httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(**self._way), **CLIENT) as client,
-                client.stream("POST", ADDRESS, json=body) as response,
+                httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(**self._transport), **CLIENT_SETTINGS) as client,
+                client.stream("POST", COMPLETION_URL, json=body) as response,
             ):
                 if response.is_error:
                     await response.aread()
@@ -117,8 +117,8 @@ class Engine:
                 lines = _Lines()
                 async for block in response.aiter_bytes():
                     for line in lines.of(block):
-                        if piece := _piece(line):
-                            yield piece
+                        if chunk := _chunk(line):
+                            yield chunk
         except httpx.HTTPError as error:
             raise UserError(f"the model gave no answer ({type(error).__name__}). Ask again in a moment") from None
 
@@ -154,7 +154,7 @@ class _Lines:
         return [line.decode("utf-8", "replace").rstrip("\r") for line in whole]
 
 
-def _piece(line: str) -> Piece | None:
+def _chunk(line: str) -> Chunk | None:
     """One line of the engine's stream (server-sent events).
 
     Raises:
@@ -169,5 +169,5 @@ def _piece(line: str) -> Piece | None:
     if "error" in event:
         raise UserError(f"the model broke off: {event['error'].get('message', data)[:300]}")
     if not event["stop"]:
-        return Piece(event["content"], event["tokens_predicted"])
-    return Piece(event["content"], event["tokens_predicted"], "length" if event["stop_type"] == "limit" else "stop")
+        return Chunk(event["content"], event["tokens_predicted"])
+    return Chunk(event["content"], event["tokens_predicted"], "length" if event["stop_type"] == "limit" else "stop")

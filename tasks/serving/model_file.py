@@ -5,14 +5,14 @@ from pathlib import Path
 
 from tasks.core.errors import UserError
 from tasks.core.restore import recover
-from tasks.model.served_format import SERVED
+from tasks.model.served_format import SERVED_FORMATS
 from tasks.model.tokenizer_files import has_chat_template
 
-QUANTIZED = Path("data/quantize")
+QUANTIZED_FOLDER = Path("data/quantize")
 
 
 @dataclass(frozen=True)
-class Model:
+class ServedModel:
     """What is known of a GGUF file.
 
     Attributes:
@@ -22,7 +22,7 @@ class Model:
 
     path: Path
     context: int
-    chats: bool
+    has_chat_template: bool
 
 
 def find_model() -> Path:
@@ -31,17 +31,19 @@ def find_model() -> Path:
     Raises:
         UserError: it made none.
     """
-    if not QUANTIZED.exists():
+    if not QUANTIZED_FOLDER.exists():
         recover(Path.cwd())
-    made = [path for name in SERVED if (path := QUANTIZED / name / "model.gguf").exists()]
+    made = [path for name in SERVED_FORMATS if (path := QUANTIZED_FOLDER / name / "model.gguf").exists()]
     if made:
         return made[0]
-    if QUANTIZED.exists():
-        raise UserError(f"{QUANTIZED}: holds no GGUF model. Name one in params.yaml, quantize.formats, and make run")
-    raise UserError(f"{QUANTIZED}: no model is there yet. Make it first: make run")
+    if QUANTIZED_FOLDER.exists():
+        raise UserError(
+            f"{QUANTIZED_FOLDER}: holds no GGUF model. Name one in params.yaml, quantize.formats, and make run"
+        )
+    raise UserError(f"{QUANTIZED_FOLDER}: no model is there yet. Make it first: make run")
 
 
-def read_model(path: Path) -> Model:
+def read_model(path: Path) -> ServedModel:
     """Look at a GGUF file.
 
     Raises:
@@ -55,6 +57,6 @@ def read_model(path: Path) -> Model:
         reader = GGUFReader(path)
         architecture = reader.get_field("general.architecture").contents()  # type: ignore[union-attr]
         context = reader.get_field(f"{architecture}.context_length").contents()  # type: ignore[union-attr]
-        return Model(path, int(context), has_chat_template(path.parent))
+        return ServedModel(path, int(context), has_chat_template(path.parent))
     except (ValueError, KeyError, AttributeError, IndexError) as error:
         raise UserError(f"{path}: no readable GGUF model ({error}). Restore it: dvc checkout --force {path}") from None

@@ -15,8 +15,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from tasks.core.errors import UserError
-from tasks.serving.admission import Gate
-from tasks.serving.api_keys import VARIABLE
+from tasks.serving.admission import Admission
+from tasks.serving.api_keys import KEYS_VARIABLE
 from tasks.serving.connections import BoundedConnection
 from tasks.serving.supervisor import Supervisor
 
@@ -40,7 +40,7 @@ def listening(host: str, port: int, open_to_all: bool) -> socket.socket:
         if open_to_all and not ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
             raise UserError(
                 f"other machines reach {host or 'every address'}, and without an API key they may all ask. "
-                f"Name keys in the environment ({VARIABLE}) or in a file (--api-key-file)"
+                f"Name keys in the environment ({KEYS_VARIABLE}) or in a file (--api-key-file)"
             )
         listener.listen()
     except (OSError, OverflowError) as error:
@@ -52,7 +52,7 @@ def listening(host: str, port: int, open_to_all: bool) -> socket.socket:
 class DrainingServer(uvicorn.Server):
     """Ends on SIGTERM or SIGINT when the answers under way are given, refusing new requests; at once on a second signal."""
 
-    def __init__(self, app: FastAPI, gate: Gate, llama: Supervisor) -> None:
+    def __init__(self, app: FastAPI, admission: Admission, llama: Supervisor) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -66,7 +66,7 @@ class DrainingServer(uvicorn.Server):
                 timeout_graceful_shutdown=1,
             )
         )
-        self._gate, self._llama = gate, llama
+        self._admission, self._llama = admission, llama
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -84,10 +84,10 @@ class DrainingServer(uvicorn.Server):
         await super().startup(sockets)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._gate.close()
+        self._admission.close()
         await self._until_none_is_held(GRACE_S)
-        if self._gate.held:
-            log.warning("%d answers are cut", self._gate.held)
+        if self._admission.held:
+            log.warning("%d answers are cut", self._admission.held)
         self._llama.stop()  # those who still wait are told
         await self._until_none_is_held(FAREWELL_S)
         for connection in list(self.server_state.connections):
@@ -97,7 +97,7 @@ class DrainingServer(uvicorn.Server):
 
     async def _until_none_is_held(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        while self._gate.held and not self.force_exit and time.monotonic() < deadline:
+        while self._admission.held and not self.force_exit and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
 
 

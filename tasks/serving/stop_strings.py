@@ -6,7 +6,7 @@ from collections.abc import Sequence
 class StopBuffer:
     """Lets text through up to the first stop string; holds back only what may be the beginning of one.
 
-    A stop string may begin in one piece and end in another. At the end of the stream `flush` gives what was held back:
+    A stop string may begin in one chunk and end in another. At the end of the stream `flush` gives what was held back:
     llama.cpp's own stop strings lose it.
     """
 
@@ -14,9 +14,9 @@ class StopBuffer:
         self._stops, self._held = tuple(stops), ""
         self.stopped = False
 
-    def feed(self, piece: str) -> str:
+    def feed(self, chunk: str) -> str:
         """What of the text so far can be told; after a stop string has come `stopped` is true."""
-        text = self._held + piece
+        text = self._held + chunk
         found = [at for stop in self._stops if (at := text.find(stop)) >= 0]
         if found:
             self.stopped, self._held = True, ""

@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 
 from tasks.core.errors import UserError
-from tasks.core.parallel.subprocesses import child
+from tasks.core.parallel.subprocesses import child_process
 from tasks.serving.engine import Engine
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
@@ -28,7 +28,7 @@ class Supervisor(threading.Thread):
 
     def __init__(self, engine: Engine, threads: int, slots: int) -> None:
         super().__init__(daemon=True)
-        program = [sys.executable, "-m", "tasks.serving.llama"]
+        program = [sys.executable, "-m", "tasks.serving.llama_process"]
         self._command = [*program, str(engine.path), str(engine.socket), str(threads), str(slots)]
         self._engine = engine
         self._process: subprocess.Popen[bytes] | None = None
@@ -72,7 +72,7 @@ class Supervisor(threading.Thread):
     def _run_once(self) -> str:
         """Run it to its end; how it ended."""
         try:
-            with child(self._command) as self._process:
+            with child_process(self._command) as self._process:
                 self._await_socket(self._process)
                 if self._engine.listens:
                     self._tried.set()

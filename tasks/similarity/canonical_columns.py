@@ -1,4 +1,4 @@
-"""`comparable` for a whole Arrow column: the same bytes as the Python function, one numba pass over the UTF-8.
+"""`canonical_text` for a whole Arrow column: the same bytes as the Python function, one numba pass over the UTF-8.
 
 What the kernel leaves to Python: documents with a character whose folding is more than one character (ß) or whose
 NFC depends on its neighbours (combining marks, Hangul parts), and bytes that are no UTF-8.
@@ -13,37 +13,37 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tasks.core.errors import UserError
-from tasks.similarity.canonical_text import comparable
+from tasks.similarity.canonical_text import canonical_text
 from tasks.similarity.numba_cache import jit
 from tasks.similarity.shingles import Int64, UInt8
 
 Int32 = npt.NDArray[np.int32]
 
-LAST = 0x20000  # beyond the first two planes lie rare characters: Python folds them
+TABLE_SIZE = 0x20000  # beyond the first two planes lie rare characters: Python folds them
 BY_PYTHON, SPACE = -1, 0x20
 
 
 @cache
-def foldings() -> Int32:
+def case_folding_table() -> Int32:
     """int32 [LAST]: the character that a code point folds to, SPACE for white space, or BY_PYTHON.
 
     A character stands for itself in NFC whatever its neighbours if it is normalised, has combining class 0 and is
     no second half of a composition (Unicode Standard Annex 15, "Detecting normalization forms").
     """
-    characters = list(map(chr, range(LAST)))
+    characters = list(map(chr, range(TABLE_SIZE)))
     seconds = [*range(0x1161, 0x1176), *range(0x11A8, 0x11C3)]  # Hangul vowels and final consonants
     for parts in map(unicodedata.decomposition, characters):  # no character beyond has a decomposition of two
         if parts and parts[0] != "<":
             seconds += [int(part, 16) for part in parts.split()[1:]]
-    by_itself = np.fromiter(map(partial(unicodedata.is_normalized, "NFC"), characters), np.bool_, LAST)
-    by_itself &= np.fromiter(map(unicodedata.combining, characters), np.int64, LAST) == 0
-    by_itself[[code for code in seconds if code < LAST]] = False
+    by_itself = np.fromiter(map(partial(unicodedata.is_normalized, "NFC"), characters), np.bool_, TABLE_SIZE)
+    by_itself &= np.fromiter(map(unicodedata.combining, characters), np.int64, TABLE_SIZE) == 0
+    by_itself[[code for code in seconds if code < TABLE_SIZE]] = False
     by_itself[0xD800:0xE000] = False
     folded = [ord(each) if len(each) == 1 else 0xD800 for each in map(str.casefold, characters)]
     out = np.array(folded, np.int32)
     out[~by_itself[out]] = BY_PYTHON
     out[0xD800:0xE000] = BY_PYTHON
-    out[np.fromiter(map(str.isspace, characters), np.bool_, LAST)] = SPACE
+    out[np.fromiter(map(str.isspace, characters), np.bool_, TABLE_SIZE)] = SPACE
     return out
 
 
@@ -128,8 +128,8 @@ def utf8_buffers(column: pa.ChunkedArray | pa.Array) -> tuple[UInt8, Int64]:
     return np.frombuffer(data or b"", np.uint8), borders
 
 
-def comparable_column(column: pa.ChunkedArray | pa.Array) -> tuple[UInt8, Int64]:
-    """What `comparable` makes of each text: UTF-8 bytes, uint8, and their borders, int64 [texts + 1].
+def canonical_column(column: pa.ChunkedArray | pa.Array) -> tuple[UInt8, Int64]:
+    """What `canonical_text` makes of each text: UTF-8 bytes, uint8, and their borders, int64 [texts + 1].
 
     Raises:
         UserError: a text is no valid UTF-8; tells its row.
@@ -137,7 +137,7 @@ def comparable_column(column: pa.ChunkedArray | pa.Array) -> tuple[UInt8, Int64]
     data, offsets = utf8_buffers(column)
     folded = np.empty((offsets[-1] - offsets[0]) * 3 // 2 + 8, np.uint8)  # U+023A grows from two bytes to three
     borders = np.zeros(len(offsets), np.int64)
-    _fold(data, offsets, foldings(), folded, borders)
+    _fold(data, offsets, case_folding_table(), folded, borders)
     by_python = np.flatnonzero(borders[1:] < 0)
     borders[1:][by_python] = ~borders[1:][by_python]
     if not len(by_python):
@@ -145,7 +145,7 @@ def comparable_column(column: pa.ChunkedArray | pa.Array) -> tuple[UInt8, Int64]
     parts, done, sizes = [], 0, np.diff(borders)
     for doc in by_python:
         try:
-            text = comparable(data[offsets[doc] : offsets[doc + 1]].tobytes().decode())
+            text = canonical_text(data[offsets[doc] : offsets[doc + 1]].tobytes().decode())
         except UnicodeDecodeError as error:
             raise UserError(f"row {doc}: its text is no valid UTF-8 ({error.reason})") from None
         own = np.frombuffer(text.encode(), np.uint8)
@@ -156,7 +156,7 @@ def comparable_column(column: pa.ChunkedArray | pa.Array) -> tuple[UInt8, Int64]
 
 
 def digests(data: UInt8, offsets: Int64) -> pa.Array:
-    """BLAKE2b-128, as `comparable.digest` computes it, of each text: fixed-size binary [texts]."""
+    """BLAKE2b-128, as `canonical_text.digest` computes it, of each text: fixed-size binary [texts]."""
     view, borders, blake2b = data.data, offsets.tolist(), hashlib.blake2b
     raw = [blake2b(view[borders[i] : borders[i + 1]], digest_size=16).digest() for i in range(len(borders) - 1)]
     return pa.array(raw, pa.binary(16))

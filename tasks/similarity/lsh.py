@@ -17,10 +17,10 @@ from tasks.similarity.shingles import Int64, UInt32, UInt64
 Item = TypeVar("Item")
 Float64 = npt.NDArray[np.float64]
 
-FAN = 64
+BUCKET_COMPARISONS = 64
 """Comparisons a document makes in one bucket: all that is in a bucket of this size; in a larger one the first document
 of each cluster that the bucket holds, so that thousands of near-copies cost thousands of comparisons, not millions."""
-SORTED_AT_ONCE = 1 << 26
+SORT_BATCH = 1 << 26
 """Documents whose keys are sorted at a time; of a larger corpus, one range of keys after the other."""
 
 
@@ -65,7 +65,7 @@ def jaccard(shingles: UInt64, starts: Int64, sizes: Int64, i: int, j: int) -> fl
 
 
 @jit
-def _similarities(shingles: UInt64, starts: Int64, sizes: Int64, pairs: Int64) -> Float64:
+def _jaccard_similarities(shingles: UInt64, starts: Int64, sizes: Int64, pairs: Int64) -> Float64:
     out = np.empty(len(pairs), np.float64)
     for k in range(len(pairs)):
         out[k] = jaccard(shingles, starts, sizes, pairs[k, 0], pairs[k, 1])
@@ -122,15 +122,15 @@ def _join_buckets(
     starts: Int64,
     sizes: Int64,
     threshold: float,
-    fan: int,
+    max_comparisons: int,
     parents: Int64,
 ) -> tuple[int, int]:
     """Compare within the buckets of one band; pairs at or above the threshold join two trees of `parents` (union-find).
 
-    Returns the number of comparisons, and of documents that had more clusters to compare with than `fan`.
+    Returns the number of comparisons, and of documents that had more clusters to compare with than `max_comparisons`.
     """
     compared = capped = 0
-    leaders = np.empty(fan, np.int64)
+    leaders = np.empty(max_comparisons, np.int64)
     start = 0
     while start < len(order):
         end = start + 1
@@ -152,7 +152,7 @@ def _join_buckets(
                 if jaccard(shingles, starts, sizes, i, j) >= threshold:
                     parents[_root(parents, i)] = _root(parents, j)
                     known = True
-            if end - start <= fan or (not known and count < fan):
+            if end - start <= max_comparisons or (not known and count < max_comparisons):
                 leaders[count] = i
                 count += 1
             elif not known:
@@ -192,7 +192,7 @@ def buckets(keys: UInt64, documents: Int64, stable: bool = True) -> Iterator[Int
     Those of one key stay in their order if `stable`; where that does not matter sorting is several times as fast. A part
     is sorted at a time, so that what is held beside the keys is bounded by SORTED_AT_ONCE, not by the corpus.
     """
-    parts = max(1, -(-len(documents) // SORTED_AT_ONCE))
+    parts = max(1, -(-len(documents) // SORT_BATCH))
     kind: Literal["stable", "quicksort"] = "stable" if stable else "quicksort"
     own = keys[documents]
     if parts == 1:
@@ -207,7 +207,7 @@ def buckets(keys: UInt64, documents: Int64, stable: bool = True) -> Iterator[Int
         yield documents[chosen[np.argsort(own[chosen], kind=kind)]]
 
 
-def one_ahead(items: Iterator[Item]) -> Iterator[Item]:
+def prefetch(items: Iterator[Item]) -> Iterator[Item]:
     """The items; while one is worked on, a thread makes the next (sorting and comparing let go of the GIL)."""
     with ThreadPoolExecutor(1) as thread:
         coming = thread.submit(next, items, None)
@@ -216,10 +216,10 @@ def one_ahead(items: Iterator[Item]) -> Iterator[Item]:
             yield item
 
 
-def candidates(bands: Iterable[UInt64], documents: Int64) -> Int64:
+def candidate_documents(bands: Iterable[UInt64], documents: Int64) -> Int64:
     """Those of `documents` that share a key with another in at least one band, in the order given."""
     shared = np.zeros(int(documents.max(initial=-1)) + 1, np.bool_)
-    for keys, order in one_ahead((band, order) for band in bands for order in buckets(band, documents, stable=False)):
+    for keys, order in prefetch((band, order) for band in bands for order in buckets(band, documents, stable=False)):
         equal = keys[order[1:]] == keys[order[:-1]]
         shared[order[1:][equal]] = True
         shared[order[:-1][equal]] = True
@@ -241,17 +241,17 @@ def clusters(
     with_shingles = np.flatnonzero(sizes * (starts >= 0))
     parents = np.arange(documents, dtype=np.int64)
     work = {"compared": 0, "capped": 0}
-    for keys, order in one_ahead((band, order) for band in bands for order in buckets(band, with_shingles)):
-        compared, capped = _join_buckets(keys, order, shingles, starts, sizes, threshold, FAN, parents)
+    for keys, order in prefetch((band, order) for band in bands for order in buckets(band, with_shingles)):
+        compared, capped = _join_buckets(keys, order, shingles, starts, sizes, threshold, BUCKET_COMPARISONS, parents)
         work["compared"] += compared
         work["capped"] += capped
     _flatten(parents)
     return parents, work
 
 
-def similarities(shingles: UInt64, starts: Int64, sizes: Int64, pairs: Int64) -> Float64:
+def jaccard_similarities(shingles: UInt64, starts: Int64, sizes: Int64, pairs: Int64) -> Float64:
     """Exact Jaccard similarities, float64 [pairs], of the shingle sets of `pairs`, int64 [pairs, 2]."""
-    measured: Float64 = _similarities(shingles, starts, sizes, pairs)
+    measured: Float64 = _jaccard_similarities(shingles, starts, sizes, pairs)
     return measured
 
 

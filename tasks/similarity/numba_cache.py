@@ -24,7 +24,7 @@ from numba.core.caching import UserProvidedCacheLocator
 
 from tasks.core.paths import FORGOTTEN_AFTER_S, state_folder
 
-CODE = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 def jit(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -42,8 +42,8 @@ class SharedCacheLocator(UserProvidedCacheLocator):  # type: ignore[misc]
     def __init__(self, py_func: Any, py_file: str) -> None:
         super().__init__(py_func, py_file)
         module = Path(py_file).resolve()
-        self._stamp = hashlib.sha256(b"".join(path.read_bytes() for path in sources(module))).hexdigest()
-        self._cache_path = str(state_folder(CODE) / "kernels" / f"{module.stem}-{self._stamp[:16]}")
+        self._stamp = hashlib.sha256(b"".join(path.read_bytes() for path in source_files(module))).hexdigest()
+        self._cache_path = str(state_folder(PROJECT) / "kernels" / f"{module.stem}-{self._stamp[:16]}")
 
     def get_source_stamp(self) -> str:
         """What the machine code in an index was made of; another stamp, and it is not used."""
@@ -53,7 +53,7 @@ class SharedCacheLocator(UserProvidedCacheLocator):  # type: ignore[misc]
         """Make the folder, or note that it is in use; those that nothing used for a month go when one is made."""
         folder = Path(self._cache_path)
         if not folder.exists():
-            _forget(folder.parent)
+            _remove_old_caches(folder.parent)
         super().ensure_cache_path()
         os.utime(folder)
 
@@ -61,7 +61,7 @@ class SharedCacheLocator(UserProvidedCacheLocator):  # type: ignore[misc]
     def from_function(cls, py_func: Any, py_file: str) -> Self | None:
         """The locator of one of this project's functions; None for others', where a NUMBA_CACHE_DIR is set or nothing can be written."""
         try:
-            if config.CACHE_DIR or not Path(py_file).resolve().is_relative_to(CODE / "tasks"):
+            if config.CACHE_DIR or not Path(py_file).resolve().is_relative_to(PROJECT / "tasks"):
                 return None
             locator = cls(py_func, py_file)
             locator.ensure_cache_path()
@@ -70,14 +70,14 @@ class SharedCacheLocator(UserProvidedCacheLocator):  # type: ignore[misc]
         return locator
 
 
-def _forget(folder: Path) -> None:
+def _remove_old_caches(folder: Path) -> None:
     for old in folder.glob("*"):
         with suppress(FileNotFoundError):  # another process forgets it
             if time.time() - old.stat().st_mtime > FORGOTTEN_AFTER_S:
                 shutil.rmtree(old, ignore_errors=True)
 
 
-def sources(module: Path) -> list[Path]:
+def source_files(module: Path) -> list[Path]:
     """The file of a module and those of all project modules that it imports, directly or not, in a fixed order."""
     found, waiting = {module}, [module]
     while waiting:
@@ -91,7 +91,7 @@ def sources(module: Path) -> list[Path]:
 @cache
 def _imported(path: Path) -> tuple[Path, ...]:
     """Files of the project's modules that a file imports, anywhere in it; not those of the frame."""
-    package = ".".join(path.relative_to(CODE).parts[:-1])
+    package = ".".join(path.relative_to(PROJECT).parts[:-1])
     names = []
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):
@@ -100,7 +100,7 @@ def _imported(path: Path) -> tuple[Path, ...]:
             base = resolve_name("." * node.level + (node.module or ""), package) if node.level else node.module or ""
             names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
     of_project = [name for name in names if name.startswith("tasks.") and not name.startswith("tasks.core")]
-    files = [CODE.joinpath(*name.split(".")) for name in of_project]
+    files = [PROJECT.joinpath(*name.split(".")) for name in of_project]
     candidates = [path for file in files for path in (file.with_suffix(".py"), file / "__init__.py")]
     return tuple(path for path in candidates if path.is_file())
 

@@ -1,4 +1,4 @@
-"""Which larger documents share most of a document's sample: posting lists of bounded length, counted by a kernel."""
+"""Containment candidates, larger documents that share most of a document's sample: bounded posting lists, counted by a kernel."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,12 +7,12 @@ from tasks.similarity.numba_cache import jit
 from tasks.similarity.shingles import Int64, UInt8
 
 Bools = npt.NDArray[np.bool_]
-AT_ONCE = 1 << 14
+DOCUMENT_BATCH = 1 << 14
 """Documents whose candidates are counted at a time: bounds what the counts and pairs take."""
 
 
 @jit
-def _propose(
+def _propose_containers(
     grams: Int64, borders: Int64, owners: Int64, starts: Int64, lists: Int64, cut: Bools, sizes: Int64, most: int,
     votes: UInt8, touched: Int64, inner: Int64, outer: Int64, bounded: Bools,
 ) -> int:  # fmt: skip
@@ -48,31 +48,38 @@ def _propose(
     return end
 
 
-def propose(
-    grams: Int64, borders: Int64, which: Int64, where: Int64, sizes: Int64, longest: int, most: int
+def propose_containers(
+    grams: Int64,
+    borders: Int64,
+    occurrence_grams: Int64,
+    occurrence_documents: Int64,
+    sizes: Int64,
+    max_postings: int,
+    max_candidates: int,
 ) -> tuple[Int64, Bools]:
-    """For each document the larger ones that may share half of its sample, the `most` that share most of it.
+    """For each document the larger ones that may share half of its sample, the `max_candidates` that share most of it.
 
     Documents are numbers from the largest down, so that `sizes`, int64 [documents], descend. Document k's sample is
-    `grams[borders[k]:borders[k + 1]]`; gram `which[i]` stands in document `where[i]`. Of a gram only the `longest` first
-    documents are looked at, and where there are more, it counts as shared with whatever document it is. Returns the
-    pairs (document, larger one), int64 [pairs, 2], and the documents that a bound kept from some, bool [documents].
+    `grams[borders[k]:borders[k + 1]]`; gram `occurrence_grams[i]` stands in document `occurrence_documents[i]`. Of a gram
+    only the `max_postings` first documents are looked at, and where there are more, it counts as shared with whatever
+    document it is. Returns the pairs (document, larger one), int64 [pairs, 2], and the documents that a bound kept from
+    some, bool [documents].
     """
-    distinct = int(max(which.max(initial=-1), grams.max(initial=-1))) + 1
-    order = np.lexsort((where, which))
-    counts = np.bincount(which, minlength=distinct)
+    distinct = int(max(occurrence_grams.max(initial=-1), grams.max(initial=-1))) + 1
+    order = np.lexsort((occurrence_documents, occurrence_grams))
+    counts = np.bincount(occurrence_grams, minlength=distinct)
     within = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
-    lists = where[order[within < longest]]
-    starts = np.concatenate([[0], np.cumsum(np.minimum(counts, longest))])
-    cut, bounded = counts > longest, np.zeros(len(sizes), np.bool_)
+    lists = occurrence_documents[order[within < max_postings]]
+    starts = np.concatenate([[0], np.cumsum(np.minimum(counts, max_postings))])
+    cut, bounded = counts > max_postings, np.zeros(len(sizes), np.bool_)
     votes = np.zeros(len(sizes), np.uint8)
-    touched = np.empty(int(np.diff(borders).max(initial=0)) * longest, np.int64)
-    inner, outer = (np.empty(AT_ONCE * most + len(touched), np.int64) for _ in range(2))
+    touched = np.empty(int(np.diff(borders).max(initial=0)) * max_postings, np.int64)
+    inner, outer = (np.empty(DOCUMENT_BATCH * max_candidates + len(touched), np.int64) for _ in range(2))
     found = [np.zeros((0, 2), np.int64)]
-    for at in range(0, len(sizes), AT_ONCE):
-        owners = np.arange(at, min(at + AT_ONCE, len(sizes)))
+    for at in range(0, len(sizes), DOCUMENT_BATCH):
+        owners = np.arange(at, min(at + DOCUMENT_BATCH, len(sizes)))
         here = slice(at, at + len(owners))
-        lists_of = starts, lists, cut, sizes, most, votes, touched, inner, outer
-        end = _propose(grams, borders[at : at + len(owners) + 1], owners, *lists_of, bounded[here])
+        lists_of = starts, lists, cut, sizes, max_candidates, votes, touched, inner, outer
+        end = _propose_containers(grams, borders[at : at + len(owners) + 1], owners, *lists_of, bounded[here])
         found.append(np.stack([inner[:end], outer[:end]], axis=1))
     return np.concatenate(found), bounded

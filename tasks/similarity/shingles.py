@@ -20,7 +20,7 @@ UInt32 = npt.NDArray[np.uint32]
 UInt64 = npt.NDArray[np.uint64]
 Int64 = npt.NDArray[np.int64]
 
-SCHEME = "affine32"
+MINHASH_SCHEME = "affine32"
 WORD_HASH = "fnv1a-64 of the word's UTF-8 bytes"
 SHINGLE_HASH = (
     "s = 0; for each word w: s = s * 0x9E3779B97F4A7C15 ^ w, s ^= s >> 29; then s *= 0xBF58476D1CE4E5B9, s ^= s >> 32"
@@ -29,7 +29,7 @@ SHINGLER = (
     "words: runs of Unicode letters, digits, marks, joiners and _; in scripts written without spaces, each character"
 )
 
-LANE = 16
+VECTOR_LANES = 16
 """32-bit numbers in a vector register of 64 bytes. Whole registers at addresses divisible by 64: else up to 1.8 times as slow."""
 SEPARATOR, IN_WORD, WORD = np.uint8(0), np.uint8(1), np.uint8(2)
 LAST_CODE_POINT = 0x323B0  # beyond lie only selectors and private use: separators
@@ -146,7 +146,7 @@ def _drop_repeats(shingles: UInt64, offsets: Int64) -> None:
 
 
 @jit
-def _signatures(shingles: UInt64, offsets: Int64, lanes: UInt32, minima: UInt32) -> None:
+def _minhash_signatures(shingles: UInt64, offsets: Int64, lanes: UInt32, minima: UInt32) -> None:
     a, b, own = lanes[0], lanes[1], lanes[2]
     for doc in range(len(offsets) - 1):
         own[:] = np.uint32(0xFFFFFFFF)
@@ -181,7 +181,7 @@ def shingle_lists(data: UInt8, offsets: Int64, n: int) -> tuple[UInt64, Int64]:
     return shingles[: shingle_offsets[-1]], shingle_offsets
 
 
-def to_sets(shingles: UInt64, offsets: Int64) -> tuple[UInt64, Int64]:
+def lists_to_sets(shingles: UInt64, offsets: Int64) -> tuple[UInt64, Int64]:
     """Sort what `shingle_lists` returned, document by document, and drop repeats. Works in place."""
     borders = offsets.tolist()
     for start, end in pairwise(borders):
@@ -192,10 +192,10 @@ def to_sets(shingles: UInt64, offsets: Int64) -> tuple[UInt64, Int64]:
 
 def shingle_sets(data: UInt8, offsets: Int64, n: int) -> tuple[UInt64, Int64]:
     """The set of word `n`-grams of each document, as sorted 64-bit hashes: uint64, and their borders, int64."""
-    return to_sets(*shingle_lists(data, offsets, n))
+    return lists_to_sets(*shingle_lists(data, offsets, n))
 
 
-def permutations(count: int, seed: int) -> tuple[UInt32, UInt32]:
+def minhash_permutations(count: int, seed: int) -> tuple[UInt32, UInt32]:
     """Datasketch's multipliers (odd) and increments, uint32 [count] each, for a seed.
 
     Drawn here as datasketch 2.0 draws them: importing it costs each worker more than a shard's signatures.
@@ -205,15 +205,15 @@ def permutations(count: int, seed: int) -> tuple[UInt32, UInt32]:
     return a, draw.randint(0, 1 << 32, count, dtype=np.uint32)
 
 
-def signatures(shingles: UInt64, offsets: Int64, count: int, seed: int) -> UInt32:
+def minhash_signatures(shingles: UInt64, offsets: Int64, count: int, seed: int) -> UInt32:
     """MinHash signatures, uint32 [documents, count], over the lower 32 bits of the shingle hashes.
 
     Equal to `datasketch.MinHash(count, seed, scheme="affine32").hashvalues`; all ones where a document has no shingle.
     """
     minima = np.empty((len(offsets) - 1, count), np.uint32)
-    width = -(-count // LANE) * LANE
-    memory = np.zeros((3 * width + LANE) * 4, np.uint8)
-    lanes = memory[-memory.ctypes.data % (4 * LANE) :][: 3 * width * 4].view(np.uint32).reshape(3, width)
-    lanes[0, :count], lanes[1, :count] = permutations(count, seed)
-    _signatures(shingles, offsets, lanes, minima)
+    width = -(-count // VECTOR_LANES) * VECTOR_LANES
+    memory = np.zeros((3 * width + VECTOR_LANES) * 4, np.uint8)
+    lanes = memory[-memory.ctypes.data % (4 * VECTOR_LANES) :][: 3 * width * 4].view(np.uint32).reshape(3, width)
+    lanes[0, :count], lanes[1, :count] = minhash_permutations(count, seed)
+    _minhash_signatures(shingles, offsets, lanes, minima)
     return minima

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from tasks.similarity.lsh import FAN, buckets, jaccard, one_ahead
+from tasks.similarity.lsh import BUCKET_COMPARISONS, buckets, jaccard, prefetch
 from tasks.similarity.numba_cache import jit
 from tasks.similarity.shingles import Int64, UInt64
 
@@ -19,14 +19,14 @@ Int32 = npt.NDArray[np.int32]
 
 
 @jit
-def _elect(
-    borders: Int64, own: Int32, count: int, shingles: UInt64, starts: Int64, sizes: Int64, threshold: float, fan: int,
+def _elect_centres(
+    borders: Int64, own: Int32, count: int, shingles: UInt64, starts: Int64, sizes: Int64, threshold: float, max_comparisons: int,
     centres: Int64,
 ) -> tuple[int, int]:  # fmt: skip
     """Go through the documents from the best down; `centres[i]` becomes the one that stays for document i.
 
     `own[borders[i]:borders[i + 1]]` are its buckets, numbers below `count`. Returns the number of comparisons, and of
-    documents with a bucket in which more than `fan` stay.
+    documents with a bucket in which more than `max_comparisons` stay.
     """
     newest, held = np.full(count, -1, np.int32), np.zeros(count, np.int32)
     entries = np.empty((len(own), 2), np.int32)  # a document that stays, and the entry before it in its bucket
@@ -54,7 +54,7 @@ def _elect(
             continue
         full = False
         for at in range(borders[i], borders[i + 1]):
-            if held[own[at]] == fan:
+            if held[own[at]] == max_comparisons:
                 full = True
                 continue
             entries[end, 0], entries[end, 1] = i, newest[own[at]]
@@ -73,7 +73,7 @@ def _by_document(members: Int32, numbers: Int32, ends: Int64, own: Int32) -> Non
         ends[members[k]] += 1
 
 
-def centres(
+def star_centres(
     bands: Iterable[UInt64], shingles: UInt64, starts: Int64, sizes: Int64, threshold: float
 ) -> tuple[Int64, dict[str, int]]:
     """For each document the one that stays in its place, itself where it stays: the most similar, of equals the best.
@@ -84,7 +84,7 @@ def centres(
     documents = np.flatnonzero(sizes * (starts >= 0))
     parts = [(np.zeros(0, np.int32), np.zeros(0, np.int32))]
     count = 0
-    for keys, order in one_ahead((band, order) for band in bands for order in buckets(band, documents, stable=False)):
+    for keys, order in prefetch((band, order) for band in bands for order in buckets(band, documents, stable=False)):
         if not len(order):
             continue
         same = np.concatenate([[False], keys[order[1:]] == keys[order[:-1]], [False]])
@@ -97,5 +97,7 @@ def centres(
     own = np.empty(len(members), np.int32)
     _by_document(members, numbers, borders[:-1].copy(), own)
     found = np.empty(len(starts), np.int64)
-    compared, capped = _elect(borders, own, count, shingles, starts, sizes, threshold, FAN, found)
+    compared, capped = _elect_centres(
+        borders, own, count, shingles, starts, sizes, threshold, BUCKET_COMPARISONS, found
+    )
     return found, {"compared": compared, "capped": capped}

@@ -5,4 +5,4 @@ from contextlib import suppress
 from tasks.similarity import kernels
 
 with suppress(Exception):  # the process that works with them says what is wrong
-    kernels.prepare()
+    kernels.compile_kernels()

@@ -10,17 +10,17 @@ from typing import Any
 from tasks.core.errors import UserError
 from tasks.core.paths import write_json
 from tasks.model.gguf_support import pre_tokenizer, why_no_gguf
-from tasks.model.start_from import SOURCE, Located, Source, Stage, fingerprint, locate
+from tasks.model.start_from import SOURCE_FILE, ModelFiles, ModelSource, Stage, fingerprint, locate_model
 from tasks.tokens.chat_encoder import require_template
 from tasks.tokens.chat_format import read_template
 from tasks.tokens.chat_template import END, PAD, ROLE_TOKENS, chat_template
 from tasks.tokens.special_tokens import read_special_tokens
 
 log = logging.getLogger(__name__)
-BESIDES = ("tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+SETTINGS_FILES = ("tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
 
-def adopt(stage: Stage, name: str, folder: Path, wants_gguf: bool) -> Source:
+def adopt_tokenizer(stage: Stage, name: str, folder: Path, wants_gguf: bool) -> ModelSource:
     """Write the tokenizer of the model `name` to `folder`, with a chat template that messages can be encoded by.
 
     That is its own, or where it has none, or one without a form (`tasks.tokens.chat_format`), Textmill's: the control tokens
@@ -31,7 +31,7 @@ def adopt(stage: Stage, name: str, folder: Path, wants_gguf: bool) -> Source:
             no such export of it.
     """
     key = f"{stage}.start_from"
-    located = locate(name, key)
+    located = locate_model(name, key)
     config = located.config()
     _write_tokenizer(located, folder)
     content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
@@ -43,7 +43,7 @@ def adopt(stage: Stage, name: str, folder: Path, wants_gguf: bool) -> Source:
         )
     added = _ensure_template(folder)
     text_config = config.get_text_config()
-    source = Source(
+    source = ModelSource(
         name,
         stage,
         located.revision,
@@ -54,21 +54,21 @@ def adopt(stage: Stage, name: str, folder: Path, wants_gguf: bool) -> Source:
         located.parameters(),
         added,
     )
-    write_json(folder / SOURCE, asdict(source))
+    write_json(folder / SOURCE_FILE, asdict(source))
     return source
 
 
-def _write_tokenizer(located: Located, folder: Path) -> None:
+def _write_tokenizer(located: ModelFiles, folder: Path) -> None:
     """The tokenizer's files as they are; where there is no tokenizer.json, as transformers makes one of what there is."""
     if located.gguf is None and (located.folder / "tokenizer.json").is_file():
-        for name in ("tokenizer.json", *BESIDES):
+        for name in ("tokenizer.json", *SETTINGS_FILES):
             if (located.folder / name).is_file():
                 shutil.copyfile(located.folder / name, folder / name)
         return
     from transformers import AutoTokenizer
 
     try:
-        AutoTokenizer.from_pretrained(located.folder, **located.options()).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(located.folder, **located.from_pretrained_options()).save_pretrained(folder)
         if not (folder / "tokenizer.json").is_file():
             raise ValueError("it has no fast form")
     except Exception as error:  # transformers, tokenizers and gguf raise all kinds
@@ -78,7 +78,7 @@ def _write_tokenizer(located: Located, folder: Path) -> None:
         _split_as_gguf_says(located, folder / "tokenizer.json")
 
 
-def _split_as_gguf_says(located: Located, path: Path) -> None:
+def _split_as_gguf_says(located: ModelFiles, path: Path) -> None:
     """Transformers splits text as GPT-2 does for every GGUF file; the file itself names the way."""
     from gguf import GGUFReader
 

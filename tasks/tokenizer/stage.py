@@ -25,7 +25,7 @@ from tasks.core.paths import Inputs, Metrics, Outputs, write_json
 from tasks.documents.shards import read_shard, shard_paths
 from tasks.held_out.split import TRAIN, VALIDATION, fraction_of
 from tasks.tokenizer import vocabulary_sizes
-from tasks.tokenizer.trainers import Model, smaller, train
+from tasks.tokenizer.trainers import ModelType, train_tokenizer, truncate_vocabulary
 from tasks.tokenizer.vocabulary_sizes import CostModel
 from tasks.tokens.chat_template import CHAT_TEMPLATE, PAD, SPECIAL_TOKENS, START
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from tasks.model.start_from import Stage
 
 log = logging.getLogger(__name__)
-SMALLEST = 256 + len(SPECIAL_TOKENS)
+MIN_VOCABULARY = 256 + len(SPECIAL_TOKENS)
 MEASURED_BYTES = 4 << 20
 """UTF-8 bytes of each split that the report measures, at most."""
 Bools = npt.NDArray[np.bool_]
@@ -44,7 +44,7 @@ Bools = npt.NDArray[np.bool_]
 class TokenizerParams(StageParams):
     """A byte-level tokenizer trained on a sample of the training documents; nothing of it is used where one is adopted."""
 
-    model: Model = Field(
+    model: ModelType = Field(
         "bpe", description="bpe, unigram (as in SentencePiece) or wordpiece, over bytes; GGUF export takes bpe only."
     )
     vocab_size: int = Field(
@@ -77,8 +77,8 @@ class TokenizerParams(StageParams):
     @classmethod
     def _holds_the_alphabet(cls, value: int | tuple[int, ...]) -> int | tuple[int, ...]:
         sizes = (value,) if isinstance(value, int) else value
-        if any(size < SMALLEST for size in sizes):
-            raise ValueError(f"must be at least {SMALLEST}: 256 bytes and {len(SPECIAL_TOKENS)} control tokens")
+        if any(size < MIN_VOCABULARY for size in sizes):
+            raise ValueError(f"must be at least {MIN_VOCABULARY}: 256 bytes and {len(SPECIAL_TOKENS)} control tokens")
         if len(set(sizes)) < len(sizes) or any(size > 1 << 20 for size in sizes):
             raise ValueError(f"must be different sizes of at most {1 << 20}")
         return value
@@ -88,36 +88,38 @@ def run(params: TokenizerParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     """Train on the training documents; write a folder that `AutoTokenizer.from_pretrained` loads, and `report.json`.
 
     With `compare`, the metrics hold a `comparison` of vocabulary sizes (see `tasks.tokenizer.vocabulary_sizes`). Where a tokenizer
-    is adopted, `source.json` says of which model (`tasks.model.start_from.Source`).
+    is adopted, `source.json` says of which model (`tasks.model.start_from.ModelSource`).
 
     Raises:
         UserError: no training text, a vocabulary larger than the corpus allows, a model that cannot be adopted, or
             one that cannot be exported to the formats that quantize wants.
     """
-    from tasks.model.start_from import entry
+    from tasks.model.start_from import entry_stage
 
-    given = entry(inputs.settings.get("pretrain.start_from"), inputs.settings.get("finetune.start_from"))
+    given = entry_stage(inputs.settings.get("pretrain.start_from"), inputs.settings.get("finetune.start_from"))
     wants_gguf = any(name != "torchao-int8" for name in inputs.settings.get("quantize.formats", ()))
     shards = shard_paths(inputs["documents"])
-    catalogue = _catalogue(list(map_shards(partial(_catalogue_shard, seed=params.seed), shards, "tokenizer: sample")))
-    chosen = catalogue.sample(TRAIN, params.max_bytes)
+    documents = _read_documents(
+        list(map_shards(partial(_read_shard_sizes, seed=params.seed), shards, "tokenizer: sample"))
+    )
+    chosen = documents.sample(TRAIN, params.max_bytes)
     if not chosen.any() and not given:
         raise UserError(
             f"{inputs['documents']}: no training document has any text, so no tokenizer can be trained. "
             "Look at what clean, dedup and decontaminate removed, or add sources to scrape.sources"
         )
     if given:
-        return _adopt(*given, wants_gguf, shards, catalogue, outputs)
+        return _adopt(*given, wants_gguf, shards, documents, outputs)
     if wants_gguf and params.model != "bpe":
         raise UserError(
             f"params.yaml: tokenizer.model: {params.model}: GGUF export takes byte-level BPE only. Set bpe, or "
             "quantize.formats to [torchao-int8]"
         )
-    trained_bytes = int(catalogue.sizes[chosen].sum())
+    trained_bytes = int(documents.sizes[chosen].sum())
 
     def trained(size: int, key: str) -> "Tokenizer":
-        texts = _texts(shards, catalogue.by_shard(chosen))
-        return train(params.model, size, params.min_frequency, texts, trained_bytes, key)
+        texts = _texts(shards, documents.by_shard(chosen))
+        return train_tokenizer(params.model, size, params.min_frequency, texts, trained_bytes, key)
 
     tokenizer = trained(params.vocab_size, "tokenizer.vocab_size")
     _save(tokenizer, outputs.root)
@@ -127,14 +129,14 @@ def run(params: TokenizerParams, inputs: Inputs, outputs: Outputs) -> Metrics:
             params.model,
         )
 
-    work = _to_measure(shards, catalogue)
-    report = _measure(work, outputs)
+    work = _rows_to_measure(shards, documents)
+    report = _write_report(work, outputs)
     metrics: Metrics = {
         "vocabulary_size": tokenizer.get_vocab_size(),
         "documents_trained_on": int(chosen.sum()),
         "bytes_trained_on": trained_bytes,
-        "documents_not_sampled": int((catalogue.training & (catalogue.sizes > 0) & ~chosen).sum()),
-        **{name: report[name] for name in REPORTED},
+        "documents_not_sampled": int((documents.training & (documents.sizes > 0) & ~chosen).sum()),
+        **{name: report[name] for name in REPORTED_METRICS},
     }
     if params.compare:
         sizes = sorted(params.compare)
@@ -142,58 +144,64 @@ def run(params: TokenizerParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         largest = trained(sizes[-1], "tokenizer.compare")
         for folder, size in zip(folders, sizes, strict=True):
             folder.mkdir(parents=True, exist_ok=True)
-            candidate = largest if size == sizes[-1] else smaller(largest, size) or trained(size, "tokenizer.compare")
+            candidate = (
+                largest
+                if size == sizes[-1]
+                else truncate_vocabulary(largest, size) or trained(size, "tokenizer.compare")
+            )
             candidate.save(str(folder / "tokenizer.json"))
-        compared = map_shards(partial(vocabulary_sizes.measure, tokenizer_folders=folders), work, "tokenizer: compare")
-        train_bytes = int(catalogue.sizes[catalogue.training].sum())
-        metrics["comparison"] = vocabulary_sizes.compare(
+        compared = map_shards(
+            partial(vocabulary_sizes.measure_shard, tokenizer_folders=folders), work, "tokenizer: compare"
+        )
+        train_bytes = int(documents.sizes[documents.training].sum())
+        metrics["comparison"] = vocabulary_sizes.compare_sizes(
             compared, folders, params.compare_for, params.rare, train_bytes
         )
         log.info("tokenizer: of the sizes compared, %d is proposed", metrics["comparison"]["proposed"])
-    _tell(metrics)
+    _log_fertility(metrics)
     return metrics
 
 
 def _adopt(
-    stage: "Stage", name: str, wants_gguf: bool, shards: Sequence[Path], catalogue: "Catalogue", outputs: Outputs
+    stage: "Stage", name: str, wants_gguf: bool, shards: Sequence[Path], documents: "DocumentSizes", outputs: Outputs
 ) -> Metrics:
     """Take the tokenizer of the model `name`, and measure how it fits the text."""
-    from tasks.tokenizer.adopted_tokenizer import adopt
+    from tasks.tokenizer.adopted_tokenizer import adopt_tokenizer
     from tasks.tokens.encode import load_tokenizer
 
-    source = adopt(stage, name, outputs.root, wants_gguf)
-    report = _measure(_to_measure(shards, catalogue), outputs)
+    source = adopt_tokenizer(stage, name, outputs.root, wants_gguf)
+    report = _write_report(_rows_to_measure(shards, documents), outputs)
     metrics: Metrics = {
         "adopted_from": name,
         "vocabulary_size": load_tokenizer(outputs.root).get_vocab_size(),
         "added_tokens": len(source.added_tokens),
-        **{measure: report[measure] for measure in REPORTED},
+        **{measure: report[measure] for measure in REPORTED_METRICS},
     }
     log.info("tokenizer: adopted from %s, which comes in at %s; nothing of the block tokenizer is used", name, stage)
-    _tell(metrics)
+    _log_fertility(metrics)
     return metrics
 
 
 Work = list[tuple[Path, Bools]]
-REPORTED = (TRAIN, VALIDATION, "sources", "unused_tokens", "longest_token_bytes")
+REPORTED_METRICS = (TRAIN, VALIDATION, "sources", "unused_tokens", "longest_token_bytes")
 
 
-def _to_measure(shards: Sequence[Path], catalogue: "Catalogue") -> Work:
-    measured = catalogue.sample(TRAIN, MEASURED_BYTES) | catalogue.sample(VALIDATION, MEASURED_BYTES)
-    return [(shard, rows) for shard, rows in zip(shards, catalogue.by_shard(measured), strict=True) if rows.any()]
+def _rows_to_measure(shards: Sequence[Path], documents: "DocumentSizes") -> Work:
+    measured = documents.sample(TRAIN, MEASURED_BYTES) | documents.sample(VALIDATION, MEASURED_BYTES)
+    return [(shard, rows) for shard, rows in zip(shards, documents.by_shard(measured), strict=True) if rows.any()]
 
 
-def _measure(work: Work, outputs: Outputs) -> Metrics:
+def _write_report(work: Work, outputs: Outputs) -> Metrics:
     """How the tokenizer in `outputs` fits the text, written to report.json."""
     from tasks.tokenizer import fertility
 
-    measure = partial(fertility.measure, tokenizer_folder=outputs.root)
-    report = fertility.summary(map_shards(measure, work, "tokenizer: round trip"), outputs.root)
+    measure = partial(fertility.measure_shard, tokenizer_folder=outputs.root)
+    report = fertility.fertility_report(map_shards(measure, work, "tokenizer: round trip"), outputs.root)
     write_json(outputs / "report.json", report)
     return report
 
 
-def _tell(metrics: Metrics) -> None:
+def _log_fertility(metrics: Metrics) -> None:
     held_out = metrics[VALIDATION]["bytes_per_token"]
     log.info(
         "tokenizer: %d tokens; bytes a token: %s on training text%s",
@@ -203,7 +211,7 @@ def _tell(metrics: Metrics) -> None:
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class DocumentSizes:
     """All documents in the order of the shards: random keys, float64; whether for training; UTF-8 bytes of text, int64.
 
     17 bytes a document. `ends`, int64 [shards], are where each shard's documents end.
@@ -216,11 +224,11 @@ class Catalogue:
 
     def sample(self, split: str, most_bytes: int) -> Bools:
         """Documents of `split` in the order of their keys, as many as fit `most_bytes` (at least one), bool [documents]."""
-        vocabulary_sizes = np.flatnonzero((self.training == (split == TRAIN)) & (self.sizes > 0))
-        vocabulary_sizes = vocabulary_sizes[np.argsort(self.keys[vocabulary_sizes], kind="stable")]
-        fit = int(np.searchsorted(np.cumsum(self.sizes[vocabulary_sizes]), most_bytes, side="right"))
+        eligible = np.flatnonzero((self.training == (split == TRAIN)) & (self.sizes > 0))
+        eligible = eligible[np.argsort(self.keys[eligible], kind="stable")]
+        fit = int(np.searchsorted(np.cumsum(self.sizes[eligible]), most_bytes, side="right"))
         chosen = np.zeros(len(self.keys), bool)
-        chosen[vocabulary_sizes[: max(fit, 1)]] = True
+        chosen[eligible[: max(fit, 1)]] = True
         return chosen
 
     def by_shard(self, chosen: Bools) -> list[Bools]:
@@ -228,16 +236,16 @@ class Catalogue:
         return np.split(chosen, self.ends[:-1])
 
 
-def _catalogue_shard(shard: Path, seed: int) -> tuple[npt.NDArray[np.float64], Bools, npt.NDArray[np.int64]]:
+def _read_shard_sizes(shard: Path, seed: int) -> tuple[npt.NDArray[np.float64], Bools, npt.NDArray[np.int64]]:
     table = read_shard(shard, ["id", "text", "split"])
     keys = np.array([fraction_of(name, f"tokenizer {seed}") for name in table.column("id").to_pylist()], np.float64)
     training = pc.equal(table.column("split"), TRAIN).fill_null(False).to_numpy()
     return keys, training, pc.fill_null(pc.binary_length(table.column("text")), 0).to_numpy().astype(np.int64)
 
 
-def _catalogue(shards: Sequence[tuple[npt.NDArray[np.float64], Bools, npt.NDArray[np.int64]]]) -> Catalogue:
+def _read_documents(shards: Sequence[tuple[npt.NDArray[np.float64], Bools, npt.NDArray[np.int64]]]) -> DocumentSizes:
     keys, training, sizes = (np.concatenate(parts) for parts in zip(*shards, strict=True))
-    return Catalogue(keys, training, sizes, np.cumsum([len(sizes) for *_, sizes in shards]))
+    return DocumentSizes(keys, training, sizes, np.cumsum([len(sizes) for *_, sizes in shards]))
 
 
 def _texts(shards: Sequence[Path], chosen: Sequence[Bools]) -> Iterator[str]:

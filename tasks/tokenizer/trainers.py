@@ -5,7 +5,7 @@ export takes and that tiktoken can encode.
 `unigram`: the likeliest segmentation under a unigram language model (Kudo 2018, arXiv:1804.10959), as in SentencePiece.
 `wordpiece`: longest match first (Schuster and Nakajima 2012, Devlin et al. 2019). As Hugging Face's trainer does it, the
 vocabulary is BPE's; without BERT's `##`, since a word's first token carries its space; and a word longer than
-`LONGEST_WORD` bytes is cut, where BERT makes it unknown.
+`MAX_WORD_BYTES` bytes is cut, where BERT makes it unknown.
 """
 
 import json
@@ -19,15 +19,15 @@ from tasks.tokens.chat_template import PAD, SPECIAL_TOKENS
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-Model = Literal["bpe", "unigram", "wordpiece"]
-LONGEST_WORD = 100
+ModelType = Literal["bpe", "unigram", "wordpiece"]
+MAX_WORD_BYTES = 100
 """Bytes, BERT's `max_input_chars_per_word`: the work of WordPiece grows with the square of a word's length."""
 SCORE_DECIMALS = 4
 """Of unigram log-probabilities: the trainer adds them up in random order, so that their last digits differ from run to run."""
 
 
-def train(
-    model: Model, vocabulary_size: int, min_frequency: int, texts: Iterator[str], total_bytes: int, key: str
+def train_tokenizer(
+    model: ModelType, vocabulary_size: int, min_frequency: int, texts: Iterator[str], total_bytes: int, key: str
 ) -> "Tokenizer":
     """Train on `texts`, of `total_bytes` in UTF-8; the same texts give the same tokenizer. Control tokens have the first ids.
 
@@ -55,9 +55,9 @@ def train(
         empty, trainer = models.Unigram(), trainers.UnigramTrainer(**common)
     else:
         # Nothing is unknown to a vocabulary with every byte. Were it, pack would miss the bytes of the padding token.
-        empty = models.WordPiece(unk_token=PAD, continuing_subword_prefix="", max_input_chars_per_word=LONGEST_WORD)
+        empty = models.WordPiece(unk_token=PAD, continuing_subword_prefix="", max_input_chars_per_word=MAX_WORD_BYTES)
         trainer = trainers.WordPieceTrainer(min_frequency=min_frequency, continuing_subword_prefix="", **common)
-        splitter = pre_tokenizers.Sequence([splitter, pre_tokenizers.FixedLength(LONGEST_WORD)])
+        splitter = pre_tokenizers.Sequence([splitter, pre_tokenizers.FixedLength(MAX_WORD_BYTES)])
     tokenizer = Tokenizer(empty)
     tokenizer.pre_tokenizer = splitter
     tokenizer.decoder = decoders.ByteLevel()
@@ -70,7 +70,7 @@ def train(
 
         tokenizer.train_from_iterator(counted(), trainer)
     if model == "unigram":
-        _settle(tokenizer, vocabulary_size)
+        _canonicalize_unigram(tokenizer, vocabulary_size)
     if (size := tokenizer.get_vocab_size()) < vocabulary_size:
         what, hint = f"tokens in which a pair occurs at least {min_frequency} times", "lower tokenizer.min_frequency, "
         if model == "unigram":
@@ -82,7 +82,7 @@ def train(
     return tokenizer
 
 
-def smaller(tokenizer: "Tokenizer", vocabulary_size: int) -> "Tokenizer | None":
+def truncate_vocabulary(tokenizer: "Tokenizer", vocabulary_size: int) -> "Tokenizer | None":
     """What training with a smaller `vocabulary_size` gives, without training: merges are found one after the other.
 
     None for a unigram model, which is pruned from above.
@@ -99,7 +99,7 @@ def smaller(tokenizer: "Tokenizer", vocabulary_size: int) -> "Tokenizer | None":
     return Tokenizer.from_str(json.dumps(content))
 
 
-def _settle(tokenizer: "Tokenizer", vocabulary_size: int) -> None:
+def _canonicalize_unigram(tokenizer: "Tokenizer", vocabulary_size: int) -> None:
     """Take out of a trained unigram model what the trainer's random order of words put into it.
 
     That is the last digits of the scores, and with them the order of the ids; and which of the bytes without an estimate

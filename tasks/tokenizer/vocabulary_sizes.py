@@ -26,7 +26,7 @@ from tasks.documents.shards import read_shard
 from tasks.held_out.split import TRAIN
 from tasks.tokens.encode import encode_documents, load_tokenizer
 
-MOST_UNDERTRAINED = 0.05
+MAX_UNDERTRAINED_SHARE = 0.05
 RULE = (
     "the lowest training_flops_per_byte = (72 layers hidden^2 + 12 layers hidden context + 6 hidden vocabulary) / "
     "bytes_per_token among candidates with at most 5% of the learnt tokens under-trained; without one, the smallest such share"
@@ -55,7 +55,7 @@ class CostModel(BaseModel):
 
 
 @dataclass(frozen=True)
-class Measured:
+class SizeCounts:
     """One candidate on some documents.
 
     Attributes:
@@ -67,7 +67,7 @@ class Measured:
     used: npt.NDArray[np.int64]
 
 
-def measure(work: tuple[Path, npt.NDArray[np.bool_]], tokenizer_folders: Sequence[Path]) -> list[Measured]:
+def measure_shard(work: tuple[Path, npt.NDArray[np.bool_]], tokenizer_folders: Sequence[Path]) -> list[SizeCounts]:
     """Encode the chosen documents of a shard, bool [documents], with each candidate."""
     shard, chosen = work
     table = read_shard(shard, ["source", "lang", "split", "text"])
@@ -89,20 +89,20 @@ def measure(work: tuple[Path, npt.NDArray[np.bool_]], tokenizer_folders: Sequenc
                     counts.setdefault(key, np.zeros(3, np.int64))[:] += (*size, len(ids))
                 if row["split"] == TRAIN:
                     used += np.bincount(ids, minlength=len(used))
-        found.append(Measured(counts, used))
+        found.append(SizeCounts(counts, used))
     return found
 
 
-def compare(
-    shards: Iterable[list[Measured]], tokenizer_folders: Sequence[Path], model: CostModel, rare: int, train_bytes: int
+def compare_sizes(
+    shards: Iterable[list[SizeCounts]], tokenizer_folders: Sequence[Path], model: CostModel, rare: int, train_bytes: int
 ) -> dict[str, Any]:
-    """The comparison, from `measure` over all shards: `candidates` by vocabulary size, `proposed` and its `rule`.
+    """The comparison, from `measure_shard` over all shards: `candidates` by vocabulary size, `proposed` and its `rule`.
 
     A token is under-trained if `train_bytes` of training text are expected to hold it fewer than `rare` times.
     """
     candidates: dict[str, dict[str, Any]] = {}
     tokenizers = [load_tokenizer(folder) for folder in tokenizer_folders]
-    totals = [Measured({}, np.zeros(tokenizer.get_vocab_size(), np.int64)) for tokenizer in tokenizers]
+    totals = [SizeCounts({}, np.zeros(tokenizer.get_vocab_size(), np.int64)) for tokenizer in tokenizers]
     for shard in shards:  # added up as they come: each has a count for every token
         for total, part in zip(totals, shard, strict=True):
             total.used[:] += part.used
@@ -129,12 +129,12 @@ def compare(
             "softmax_flops_per_byte": round(softmax),
             "training_flops_per_byte": round(body + softmax),
         }
-    return {"candidates": candidates, "proposed": propose(candidates), "rule": RULE}
+    return {"candidates": candidates, "proposed": propose_size(candidates), "rule": RULE}
 
 
-def propose(candidates: dict[str, dict[str, Any]]) -> int:
+def propose_size(candidates: dict[str, dict[str, Any]]) -> int:
     """The vocabulary size that the rule names."""
-    learnt = {n: c for n, c in candidates.items() if c["undertrained_share"] <= MOST_UNDERTRAINED}
+    learnt = {n: c for n, c in candidates.items() if c["undertrained_share"] <= MAX_UNDERTRAINED_SHARE}
     if learnt:
         return min(map(int, learnt), key=lambda size: (learnt[str(size)]["training_flops_per_byte"], size))
     return min(map(int, candidates), key=lambda size: (candidates[str(size)]["undertrained_share"], size))

@@ -1,7 +1,7 @@
 """What a chat template writes around each message: found by rendering it, so that messages can be encoded one by one.
 
 A template is somebody's Jinja, run in a sandbox. Most write each role's messages between the same two pieces of text,
-wherever they stand, and something before the first. Those pieces are the form; a template without one is refused.
+wherever they stand, and something before the first. Those pieces are the chat format; a template without one is refused.
 """
 
 import json
@@ -19,15 +19,15 @@ GENERATION_MARKS = re.compile(r"{%-?\s*(?:end)?generation\s*-?%}")
 """They tell transformers what the assistant says; other readers of Jinja do not know them."""
 
 
-ROLES = {"s": "system", "u": "user", "a": "assistant"}
+PROBE_ROLES = {"s": "system", "u": "user", "a": "assistant"}
 
 
-class NoForm(UserError):
+class UnsupportedTemplate(UserError):
     """A chat template that does not write messages one by one; the message says what it does instead."""
 
 
 @dataclass(frozen=True)
-class Form:
+class ChatFormat:
     """What stands around messages.
 
     Attributes:
@@ -56,11 +56,11 @@ def read_template(folder: Path) -> str | None:
     return template if isinstance(template, str) else None
 
 
-def find_form(template: str, tokens: SpecialTokens) -> Form:
-    """The form of a chat template.
+def detect_chat_format(template: str, tokens: SpecialTokens) -> ChatFormat:
+    """The chat format of a template.
 
     Raises:
-        NoForm: it cannot be rendered, what stands around a message depends on where it stands, no control token ends
+        UnsupportedTemplate: it cannot be rendered, what stands around a message depends on where it stands, no control token ends
             what the assistant says, or text of two messages would meet without a control token between.
     """
     render = _renderer(template, tokens)
@@ -75,39 +75,39 @@ def find_form(template: str, tokens: SpecialTokens) -> Form:
         or opening_alone != opening_user
         or not assistant_user.startswith(after_assistant)
     ):
-        raise NoForm("what it writes around a message depends on where the message stands")
+        raise UnsupportedTemplate("what it writes around a message depends on where the message stands")
     if user_assistant != after_user + answer:
-        raise NoForm("it asks for an answer in another form than it writes answers in")
+        raise UnsupportedTemplate("it asks for an answer in another form than it writes answers in")
     before = {"user": assistant_user.removeprefix(after_assistant), "assistant": answer}
     after = {"user": after_user, "assistant": after_assistant}
     if not opening_user.endswith(before["user"]):
-        raise NoForm(
+        raise UnsupportedTemplate(
             "what it writes before the first message is not what it writes before others, with something ahead"
         )
     if has_system:
         opening_system, system_user, *rest = probe.between("suau")
         if not system_user.endswith(before["user"]) or rest != [user_assistant, assistant_user, after_user]:
-            raise NoForm("with a system message it writes the others in another form")
+            raise UnsupportedTemplate("with a system message it writes the others in another form")
         before["system"], after["system"] = opening_system, system_user.removesuffix(before["user"])
-    form = Form(opening_user.removesuffix(before["user"]), before, after, probe.strips())
+    form = ChatFormat(opening_user.removesuffix(before["user"]), before, after, probe.strips())
     _require_borders(form, tokens)
     return form
 
 
-def _require_borders(form: Form, tokens: SpecialTokens) -> None:
+def _require_borders(form: ChatFormat, tokens: SpecialTokens) -> None:
     """Messages are encoded by themselves: so a control token must stand where one ends and the next begins."""
-    special = pattern(tokens)
+    special = control_token_pattern(tokens)
     if not special.search(form.after["assistant"]):
-        raise NoForm("no control token ends what the assistant says")
+        raise UnsupportedTemplate("no control token ends what the assistant says")
     for role, text in form.after.items():
         for follower in ("assistant",) if role == "user" else ("user",):
             begins = special.match(form.before[follower])
             ends = text and any(found.end() == len(text) for found in special.finditer(text))
             if not begins and not ends:
-                raise NoForm(f"no control token stands between a message of the {role} and the next")
+                raise UnsupportedTemplate(f"no control token stands between a message of the {role} and the next")
 
 
-def pattern(tokens: SpecialTokens) -> re.Pattern[str]:
+def control_token_pattern(tokens: SpecialTokens) -> re.Pattern[str]:
     """Finds control tokens in a text, the longest where several begin."""
     return re.compile("|".join(re.escape(token) for token in sorted(tokens.ids, key=len, reverse=True)))
 
@@ -121,7 +121,7 @@ class _Probe:
     def works(self, roles: str) -> bool:
         try:
             self.between(roles)
-        except NoForm:
+        except UnsupportedTemplate:
             return False
         return True
 
@@ -132,7 +132,7 @@ class _Probe:
         for mark in marks:
             piece, found, text = text.partition(mark)
             if not found or mark in text:
-                raise NoForm("it leaves out or repeats a message")
+                raise UnsupportedTemplate("it leaves out or repeats a message")
             pieces.append(piece)
         return [*pieces, text]
 
@@ -140,14 +140,14 @@ class _Probe:
         """What it adds when asked for an answer."""
         plain, asked = (self._render(self._messages(roles), ask) for ask in (False, True))
         if not asked.startswith(plain) or asked == plain:
-            raise NoForm("it has no form of asking for an answer (add_generation_prompt)")
+            raise UnsupportedTemplate("it has no form of asking for an answer (add_generation_prompt)")
         return str(asked.removeprefix(plain))
 
     def strips(self) -> bool:
         """Whether white space around contents goes.
 
         Raises:
-            NoForm: some of it goes, or that of some roles only.
+            UnsupportedTemplate: some of it goes, or that of some roles only.
         """
         wrapped = "\n \t"
         kept = []
@@ -158,7 +158,7 @@ class _Probe:
             before, _, after = self._render(messages, False).partition(mark)
             kept.append((before.endswith(wrapped), after.startswith(wrapped)))
         if len(set(kept)) > 1 or len(set(kept[0])) > 1:
-            raise NoForm("it strips some of the white space around contents")
+            raise UnsupportedTemplate("it strips some of the white space around contents")
         return not kept[0][0]
 
     def _marks(self, roles: str) -> list[str]:
@@ -166,7 +166,7 @@ class _Probe:
 
     def _messages(self, roles: str) -> list[Message]:
         pairs = zip(roles, self._marks(roles), strict=True)
-        return [{"role": ROLES[role], "content": mark} for role, mark in pairs]  # type: ignore[typeddict-item]
+        return [{"role": PROBE_ROLES[role], "content": mark} for role, mark in pairs]  # type: ignore[typeddict-item]
 
 
 def _renderer(template: str, tokens: SpecialTokens) -> Any:
@@ -187,12 +187,12 @@ def _renderer(template: str, tokens: SpecialTokens) -> Any:
     try:
         compiled = environment.from_string(GENERATION_MARKS.sub("", template))
     except TemplateError as error:
-        raise NoForm(f"it is no template that Jinja reads ({error})") from None
+        raise UnsupportedTemplate(f"it is no template that Jinja reads ({error})") from None
 
     def render(messages: Sequence[Message], ask: bool) -> str:
         try:
             return compiled.render(messages=messages, add_generation_prompt=ask, **tokens.named)
         except Exception as error:  # whatever somebody's template does
-            raise NoForm(f"it cannot be rendered ({error})") from None
+            raise UnsupportedTemplate(f"it cannot be rendered ({error})") from None
 
     return render

@@ -7,25 +7,27 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tasks.conversations.conversation import Message
-from tasks.tokens.chat_encoder import ChatEncoder, Encoded, Turn
+from tasks.tokens.chat_encoder import ChatEncoder, EncodedConversation, EncodedTurn
 
 BUCKET_STEPS = 32
 """Batches that are sorted by length together: padding nearly vanishes, while what meets what stays random."""
 
 
 @dataclass
-class Dialogues:
+class DialogueWindows:
     """Windows of conversations: whole turns, at most `longest` tokens, each with something that the assistant says."""
 
-    windows: list[Encoded] = field(default_factory=list)
+    windows: list[EncodedConversation] = field(default_factory=list)
     messages: list[list[Message]] = field(default_factory=list)
     split: int = 0  # conversations that fill several windows
     truncated: int = 0  # exchanges longer than a window, whose end was cut off
     removed: Counter[str] = field(default_factory=Counter)  # conversations, by reason
 
-    def add(self, messages: Sequence[Message], turns: Sequence[Turn], longest: int, encoder: ChatEncoder) -> None:
+    def add(
+        self, messages: Sequence[Message], turns: Sequence[EncodedTurn], longest: int, encoder: ChatEncoder
+    ) -> None:
         """Cut one conversation into windows of at most `longest` tokens."""
-        messages = encoder.placed(messages)
+        messages = encoder.fold_system(messages)
         if not any(message["role"] == "assistant" for message in messages):
             self.removed["no_assistant_turn"] += 1
             return
@@ -35,8 +37,8 @@ class Dialogues:
             window = encoder.join([*turns[:lead], *turns[first:last]])
             if len(window.ids) > longest:
                 self.truncated += 1
-                window = Encoded(window.ids[:longest], window.assistant[:longest])
-            if any(window.assistant):
+                window = EncodedConversation(window.ids[:longest], window.assistant_mask[:longest])
+            if any(window.assistant_mask):
                 self.windows.append(window)
                 self.messages.append([*messages[:lead], *messages[first:last]])
         if len(self.windows) == before:

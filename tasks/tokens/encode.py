@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.core.errors import UserError
-from tasks.tokens.fast_bpe import fast_encoding, is_safe
+from tasks.tokens.fast_bpe import is_safe_for_tiktoken, tiktoken_encoding
 
 if TYPE_CHECKING:
     from tiktoken import Encoding
@@ -50,21 +50,23 @@ def encode_documents(tokenizer_folder: Path, texts: Sequence[str]) -> list[Ids]:
     Raises:
         UserError: the folder holds no readable tokenizer.
     """
-    tokenizer, fast = _engines(tokenizer_folder)
+    tokenizer, fast = _load_engines(tokenizer_folder)
     if fast is None:
-        return encode_slowly(tokenizer, texts)
+        return encode_with_tokenizers(tokenizer, texts)
     return [
-        fast.encode_to_numpy(text, disallowed_special=()) if is_safe(text) else encode_slowly(tokenizer, [text])[0]
+        fast.encode_to_numpy(text, disallowed_special=())
+        if is_safe_for_tiktoken(text)
+        else encode_with_tokenizers(tokenizer, [text])[0]
         for text in texts
     ]
 
 
-def as_encoded(tokenizer: "Tokenizer", text: str) -> str:
+def round_trip_text(tokenizer: "Tokenizer", text: str) -> str:
     """The text that comes back from its tokens: some tokenizers of others compose characters first (NFC), ours change nothing."""
     return unicodedata.normalize("NFC", text) if tokenizer.normalizer else text
 
 
-def encode_slowly(tokenizer: "Tokenizer", texts: Sequence[str]) -> list[Ids]:
+def encode_with_tokenizers(tokenizer: "Tokenizer", texts: Sequence[str]) -> list[Ids]:
     """The same by Hugging Face's tokenizers, whose ids are the ones that count."""
     encodings = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
     return [np.array(encoding.ids, dtype=np.uint32) for encoding in encodings]
@@ -72,19 +74,19 @@ def encode_slowly(tokenizer: "Tokenizer", texts: Sequence[str]) -> list[Ids]:
 
 def engine_name(tokenizer_folder: Path) -> str:
     """Which engine encodes with the tokenizer in the folder: `tiktoken` or `tokenizers`."""
-    return "tokenizers" if _engines(tokenizer_folder)[1] is None else "tiktoken"
+    return "tokenizers" if _load_engines(tokenizer_folder)[1] is None else "tiktoken"
 
 
-def _engines(folder: Path) -> tuple["Tokenizer", "Encoding | None"]:
+def _load_engines(folder: Path) -> tuple["Tokenizer", "Encoding | None"]:
     path = folder / "tokenizer.json"
     try:
         found = path.stat()
     except OSError:
         return load_tokenizer(folder), None  # which says what is wrong
-    return _loaded(path.resolve(), found.st_mtime_ns, found.st_size)
+    return _cached_engines(path.resolve(), found.st_mtime_ns, found.st_size)
 
 
 @functools.lru_cache(maxsize=2)
-def _loaded(path: Path, modified_ns: int, size: int) -> tuple["Tokenizer", "Encoding | None"]:
+def _cached_engines(path: Path, modified_ns: int, size: int) -> tuple["Tokenizer", "Encoding | None"]:
     tokenizer = load_tokenizer(path.parent)
-    return tokenizer, fast_encoding(path, tokenizer)
+    return tokenizer, tiktoken_encoding(path, tokenizer)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 GPT2_SPLIT = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
 """How GPT-2 splits text, in the form without needless backtracking (tiktoken_ext/openai_public.py, r50k_pat_str)."""
-LONGEST_SPACE = 250_000
+MAX_WHITE_SPACE = 250_000
 """White space in a row on which tiktoken's regular expression still works: it steps back from it, up to 1,000,000 deep."""
 _SPACE = re.compile(r"\s+")
 PROBES = (
@@ -34,13 +34,13 @@ PROBES = (
 """Texts on which splitters differ first: contractions, kinds of white space, marks, numbers, long runs."""
 
 
-def fast_encoding(path: Path, tokenizer: "Tokenizer") -> "Encoding | None":
+def tiktoken_encoding(path: Path, tokenizer: "Tokenizer") -> "Encoding | None":
     """The encoder of tiktoken for `tokenizer`, which is the file `path`; None where it would not give the same ids."""
     import tiktoken
 
     content = json.loads(path.read_text(encoding="utf-8"))
-    ranks = _ranks(content)
-    if ranks is None or not is_whole(tokenizer, content):
+    ranks = _mergeable_ranks(content)
+    if ranks is None or not merges_are_complete(tokenizer, content):
         return None
     special = {token["content"]: token["id"] for token in content["added_tokens"]}
     encoding = tiktoken.Encoding(
@@ -57,27 +57,27 @@ def fast_encoding(path: Path, tokenizer: "Tokenizer") -> "Encoding | None":
     return encoding
 
 
-def is_whole(tokenizer: "Tokenizer", content: dict[str, Any]) -> bool:
+def merges_are_complete(tokenizer: "Tokenizer", content: dict[str, Any]) -> bool:
     """Whether the merges join each token's own letters to that token, and not to others first."""
     special = {token["content"] for token in content["added_tokens"]}
     return all(len(tokenizer.model.tokenize(token)) == 1 for token in content["model"]["vocab"] if token not in special)
 
 
-def is_safe(text: str) -> bool:
+def is_safe_for_tiktoken(text: str) -> bool:
     """Whether tiktoken can split the text: it panics on very long runs of white space."""
-    return len(text) < LONGEST_SPACE or all(
-        found.end() - found.start() < LONGEST_SPACE for found in _SPACE.finditer(text)
+    return len(text) < MAX_WHITE_SPACE or all(
+        found.end() - found.start() < MAX_WHITE_SPACE for found in _SPACE.finditer(text)
     )
 
 
-def letters_to_bytes() -> dict[str, int]:
+def unicode_to_bytes() -> dict[str, int]:
     """GPT-2's alphabet, in which byte-level tokens are written: printable bytes as themselves, others from U+0100 on."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = (byte for byte in range(256) if byte not in set(printable))
     return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
 
 
-def _ranks(content: dict[str, Any]) -> dict[bytes, int] | None:
+def _mergeable_ranks(content: dict[str, Any]) -> dict[bytes, int] | None:
     """Bytes and id of each token; None unless splitting and merging are those that tiktoken does."""
     model, split = content["model"], content.get("pre_tokenizer") or {}
     if model.get("type") != "BPE" or any(
@@ -93,7 +93,7 @@ def _ranks(content: dict[str, Any]) -> dict[bytes, int] | None:
         return None  # these would be found in text
     special = {token["content"] for token in content["added_tokens"]}
     plain = {token: number for token, number in model["vocab"].items() if token not in special}
-    alphabet = letters_to_bytes()
+    alphabet = unicode_to_bytes()
     if not alphabet.keys() <= plain.keys() or not set("".join(plain)) <= alphabet.keys():
         return None
     merged = ["".join(merge.split(" ") if isinstance(merge, str) else merge) for merge in model["merges"]]

@@ -22,7 +22,7 @@ from tasks.clean import stage as clean_module
 from tasks.clean.normalize import normalize
 from tasks.clean.stage import CleanParams
 from tasks.clean.warc_reader import read_pages
-from tasks.conversations.conversation import render
+from tasks.conversations.conversation import render_conversation
 from tasks.core.errors import UserError
 from tasks.core.parallel import item_guard
 from tasks.core.params import validate
@@ -280,14 +280,18 @@ def test_conversations_are_cleaned_by_message(tmp_path: Path) -> None:
         return [{"role": ("user", "assistant")[n % 2], "content": content} for n, content in enumerate(contents)]
 
     said = turns("Hello there, cafÃ© at noon?", "Mail me: a.b@c.org", "\u200b ", "It is a deal, see you there")
-    rows = [row("good", render(said), said), row("gone", "x", turns(" ", "\x00")), row("bad", "x", [{"role": "robot"}])]
+    rows = [
+        row("good", render_conversation(said), said),
+        row("gone", "x", turns(" ", "\x00")),
+        row("bad", "x", [{"role": "robot"}]),
+    ]
     metrics, kept, removed = clean(tmp_path, rows=rows)
     messages = json.loads(kept["good"]["meta"])["messages"]
     assert messages == [
         {"role": "user", "content": "Hello there, café at noon?"},
         {"role": "assistant", "content": "Mail me: email@example.com\nIt is a deal, see you there"},
     ]
-    assert kept["good"]["text"] == render(messages)
+    assert kept["good"]["text"] == render_conversation(messages)
     assert {url: r["reason"] for url, r in removed.items()} == {"gone": "empty", "bad": "malformed_conversation"}
     assert metrics["messages"] == {"empty": 3, "in": 6, "joined": 1, "out": 2}
     assert metrics["masked"]["email"] == 1

@@ -12,12 +12,12 @@ import pytest
 
 from tasks.clean.clean_text import clean_messages
 from tasks.clean.stage import CleanParams
-from tasks.conversations.conversation import trimmed
+from tasks.conversations.conversation import trim_content
 from tasks.conversations.instruction_formats import to_messages
-from tasks.conversations.turns import Rejected
+from tasks.conversations.turns import RejectedRecord
 from tasks.core.params import validate
-from tasks.held_out.benchmark_items import read_references
-from tasks.instruct.dialogue_rules import check
+from tasks.held_out.benchmark_items import read_benchmark_items
+from tasks.instruct.dialogue_rules import check_dialogue
 from tests.helpers.scraping import files, rows, scrape
 
 ASKED, SAID = {"role": "user", "content": "Ask."}, {"role": "assistant", "content": "Say."}
@@ -25,7 +25,7 @@ CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{
 
 
 def learnt(record: dict[str, Any], ignored: Counter[str] | None = None) -> list[tuple[str, str]]:
-    checked = check(to_messages(record, "auto", ignored), 10_000, 0)
+    checked = check_dialogue(to_messages(record, "auto", ignored), 10_000, 0)
     return [(message["role"], message["content"]) for message in checked]
 
 
@@ -95,7 +95,7 @@ REFUSED = {
 @pytest.mark.parametrize("what", REFUSED)
 def test_what_cannot_be_learnt_as_it_is_meant_is_refused_with_the_reason(what: str) -> None:
     record, reason = REFUSED[what]
-    with pytest.raises(Rejected) as caught:
+    with pytest.raises(RejectedRecord) as caught:
         learnt(record)
     assert caught.value.reason == reason
     assert caught.value.detail
@@ -113,7 +113,7 @@ CODE = "    def f():\n        return 1\n"
 
 
 def test_the_indentation_of_code_stays() -> None:
-    assert trimmed(f"\n  \n{CODE}\n\n") == CODE.rstrip()
+    assert trim_content(f"\n  \n{CODE}\n\n") == CODE.rstrip()
     [_, (_, answer)] = learnt({"messages": [ASKED, {"role": "assistant", "content": f"\n{CODE}"}]})
     ast.parse(f"class A:\n{answer}")
     counts: Counter[str] = Counter()
@@ -162,5 +162,5 @@ def test_rows_of_files_may_have_the_forms_of_instruction_data(tmp_path: Path, mo
 def test_what_is_not_learnt_from_is_held_out_all_the_same(tmp_path: Path) -> None:
     path = tmp_path / "bench.jsonl"
     path.write_text(json.dumps({"messages": [ASKED, {**SAID, "tool_calls": [CALL]}]}))
-    [item] = read_references("instruct", ["bench.jsonl"], {"bench.jsonl": path})
+    [item] = read_benchmark_items("instruct", ["bench.jsonl"], {"bench.jsonl": path})
     assert item.texts == ["Ask.", "Say."]

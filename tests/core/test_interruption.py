@@ -13,10 +13,10 @@ def test_a_second_signal_amid_the_first_holds_nothing_up(second: str) -> None:
     """It arrives while `Event.set` holds its lock; taken up there, it would wait for itself."""
     code = f"""
 import signal, threading
-from tasks.core.parallel.processes import setter
+from tasks.core.parallel.processes import set_on_signal
 
 event = threading.Event()
-handler = setter(event)
+handler = set_on_signal(event)
 for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, handler)
 wake = event._cond.notify_all

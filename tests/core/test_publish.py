@@ -10,7 +10,7 @@ import pytest
 
 from tasks.core.errors import EXIT_USER_ERROR
 from tasks.core.paths import Outputs, write_json
-from tasks.core.publish import publish, require_places, settle, staging_folder
+from tasks.core.publish import complete_publishing, publish, require_no_symlinks, staging_folder
 from tests.helpers.checkout import ROOT
 from tests.helpers.running import flow
 
@@ -47,7 +47,7 @@ def test_what_cannot_be_put_in_place_leaves_the_old_pair(tmp_path: Path, monkeyp
     with pytest.raises(PermissionError):
         publish(tmp_path, "x", outputs, {"is": "new"})
     monkeypatch.undo()
-    settle(tmp_path)
+    complete_publishing(tmp_path)
     assert json.loads((tmp_path / "metrics/x.json").read_text()) == {"is": "old"}
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == [".x.partial", "x"]
 
@@ -72,13 +72,13 @@ def test_a_link_in_the_place_of_an_output_is_refused_before_the_stage_runs(
     assert (toy / place).is_symlink()
     assert [path.name for path in elsewhere.iterdir()] == ["kept"]
     (toy / place).unlink()
-    require_places(toy, "words")
+    require_no_symlinks(toy, "words")
 
 
 def test_a_link_into_the_cache_is_dvcs_own(toy: Path) -> None:
     (toy / "metrics").mkdir()
     (toy / "metrics/words.json").symlink_to("/big/disk/cache/files/md5/7f/7f7ae9c2c4199b08117af53546ecdf")
-    require_places(toy, "words")
+    require_no_symlinks(toy, "words")
 
 
 def test_a_link_that_is_made_while_a_stage_runs_costs_nothing(tmp_path: Path) -> None:

@@ -214,7 +214,7 @@ def test_a_sweep_leaves_running_pipelines_alone(toy: Path, monkeypatch: pytest.M
     while not list((toy / "data").glob(".join.partial/half.txt")):
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    assert Store(toy).sweep() == []
+    assert Store(toy).end_orphaned_runs() == []
     assert "KILLED" not in {run.info.status for run in runs(toy)}
     assert process.wait(PATIENCE_S) == 0
     assert {run.info.status for run in runs(toy)} == {"FINISHED"}

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.conversations.conversation import render
+from tasks.conversations.conversation import render_conversation
 from tasks.core.errors import UserError
 from tasks.core.paths import Inputs
 from tasks.decontaminate import stage
 from tasks.documents.shards import read_shard, shard_paths, write_shard
 from tasks.held_out import ngram_index, ngram_overlap
-from tasks.held_out.benchmark_items import read_references
+from tasks.held_out.benchmark_items import read_benchmark_items
 from tests.helpers.decontaminating import WORDS, decontaminate, prose
 
 
@@ -45,7 +45,7 @@ def test_every_planted_leak_goes_and_nothing_else(tmp_path):
         contents = " \n".join(turn["content"] for turn in conversations[n])
         leaks += [
             f"{prose(7000 + n)}\n{contents}\n{prose(7100 + n)}",  # wrapped in other text, without the speakers
-            render(conversations[n]),
+            render_conversation(conversations[n]),
             altered(contents, n, 0.04),
             f"{prose(7200 + n)} {answers[n]}. {prose(7300 + n)}",
             altered(validation[n], n, 0.04),
@@ -120,20 +120,20 @@ def test_short_answers_are_looked_for_as_a_whole(tmp_path):
 def test_best_is_what_counting_pair_by_pair_gives(texts, held, data):
     n = 4
     with tempfile.TemporaryDirectory() as folder:
-        writer = ngram_index.Writer(Path(folder), n)
+        writer = ngram_index.NgramIndexWriter(Path(folder), n)
         for start in range(0, len(held), 3):  # as shard by shard
             some = held[start : start + 3]
             writer.add([str(start + k) for k in range(len(some))], some, [False] * len(some))
         writer.close()
-        index = ngram_overlap.Index.load(Path(folder))
+        index = ngram_overlap.NgramIndex.load(Path(folder))
         hits = index.hits(texts)
         frequencies = [np.zeros(len(table.grams), np.int64) for table in index.tables]
         for frequency, (grams_found, count) in zip(
-            frequencies, hits.frequencies(np.ones(len(texts), bool)), strict=True
+            frequencies, hits.document_frequency(np.ones(len(texts), bool)), strict=True
         ):
             frequency[grams_found] += count
         most = data.draw(st.integers(0, 3))
-        item, share = index.best(hits, index.counted(frequencies, most))
+        item, share = index.best_match(hits, index.rare_ngrams(frequencies, most))
 
     def grams(text):
         words = text.split()
@@ -154,7 +154,7 @@ def test_best_is_what_counting_pair_by_pair_gives(texts, held, data):
 
 def test_the_gate_fails_the_pipeline(tmp_path, monkeypatch):
     """A stage that forgets to remove does not get past its own check."""
-    monkeypatch.setattr(stage, "_divide", _keeps_everything)
+    monkeypatch.setattr(stage, "_write_split_shard", _keeps_everything)
     with pytest.raises(UserError, match="1 training documents still hold held-out items, such as t1"):
         decontaminate(tmp_path, [prose(1), prose(2)], [prose(2)])
 
@@ -262,6 +262,8 @@ def test_a_reference_file_must_be_a_dependency(tmp_path):
     (tmp_path / "one").mkdir()
     (tmp_path / "one/test.jsonl").write_text('{"text": "x"}')
     inputs = Inputs({"test.jsonl": tmp_path / "one/test.jsonl"})
-    assert [item.name for item in read_references("decontaminate", ["one/test.jsonl"], inputs)] == ["one/test.jsonl#1"]
+    assert [item.name for item in read_benchmark_items("decontaminate", ["one/test.jsonl"], inputs)] == [
+        "one/test.jsonl#1"
+    ]
     with pytest.raises(UserError, match=r"two/test\.jsonl is no dependency of decontaminate in dvc\.yaml"):
-        list(read_references("decontaminate", ["two/test.jsonl"], inputs))
+        list(read_benchmark_items("decontaminate", ["two/test.jsonl"], inputs))

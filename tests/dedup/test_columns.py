@@ -12,8 +12,8 @@ from tasks.core.paths import Inputs, Outputs
 from tasks.dedup.canonical_url import canonical_url, url_keys
 from tasks.dedup.stage import DedupParams, run
 from tasks.documents.shards import write_shard
-from tasks.similarity.canonical_columns import comparable_column, digests
-from tasks.similarity.canonical_text import comparable
+from tasks.similarity.canonical_columns import canonical_column, digests
+from tasks.similarity.canonical_text import canonical_text
 
 pytestmark = pytest.mark.usefixtures("one_worker")
 
@@ -26,11 +26,11 @@ pytestmark = pytest.mark.usefixtures("one_worker")
     )
 )
 def test_the_column_is_folded_as_the_function_folds(texts: list[str]) -> None:
-    data, offsets = comparable_column(pa.array(texts, pa.string()))
+    data, offsets = canonical_column(pa.array(texts, pa.string()))
     folded = [data[offsets[i] : offsets[i + 1]].tobytes().decode() for i in range(len(texts))]
-    assert folded == [comparable(each) for each in texts]
-    again = comparable_column(pa.array(folded, pa.string()))
-    assert digests(data, offsets) == digests(*again) or any(comparable(f) != f for f in folded)
+    assert folded == [canonical_text(each) for each in texts]
+    again = canonical_column(pa.array(folded, pa.string()))
+    assert digests(data, offsets) == digests(*again) or any(canonical_text(f) != f for f in folded)
 
 
 @pytest.mark.slow
@@ -38,10 +38,10 @@ def test_every_character_is_folded_as_the_function_folds() -> None:
     characters = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
     for around in ("{}", "a{}", "{}\u0301", "\u1100{}"):
         texts = ["".join(around.format(c) for c in characters[at : at + 7]) for at in range(0, len(characters), 7)]
-        data, offsets = comparable_column(pa.array(texts, pa.string()))
+        data, offsets = canonical_column(pa.array(texts, pa.string()))
         borders, raw = offsets.tolist(), data.tobytes()
         for number, each in enumerate(texts):
-            assert raw[borders[number] : borders[number + 1]].decode() == comparable(each)
+            assert raw[borders[number] : borders[number + 1]].decode() == canonical_text(each)
 
 
 def test_a_text_that_is_no_utf8_is_named(tmp_path: Path) -> None:
@@ -50,8 +50,8 @@ def test_a_text_that_is_no_utf8_is_named(tmp_path: Path) -> None:
             1, pa.array([0, len(broken)], pa.int32()).buffers()[1], pa.py_buffer(broken)
         )
         with pytest.raises(UserError, match="row 0"):
-            comparable_column(array)
-    assert comparable_column(pa.array([None, "A"], pa.string()))[1].tolist() == [0, 0, 1]
+            canonical_column(array)
+    assert canonical_column(pa.array([None, "A"], pa.string()))[1].tolist() == [0, 0, 1]
 
 
 def test_a_column_of_another_type_is_named(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def test_boilerplate_does_not_hide_a_container(tmp_path: Path, monkeypatch: pyte
     rng, notice, own = random.Random(4), text(1, 60), text(2, 30)
     rows = [{"id": f"{n}", "text": f"{' '.join(words(rng, 90))} {notice}"} for n in range(40)]
     rows += [{"id": "part", "text": f"{notice} {own}"}, {"id": "whole", "text": f"{notice} {own} {text(3, 20)}"}]
-    monkeypatch.setattr(containment, "EVERYWHERE", 10)
+    monkeypatch.setattr(containment, "MAX_POSTINGS", 10)
     for shards in ([rows], [rows[::-1]]):
         _, removed, _ = dedup(tmp_path, shards, levels=["contained"])
         assert {i: row["kept_id"] for i, row in removed.items()} == {"part": "whole"}
@@ -139,8 +139,8 @@ def test_what_a_bound_kept_from_being_compared_is_said(
     rows += [{"id": "all", "text": " ".join(parts)}, {"id": "whole", "text": " ".join([*parts, *words(rng, 20)])}]
     assert set(dedup(tmp_path, [rows], levels=["contained"])[1]) == {"all"}
     assert "larger ones" not in caplog.text
-    monkeypatch.setattr(containment, "CANDIDATES", 2)
-    monkeypatch.setattr(containment, "EVERYWHERE", 5)
+    monkeypatch.setattr(containment, "MAX_CANDIDATES", 2)
+    monkeypatch.setattr(containment, "MAX_POSTINGS", 5)
     _, removed, metrics = dedup(tmp_path, [rows], levels=["contained"])
     assert not removed
     unsure = metrics["clusters"]["contained_not_fully_compared"]
@@ -156,7 +156,7 @@ def test_proposals_are_those_of_counting(samples: list[set[int]], longest: int, 
     grams = np.array([gram for sample in samples for gram in sorted(sample)], np.int64)
     borders = np.concatenate([[0], np.cumsum([len(sample) for sample in samples])]).astype(np.int64)
     where = np.repeat(np.arange(len(samples)), np.diff(borders))
-    pairs, bounded = posting_lists.propose(grams, borders, grams, where, sizes, longest, most)
+    pairs, bounded = posting_lists.propose_containers(grams, borders, grams, where, sizes, longest, most)
     lists = {gram: [n for n, sample in enumerate(samples) if gram in sample] for gram in grams.tolist()}
     expected = []
     for own, sample in enumerate(samples):

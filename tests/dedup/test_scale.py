@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from tasks.core.errors import UserError
-from tasks.dedup import catalogue
-from tasks.dedup.shingle_sets import Wanted, write_sets
+from tasks.dedup import sketched_corpus
+from tasks.dedup.shingle_sets import ShingleJob, write_shingle_sets
 from tasks.documents.shards import SCHEMA, write_shard
 from tasks.similarity import lsh
 from tests.helpers.deduplicating import Rows, dedup, text, words
@@ -80,13 +80,13 @@ def test_a_damaged_sketch_is_made_anew(tmp_path: Path, part: str, damage: str) -
 def test_a_shard_that_changes_meanwhile_is_told(tmp_path: Path) -> None:
     rows = [{"id": f"{n}", "text": text(n)} for n in range(3)]
     write_shard(pa.Table.from_pylist(rows, SCHEMA), tmp_path / "s.parquet")
-    wanted = Wanted([tmp_path / "s.parquet"], [np.array([0, 2])], 152, tmp_path / "sets")
-    hashes = np.fromfile(write_sets(wanted, 5), np.uint64)
+    wanted = ShingleJob([tmp_path / "s.parquet"], [np.array([0, 2])], 152, tmp_path / "sets")
+    hashes = np.fromfile(write_shingle_sets(wanted, 5), np.uint64)
     assert [len(set(each)) for each in np.split(hashes, 2)] == [76, 76]
     for changed in (rows[:2], [*rows[:2], {"id": "2", "text": text(2) + " more"}]):
         write_shard(pa.Table.from_pylist(changed, SCHEMA), tmp_path / "s.parquet")
         with pytest.raises(UserError, match=r"s\.parquet changed while dedup worked on it"):
-            write_sets(wanted, 5)
+            write_shingle_sets(wanted, 5)
 
 
 def test_another_survivor_needs_no_new_sketch(tmp_path: Path) -> None:
@@ -107,8 +107,8 @@ def test_a_corpus_that_spills_to_disk_gives_the_same(tmp_path: Path, monkeypatch
     rows = [{"id": f"{n:03d}", "text": text(n % 40) + f" {n % 3}"} for n in range(150)]
     every = ["url", "exact", "near", "contained", "paragraphs"]
     whole = dedup(tmp_path, [rows[:100], rows[100:]], levels=every)
-    monkeypatch.setattr(lsh, "SORTED_AT_ONCE", 7)
-    monkeypatch.setattr(catalogue, "IN_MEMORY", 10)
+    monkeypatch.setattr(lsh, "SORT_BATCH", 7)
+    monkeypatch.setattr(sketched_corpus, "MAX_IN_MEMORY", 10)
     assert dedup(tmp_path, [rows[:100], rows[100:]], levels=every) == whole
     assert list(tmp_path.rglob("search/ids.npy"))
 
@@ -123,11 +123,15 @@ def test_same_bytes_for_any_workers_order_and_memory(tmp_path: Path, monkeypatch
         rows.append({"id": f"{number:03d}", "text": body, "url": f"http://e.com/{number % 90}", "fetched_at": number})
     cut, shuffled = [rows[:50], rows[50:]], rng.sample(rows, len(rows))
     every = ["url", "exact", "near", "contained", "paragraphs"]
-    variants = [(1, catalogue.IN_MEMORY, cut), (2, 10, cut), (1, 10, [shuffled[:20], shuffled[20:70], shuffled[70:]])]
+    variants = [
+        (1, sketched_corpus.MAX_IN_MEMORY, cut),
+        (2, 10, cut),
+        (1, 10, [shuffled[:20], shuffled[20:70], shuffled[70:]]),
+    ]
     said, written = [], []
     for workers, in_memory, shards in variants:
         Path("execution.yaml").write_text(f"workers: {workers}\n")
-        monkeypatch.setattr(catalogue, "IN_MEMORY", in_memory)
+        monkeypatch.setattr(sketched_corpus, "MAX_IN_MEMORY", in_memory)
         folder = tmp_path / f"{len(said)}"
         folder.mkdir()
         said.append(dedup(folder, shards, levels=every))

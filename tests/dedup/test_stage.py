@@ -18,7 +18,7 @@ from tasks.core.paths import Inputs, Outputs
 from tasks.dedup.stage import DedupParams, run
 from tasks.documents.shards import REMOVED_SCHEMA, SCHEMA, read_documents, write_shard
 from tasks.similarity import lsh, shingles
-from tasks.similarity.canonical_text import comparable
+from tasks.similarity.canonical_text import canonical_text
 from tests.helpers.checkout import ROOT
 from tests.helpers.deduplicating import words
 
@@ -97,7 +97,7 @@ def test_signatures_are_datasketchs(seed: int) -> None:
     rng = random.Random(seed)
     texts = [" ".join(words(rng, size)) for size in (0, 4, 5, 6, 80, 700)]
     hashes, offsets = shingles.shingle_sets(*bytes_of(texts), 5)
-    mine = shingles.signatures(hashes, offsets, 125, seed)
+    mine = shingles.minhash_signatures(hashes, offsets, 125, seed)
     for number, row in enumerate(mine):
         oracle = MinHash(num_perm=125, seed=seed, scheme="affine32", hashfunc=int)
         oracle.update_batch([int(h) & 0xFFFFFFFF for h in hashes[offsets[number] : offsets[number + 1]]])
@@ -107,7 +107,7 @@ def test_signatures_are_datasketchs(seed: int) -> None:
 
 def test_words_are_unicode_words() -> None:
     same = ["Die GROSSE Straße führt nach Müncheṅ", "die große STRASSE, führt — nach »münchen\u0307«!"]
-    one, two = (shingles_of(comparable(text), 3) for text in same)
+    one, two = (shingles_of(canonical_text(text), 3) for text in same)
     assert one == two
     assert one
     assert len(shingles_of("日本語のテキスト", 5)) == 4  # eight characters, each a word
@@ -212,7 +212,7 @@ def test_ten_thousand_near_copies_cost_ten_thousand_comparisons(tmp_path: Path) 
 def test_components_are_those_of_all_similar_pairs() -> None:
     """With every document in one bucket: the components of the complete graph of pairs at or above the threshold."""
     rng = np.random.default_rng(0)
-    sets = [np.unique(rng.integers(0, 40, 25).astype(np.uint64)) for _ in range(lsh.FAN)]
+    sets = [np.unique(rng.integers(0, 40, 25).astype(np.uint64)) for _ in range(lsh.BUCKET_COMPARISONS)]
     starts = np.concatenate([[0], np.cumsum([len(s) for s in sets])[:-1]]).astype(np.int64)
     sizes = np.array([len(s) for s in sets], np.int64)
     one_bucket = [np.zeros(len(sets), np.uint64)]
@@ -245,7 +245,7 @@ def test_recipe_is_recorded(tmp_path: Path) -> None:
 def test_damaged_numba_cache_is_survived(tmp_path: Path, kind: str) -> None:
     """In a cache folder of its own, in a process of its own."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_CACHE_DIR": str(tmp_path)}
-    command = [sys.executable, "-c", "from tasks.similarity.kernels import prepare; prepare()"]
+    command = [sys.executable, "-c", "from tasks.similarity.kernels import compile_kernels; compile_kernels()"]
     subprocess.run(command, env=environment, check=True, cwd=tmp_path)
     damaged = list(tmp_path.rglob(f"*.{kind}"))
     for path in damaged:

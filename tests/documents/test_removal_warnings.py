@@ -11,7 +11,7 @@ from tasks.clean import stage as clean_module
 from tasks.clean.stage import CleanParams
 from tasks.core.errors import UserError
 from tasks.decontaminate.stage import DecontaminateParams
-from tasks.dedup.stage import KEYS, DedupParams
+from tasks.dedup.stage import DECIDING_PARAMS, DedupParams
 from tasks.documents.removal_warnings import large_removals, removal_hint
 from tests.helpers.cleaning import PROSE, clean, row
 
@@ -62,7 +62,7 @@ def test_a_reason_is_told_exactly_where_it_took_more_than_half(removed: dict[tup
     ("stage", "params", "keys"),
     [
         ("clean", CleanParams(), clean_module.KEYS),
-        ("dedup", DedupParams(), KEYS),
+        ("dedup", DedupParams(), DECIDING_PARAMS),
         ("decontaminate", DecontaminateParams(), {"contaminated": "max_overlap"}),
     ],
 )

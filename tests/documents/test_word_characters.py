@@ -17,7 +17,7 @@ from tasks.clean.rules.tokenized_text import TokenizedText
 from tasks.clean.scores import quality_classifier
 from tasks.clean.scores.perplexity import tokenize
 from tasks.documents.word_characters import INVISIBLE, is_word_character, letters_only, word_runs
-from tasks.evaluate.question_answering import RougeL
+from tasks.evaluate.answer_metrics import RougeL
 from tasks.similarity.shingles import IN_WORD, LAST_CODE_POINT, SEPARATOR, character_classes
 from tasks.tokenizer.fertility import has_only_letters
 

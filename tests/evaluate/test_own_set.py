@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tasks.evaluate.prompts import Asking
-from tasks.evaluate.question_answering import best, exact_match, f1
-from tasks.model.model_pointer import leave_pointer
+from tasks.evaluate.answer_metrics import exact_match, f1, max_over_answers
+from tasks.evaluate.prompts import PromptBuilder
+from tasks.model.model_pointer import write_pointer
 from tasks.tokens.chat_encoder import ChatEncoder
 from tests.helpers.decontaminating import decontaminate, prose
 from tests.helpers.evaluating import documents, evaluate, held_out
@@ -44,7 +44,7 @@ def base(models: dict[str, Path], tmp_path: Path) -> dict[str, Path]:
     """The models of a run without conversations."""
     pointer = tmp_path / "pointer"
     pointer.mkdir()
-    leave_pointer(pointer, models["pretrain"], "no conversation to tune on")
+    write_pointer(pointer, models["pretrain"], "no conversation to tune on")
     return {"pretrain": models["pretrain"], "finetune": pointer}
 
 
@@ -109,15 +109,15 @@ def test_the_right_answer_of_several_counts_as_torchmetrics_has_it() -> None:
             [{"prediction_text": answer, "id": "1"}],
             [{"answers": {"answer_start": [0] * len(answers), "text": answers}, "id": "1"}],
         )
-        assert 100 * best(exact_match, answer, answers) == pytest.approx(float(theirs["exact_match"]))
-        assert 100 * best(f1, answer, answers) == pytest.approx(float(theirs["f1"]), abs=1e-3)
+        assert 100 * max_over_answers(exact_match, answer, answers) == pytest.approx(float(theirs["exact_match"]))
+        assert 100 * max_over_answers(f1, answer, answers) == pytest.approx(float(theirs["f1"]), abs=1e-3)
 
 
 def test_a_tuned_model_is_offered_choices_as_the_assistants_words(models: dict[str, Path]) -> None:
     encoder = ChatEncoder(models["finetune"])
-    before, tokens = Asking(encoder, tuned=True).choice("What is near?", "the sea")
+    before, tokens = PromptBuilder(encoder, tuned=True).choice("What is near?", "the sea")
     said = [{"role": "user", "content": "What is near?"}, {"role": "assistant", "content": "the sea"}]
-    assert [*before, *tokens, encoder.end] == encoder.join(encoder.turns([said])[0]).ids  # type: ignore[list-item]
+    assert [*before, *tokens, encoder.turn_end] == encoder.join(encoder.turns([said])[0]).ids  # type: ignore[list-item]
 
 
 def test_training_text_that_holds_an_item_goes(tmp_path: Path) -> None:

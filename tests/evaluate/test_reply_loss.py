@@ -39,8 +39,8 @@ def test_the_loss_is_that_of_transformers(folder: Path) -> None:
         labels = ids.masked_fill(~mask, -100)
         with torch.inference_mode():
             nats += float(model(ids, labels=labels).loss) * int(mask.sum())
-            text_nats += float(model(ids, labels=labels.masked_fill(ids == encoder.end, -100)).loss) * int(
-                (mask & (ids[0] != encoder.end)).sum()
+            text_nats += float(model(ids, labels=labels.masked_fill(ids == encoder.turn_end, -100)).loss) * int(
+                (mask & (ids[0] != encoder.turn_end)).sum()
             )
         tokens += int(mask.sum())
         size += sum(len(turn["content"].encode()) for turn in turns if turn["role"] == "assistant")

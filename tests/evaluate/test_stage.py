@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaForCausalLM
 
-from tasks.conversations.conversation import render
+from tasks.conversations.conversation import render_conversation
 from tasks.core.errors import UserError
-from tasks.evaluate.prompts import Asking
-from tasks.evaluate.question_answering import RougeL, exact_match, f1, normalise
-from tasks.model.bits_per_byte import document_nats, measures, rolling_windows
-from tasks.model.model_pointer import leave_pointer
+from tasks.evaluate.answer_metrics import RougeL, exact_match, f1, normalize_answer
+from tasks.evaluate.prompts import PromptBuilder
+from tasks.model.bits_per_byte import document_nats, likelihood_metrics, rolling_windows
+from tasks.model.model_pointer import write_pointer
 from tasks.tokens.chat_encoder import ChatEncoder
 from tests.helpers.evaluating import QUICK, documents, evaluate, held_out
 from tests.helpers.tiny import conversation, sentence, tiny_model
@@ -32,7 +32,7 @@ def document(number: int, source: str, split: str = "validation", long: int = 1)
         return {
             "id": f"c{number}",
             "source": source,
-            "text": render(messages),
+            "text": render_conversation(messages),
             "meta": {"messages": messages},
             "split": split,
         }
@@ -105,7 +105,7 @@ def test_uniform_model_needs_log2_of_the_vocabulary_for_each_token(models):
     tokens = encoder.texts(texts)
     assert len(tokens[2]) > 2 * model.config.max_position_embeddings
     nats = document_nats(model, tokens, 0, 1, "score")
-    measured = measures(sum(nats), sum(map(len, tokens)), texts)
+    measured = likelihood_metrics(sum(nats), sum(map(len, tokens)), texts)
     size = sum(len(text.encode()) for text in texts)
     expected = math.log2(model.config.vocab_size) * sum(map(len, tokens)) / size
     assert measured["bits_per_byte"] == pytest.approx(expected, rel=1e-6)
@@ -175,7 +175,7 @@ def test_em_and_f1_are_torchmetrics(answer, expected):
 
 
 def test_known_values():
-    assert normalise("The  cat's, a\tDon't!") == "cats dont"
+    assert normalize_answer("The  cat's, a\tDon't!") == "cats dont"
     assert exact_match("the Eiffel Tower.", "Eiffel tower") == 1
     assert f1("blue whale", "the blue whale is big") == pytest.approx(2 * 2 / (2 + 4))
     assert f1("", "") == 1
@@ -186,13 +186,13 @@ def test_known_values():
 
 
 def test_right_answers_score_one(tmp_path, models, data, monkeypatch):
-    from tasks.evaluate.generate import Speaker
+    from tasks.evaluate.generate import Generator
     from tasks.held_out import held_out_items as chosen
 
-    asked, _ = chosen.questions(data["held_out"], 6)
+    asked, _ = chosen.held_out_questions(data["held_out"], 6)
     encoder = ChatEncoder(models["finetune"])
     known = {tuple(encoder.prompt(q.prompt, 128)): q.expected for q in asked}
-    monkeypatch.setattr(Speaker, "greedy", lambda self, prompts, *_: [known.get(tuple(p), "") for p in prompts])
+    monkeypatch.setattr(Generator, "greedy", lambda self, prompts, *_: [known.get(tuple(p), "") for p in prompts])
     _, metrics = evaluate(tmp_path / "a", models, data)
     assert [metrics["questions"][name] for name in ("em", "f1", "rougeL")] == [1, 1, 1]
 
@@ -224,7 +224,7 @@ def test_a_base_model_continues_texts(tmp_path, models, data):
 
     pointer = tmp_path / "finetune"
     pointer.mkdir()
-    leave_pointer(pointer, models["pretrain"], "no conversation to tune on")
+    write_pointer(pointer, models["pretrain"], "no conversation to tune on")
     root, metrics = evaluate(tmp_path / "a", {"pretrain": models["pretrain"], "finetune": pointer}, data)
     both, tuned = evaluate(tmp_path / "b", models, data)
     assert (metrics["model"], tuned["model"]) == ("base", "tuned")
@@ -244,7 +244,7 @@ def test_a_base_model_continues_texts(tmp_path, models, data):
 def test_the_form_in_which_a_base_model_is_asked(models):
     """lm-eval's form; the tokens are those of the text, led by the start of a document; the oldest go first."""
     encoder = ChatEncoder(models["pretrain"])
-    asking = Asking(encoder, tuned=False)
+    asking = PromptBuilder(encoder, tuned=False)
     said = [*conversation(1, 2), {"role": "user", "content": "And the sea?"}]
     text = f"Question: {said[0]['content']}\nAnswer: {said[1]['content']}\nQuestion: And the sea?\nAnswer:"
     ids = asking.question(said, 128)

@@ -23,7 +23,7 @@ from tasks.core.paths import Inputs, Outputs
 from tasks.finetune import sft
 from tasks.finetune.stage import FinetuneParams, run
 from tasks.tokens.chat_encoder import ChatEncoder, require_template
-from tasks.tokens.dialogue_windows import Dialogues, training_order
+from tasks.tokens.dialogue_windows import DialogueWindows, training_order
 from tests.helpers.checkout import ROOT
 from tests.helpers.tiny import conversation, conversations, tiny_model
 
@@ -85,13 +85,13 @@ def test_learns_what_the_assistant_says_and_is_repeatable(tmp_path, base):
     prompt = torch.tensor([encoder.prompt([{"role": "user", "content": "99?"}], 64)])
     answer = model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=12, do_sample=False)[0]
     assert encoder.decode(answer[prompt.shape[1] :].tolist()) == "bread."
-    assert answer[-1] == encoder.end
+    assert answer[-1] == encoder.turn_end
 
 
 def test_loss_is_the_mean_over_assistant_tokens_alone(tmp_path, base, train):
     root, _ = finetune(tmp_path, base, train, max_steps=1, micro_batch=2)
     first_loss = float((root / "curves.csv").read_text().splitlines()[1].split(",")[2])
-    dialogues, encoder = Dialogues(), ChatEncoder(base)
+    dialogues, encoder = DialogueWindows(), ChatEncoder(base)
     for messages in [conversation(seed, 2 + seed % 9) for seed in range(40)]:
         dialogues.add(messages, encoder.turns([messages])[0], 64, encoder)
     order = training_order([len(window.ids) for window in dialogues.windows], 4, 4, 0)
@@ -126,19 +126,19 @@ def test_interrupted_and_continued_gives_the_same_weights(tmp_path, base, train,
     changes = {"method": method, "max_steps": 12, "lora": {"dropout": 0.1}}
     whole, metrics = finetune(tmp_path / "whole", base, train, **changes)
     monkeypatch.setattr(sft, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
-    save = sft.Recorder.on_save
+    save = sft.CurveAndCheckpointCallback.on_save
 
     def stop_while_saving(self, args, state, control, **rest):
         if state.global_step == 7:
             raise Interrupted("SIGTERM")
         save(self, args, state, control, **rest)
 
-    monkeypatch.setattr(sft.Recorder, "on_save", stop_while_saving)
+    monkeypatch.setattr(sft.CurveAndCheckpointCallback, "on_save", stop_while_saving)
     with pytest.raises(Interrupted):
         finetune(tmp_path / "again", base, train, **changes)
     # the checkpoint of step 7 was never marked whole: it must not be used
     assert (tmp_path / "again/work/checkpoints/checkpoint-7").exists()
-    monkeypatch.setattr(sft.Recorder, "on_save", save)
+    monkeypatch.setattr(sft.CurveAndCheckpointCallback, "on_save", save)
     continued, same = finetune(tmp_path / "again", base, train, **changes)
     assert same == metrics
     assert digests(continued) == digests(whole)
@@ -149,17 +149,17 @@ KILLED = """
     from pathlib import Path
     from tasks.core.errors import Interrupted
     from tasks.core.paths import Inputs, Outputs
-    from tasks.core.interruption import give_in, listen
+    from tasks.core.interruption import ignore_further_signals, install_handlers
     from tasks.finetune import sft
     from tasks.finetune.stage import FinetuneParams, run
-    listen()
+    install_handlers()
     sft.SECONDS_BETWEEN_CHECKPOINTS = 0.3
     root, work, base, train = map(Path, sys.argv[1:5])
     inputs = Inputs({"pretrain": base, "train": train})
     try:
         run(FinetuneParams.model_validate_json(sys.argv[5]), inputs, Outputs(root, work))
     except Interrupted:
-        give_in()
+        ignore_further_signals()
         sys.exit(75)
 """
 
@@ -203,9 +203,9 @@ def test_windows_keep_whole_turns_in_order(base, longest, system, turns):
     encoder = ChatEncoder(base)
     messages = [{"role": "system", "content": "s"}] if system else []
     messages += [{"role": ("user", "assistant")[i % 2], "content": "a" * size} for i, size in enumerate(turns)]
-    dialogues = Dialogues()
+    dialogues = DialogueWindows()
     dialogues.add(messages, encoder.turns([messages])[0], longest, encoder)
-    assert all(len(window.ids) <= longest and any(window.assistant) for window in dialogues.windows)
+    assert all(len(window.ids) <= longest and any(window.assistant_mask) for window in dialogues.windows)
     assert all(window.ids[:2] == [0, 2 if system else 3] for window in dialogues.windows)
     if not dialogues.truncated:
         body = [m for window in dialogues.messages for m in window[system:]]

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from flows import diff
-from flows.corpus_versions import WORKSPACE, by_reason, compare, read_version
+from flows.corpus_versions import WORKSPACE, by_reason, compare_versions, read_version
 from tasks.core.errors import EXIT_USER_ERROR
 from tasks.core.params import validate
 from tasks.core.paths import Inputs, Outputs, write_json
@@ -73,7 +73,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_reasons_are_those_of_what_removed_the_documents(project: Path) -> None:
     before, after = read_version(project, "HEAD~1"), read_version(project, "HEAD")
-    difference = compare(before, after)
+    difference = compare_versions(before, after)
     reasons = {row["id"]: row["reason"] for row in difference.left.to_pylist()}
     assert reasons.pop("web-3") == "clean: language"
     left_out = set(read_documents(project / "data/pack/removed", ["id"])["id"].to_pylist())
@@ -89,12 +89,12 @@ def test_the_reasons_are_those_of_what_removed_the_documents(project: Path) -> N
     assert (documents, again) == (8, 8)
     held_out = after.metrics["pack/validation/tokens"]
     assert tokens_again - held_out == 2 * (tokens - held_out)
-    back = compare(after, before)
+    back = compare_versions(after, before)
     assert back.joined.to_pylist() == difference.left.to_pylist()
 
 
 def test_the_workspace_is_a_version_as_well(project: Path) -> None:
-    difference = compare(read_version(project, "HEAD"), read_version(project, WORKSPACE))
+    difference = compare_versions(read_version(project, "HEAD"), read_version(project, WORKSPACE))
     assert not difference.metrics
     assert not len(difference.left)
     assert not len(difference.joined)

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from flows import dvc_stage
-from flows.supervised import cold_dvc, warm_dvc
+from flows.supervised import forked_dvc, start_dvc
 from tasks.core.errors import EXIT_USER_ERROR
 from tests.helpers.checkout import ROOT
 from tests.helpers.running import locked, processes_of, set_params, wait_for
@@ -22,8 +22,8 @@ def test_forked_and_cold_give_the_same(toy: Path, tmp_path: Path) -> None:
     """Outcomes, dvc.lock and what is said; the exit code of a stage that failed; what is asked to stop stops."""
     other, never = make(tmp_path / "other"), threading.Event()
     said: dict[str, list[str]] = {"forked": [], "cold": []}
-    with warm_dvc(toy, dvc_stage.stage_environment({})) as forked:
-        for project, start, lines in ((toy, forked, said["forked"]), (other, cold_dvc, said["cold"])):
+    with forked_dvc(toy, dvc_stage.stage_environment({})) as forked:
+        for project, start, lines in ((toy, forked, said["forked"]), (other, start_dvc, said["cold"])):
             outcomes = [
                 dvc_stage.reproduce(stage, project, lines.append, never, start=start)
                 for stage in ("words", "left", "words")
@@ -47,7 +47,7 @@ def test_forked_and_cold_give_the_same(toy: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_what_forks_may_be_lost(toy: Path) -> None:
     never = threading.Event()
-    with warm_dvc(toy, dvc_stage.stage_environment({})) as forked:
+    with forked_dvc(toy, dvc_stage.stage_environment({})) as forked:
         assert dvc_stage.reproduce("words", toy, print, never, start=forked) == "Completed"
         warm = next(p for p in psutil.Process().children() if "flows.dvc_fork_server" in p.cmdline())
         warm.kill()
@@ -63,7 +63,7 @@ def test_a_command_has_its_own_environment_and_folder(toy: Path, tmp_path: Path)
     tell = "import json, os; json.dump([os.environ.get('ASKED'), os.environ.get('LEFT')], open('told.json', 'w'))"
     code.write_text(code.read_text().replace("time.sleep(params.sleep_s)", tell))
     environment = dvc_stage.stage_environment({"LEFT": "over", "PYTHONPATH": str(toy)})
-    with warm_dvc(tmp_path, environment) as forked:
+    with forked_dvc(tmp_path, environment) as forked:
         dvc_stage.reproduce("words", toy, print, threading.Event(), environment={"ASKED": "for"}, start=forked)
     assert json.loads((toy / "told.json").read_text()) == ["for", None]
 

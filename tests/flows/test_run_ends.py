@@ -13,7 +13,7 @@ import pytest
 from filelock import FileLock
 
 from flows import dvc_stage, run_plan, supervised
-from flows.run_lock import hold
+from flows.run_lock import hold_workspace
 from tasks.core.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
 from tests.helpers.checkout import ROOT
 from tests.helpers.running import (
@@ -87,16 +87,16 @@ def test_every_end_leaves_nothing_behind(
 
 def test_one_run_a_workspace(tmp_path: Path) -> None:
     with (
-        hold(tmp_path, "first"),
+        hold_workspace(tmp_path, "first"),
         pytest.raises(UserError, match=f"'first' \\(process {os.getpid()}"),
-        hold(tmp_path, "second"),
+        hold_workspace(tmp_path, "second"),
     ):
         pass
-    with hold(tmp_path, "third"):
+    with hold_workspace(tmp_path, "third"):
         pass
     assert not (tmp_path / ".textmill/run.json").exists()
     with FileLock(tmp_path / ".textmill/run.lock"), pytest.raises(UserError, match="just starting"):
-        hold(tmp_path, "fourth").__enter__()
+        hold_workspace(tmp_path, "fourth").__enter__()
 
 
 def test_a_supervised_tree_ends_with_its_parent(tmp_path: Path) -> None:
@@ -135,12 +135,12 @@ def test_a_sweep_ends_the_dead_runs_of_its_own_workspace(tmp_path: Path, server:
 
     from flows import orphans
     from flows.flow import pipeline
-    from tasks.core.parallel.processes import identity
+    from tasks.core.parallel.processes import process_identity
 
     dead = f"{socket.gethostname()}:{os.getpid()}:1"
     labels = {
         "dead": {orphans.WORKSPACE: str(tmp_path), orphans.OWNER: dead},
-        "alive": {orphans.WORKSPACE: str(tmp_path), orphans.OWNER: identity()},
+        "alive": {orphans.WORKSPACE: str(tmp_path), orphans.OWNER: process_identity()},
         "other checkout": {orphans.WORKSPACE: str(tmp_path / "other"), orphans.OWNER: dead},
         "other host": {orphans.WORKSPACE: str(tmp_path), orphans.OWNER: f"elsewhere:{os.getpid()}:1"},
         "unsigned": {},

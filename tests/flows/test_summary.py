@@ -55,7 +55,7 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_documents_text_and_tokens_of_each_stage(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    summary.show(measured, set())
+    summary.show_summary(measured, set())
     lines = capsys.readouterr().out.splitlines()
     line = next(line for line in lines if line.startswith("dedup "))
     assert line.split() == ["dedup", "2,109", "5.43", "MB", "~", "1,357,500"]
@@ -63,7 +63,7 @@ def test_documents_text_and_tokens_of_each_stage(measured: Path, capsys: pytest.
 
 
 def test_each_number_stands_with_its_model_text_and_unit(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    summary.show(measured, set())
+    summary.show_summary(measured, set())
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     table = [line for line in lines if line[-3:] in (["2.400", "1.900", "–"], ["1.500", "1.600", "2.500"])]
     assert [line[0] for line in table] == ["replies", "all"]
@@ -79,7 +79,7 @@ def test_metrics_of_an_earlier_run_are_shown_as_such(measured: Path, capsys: pyt
     publish(measured, "dedup", outputs, METRICS["dedup"])
     (measured / "metrics/evaluate.json").unlink()
     made = time.strftime("%Y-%m-%d", time.localtime(made_at(measured, "dedup")))
-    summary.show(measured, set(stages) - {"scrape", "clean"})
+    summary.show_summary(measured, set(stages) - {"scrape", "clean"})
     said = capsys.readouterr().out
     assert "dedup              2,109  5.43 MB" in said
     assert "f16" in said
@@ -92,10 +92,10 @@ def test_metrics_of_an_earlier_run_are_shown_as_such(measured: Path, capsys: pyt
 
 def test_metrics_of_other_code_stop_no_summary(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_json(measured / "metrics/clean.json", {"documents": "of another form"})
-    summary.show(measured, {"clean"})
+    summary.show_summary(measured, {"clean"})
     assert "another version of the code" in capsys.readouterr().out
     with pytest.raises(KeyError):  # what is up to date has this form: a defect
-        summary.show(measured, set())
+        summary.show_summary(measured, set())
 
 
 @pytest.mark.parametrize("samples", [0, 1, 2, 5])

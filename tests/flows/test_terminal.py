@@ -10,29 +10,29 @@ from pathlib import Path
 
 import pytest
 
-from flows.time_left import Course
-from tasks.core.number_format import listed
-from tasks.core.progress import NEWS_VARIABLE, Progress, State, duration, read_news
+from flows.time_left import RunProgress
+from tasks.core.number_format import format_counts
+from tasks.core.progress import EVENTS_VARIABLE, Progress, ProgressState, duration, read_progress_event
 from tests.helpers.checkout import ROOT
 
 RUN = """
 import logging, sys, time
 from pathlib import Path
 from prefect.logging import get_logger
-from flows.time_left import Course
+from flows.time_left import RunProgress
 from flows.stage_log import StageLog
 from flows.terminal import Terminal
-from tasks.core.progress import State
+from tasks.core.progress import ProgressState
 
 with Terminal():
-    log = StageLog(logging.LoggerAdapter(get_logger("task_runs"), {}), "clean", Course(Path("."), ["clean", "dedup"], ["clean"]))
+    log = StageLog(logging.LoggerAdapter(get_logger("task_runs"), {}), "clean", RunProgress(Path("."), ["clean", "dedup"], ["clean"]))
     log._log.process = lambda message, given: (message, given)  # as Prefect's adapter keeps what it is given
     with log:
         log.line("12 documents in")
         for done in range(10):
-            log.report(State("clean", "shards", done + 1, 10, done + 1.0, False))
+            log.report(ProgressState("clean", "shards", done + 1, 10, done + 1.0, False))
             time.sleep(0.1)
-        log.report(State("clean", "shards", 10, 10, 10.0, True))
+        log.report(ProgressState("clean", "shards", 10, 10, 10.0, True))
     log.end("done")
 """
 
@@ -52,20 +52,20 @@ def test_a_log_is_told_every_few_seconds_and_no_count_twice(
 
 
 def test_a_stage_of_the_flow_tells_news(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv(NEWS_VARIABLE, "1")
+    monkeypatch.setenv(EVENTS_VARIABLE, "1")
     with Progress("train", total=2, unit="steps") as progress:
         progress.advance(2, loss="3.2")
-    told = [read_news(line) for line in capsys.readouterr().err.split("\n")]
+    told = [read_progress_event(line) for line in capsys.readouterr().err.split("\n")]
     assert [(state.done, state.over) for state in told if state] == [(0, False), (2, True)]
-    assert read_news("half a bar " + State("x", "rows", 1, None, 1.0, False).news()) is not None
-    assert read_news("textmill progress is a sentence") is None
-    assert read_news(State("x", "rows", 1, None, 1.0, False).news()[:-5]) is None
+    assert read_progress_event("half a bar " + ProgressState("x", "rows", 1, None, 1.0, False).event_line()) is not None
+    assert read_progress_event("textmill progress is a sentence") is None
+    assert read_progress_event(ProgressState("x", "rows", 1, None, 1.0, False).event_line()[:-5]) is None
 
 
 def test_a_line_says_how_long_it_will_take() -> None:
-    state = State("train", "steps", 50, 200, 100.0, False, {"loss": "3.2"})
+    state = ProgressState("train", "steps", 50, 200, 100.0, False, {"loss": "3.2"})
     assert state.text() == "train: 50/200 (25%) steps, 0.5/s, 5 min 00 s left, loss 3.2"
-    assert "left" not in State("train", "steps", 200, 200, 100.0, True).text()
+    assert "left" not in ProgressState("train", "steps", 200, 200, 100.0, True).text()
     assert [duration(seconds) for seconds in (0.4, 59.4, 61, 3600, 7325)] == [
         "0 s",
         "59 s",
@@ -77,18 +77,18 @@ def test_a_line_says_how_long_it_will_take() -> None:
 
 def test_counts_are_put_in_words() -> None:
     counts = {"documents": 1204, "held_out": {"items": 3, "failed": 0}, "bits_per_byte": 2.56688, "empty": {}}
-    assert listed(counts) == "documents 1,204, held out (items 3), bits per byte 2.567"
-    assert listed({"near_duplicate": 0}) == "none"
+    assert format_counts(counts) == "documents 1,204, held out (items 3), bits per byte 2.567"
+    assert format_counts({"near_duplicate": 0}) == "none"
 
 
 def test_what_is_left_is_known_once_every_stage_has_run(tmp_path: Path) -> None:
-    course = Course(tmp_path, ["a", "b", "c"], ["b", "c"])
+    course = RunProgress(tmp_path, ["a", "b", "c"], ["b", "c"])
     assert (course.done(), course.left_s(), course.place("b")) == (1, None, "stage 2 of 3")
     for stage in ("b", "c"):
         course.begin(stage)
         course.end(stage)
     assert (course.done(), course.left_s()) == (3, 0.0)
-    again = Course(tmp_path, ["a", "b", "c"], ["c"])
+    again = RunProgress(tmp_path, ["a", "b", "c"], ["c"])
     assert again.left_s() is not None
 
 

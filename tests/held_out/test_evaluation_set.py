@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.conversations.turns import Rejected
+from tasks.conversations.turns import RejectedRecord
 from tasks.core.errors import UserError
 from tasks.core.params import validate
 from tasks.evaluate.stage import EvaluateParams
-from tasks.held_out.evaluation_items import Choice, Item, Question, Text, to_item
-from tasks.held_out.evaluation_set import FOLDER, chosen_files, files_of, read_file, references
+from tasks.held_out.evaluation_items import Choice, Item, Question, TextItem, parse_item
+from tasks.held_out.evaluation_set import FOLDER, benchmark_items, chosen_files, files_of, read_file
 
 ASKED = "Where does the ferry leave from?"
 FORMS: list[tuple[dict[str, Any], Item]] = [
@@ -56,13 +56,13 @@ FORMS: list[tuple[dict[str, Any], Item]] = [
         Choice("f", 1, ASKED, ["a pier", "a hill"], 1),
     ),
     ({"question": "3 + 1?", "choices": ["4", "0"], "answer": 1}, Choice("f", 1, "3 + 1?", ["4", "0"], 1)),
-    ({"text": "Tide tables of May."}, Text("f", 1, "Tide tables of May.")),
+    ({"text": "Tide tables of May."}, TextItem("f", 1, "Tide tables of May.")),
 ]
 
 
 @pytest.mark.parametrize(("record", "item"), FORMS)
 def test_forms_are_told_by_their_keys(record: dict[str, Any], item: Item) -> None:
-    assert to_item(record, "f", 1) == item
+    assert parse_item(record, "f", 1) == item
 
 
 @pytest.mark.parametrize(
@@ -84,8 +84,8 @@ def test_forms_are_told_by_their_keys(record: dict[str, Any], item: Item) -> Non
     ],
 )
 def test_what_is_no_item_says_which_key(record: Any, said: str) -> None:
-    with pytest.raises(Rejected) as rejected:
-        to_item(record, "f", 1)
+    with pytest.raises(RejectedRecord) as rejected:
+        parse_item(record, "f", 1)
     assert said in str(rejected.value)
 
 
@@ -129,8 +129,8 @@ def test_files_of_records_and_of_text(tmp_path: Path) -> None:
     assert [path.name for path in files] == ["a.jsonl", "b.json", "c.parquet", "d.txt"]
     for path in files[:3]:
         assert [item.texts() for item in read_file(path, tmp_path)] == [["one"], ["two"]]
-    assert list(read_file(files[3], tmp_path)) == [Text("evaluation/deep/d.txt", 1, "one\n")]
-    assert [item.name for item in references(tmp_path)][-1] == "evaluation/deep/d.txt#1"
+    assert list(read_file(files[3], tmp_path)) == [TextItem("evaluation/deep/d.txt", 1, "one\n")]
+    assert [item.name for item in benchmark_items(tmp_path)][-1] == "evaluation/deep/d.txt#1"
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_bad_files_are_named(tmp_path: Path, name: str, content: bytes, said: st
     folder = tmp_path / FOLDER
     folder.mkdir()
     (folder / name).write_bytes(content)
-    for read in (lambda: references(folder), lambda: EvaluateParams().check_paths(tmp_path)):
+    for read in (lambda: benchmark_items(folder), lambda: EvaluateParams().check_paths(tmp_path)):
         with pytest.raises(UserError, match=said):
             read()
 

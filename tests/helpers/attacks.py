@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any
 
-from tasks.instruct.pydoc_questions import LONGEST_ANSWER, LONGEST_HEADING
+from tasks.instruct.pydoc_questions import MAX_ANSWER_CHARACTERS, MAX_HEADING_CHARACTERS
 from tests.helpers.checkout import ROOT
 
 PACKAGES = ("tasks", "flows")
@@ -32,8 +32,8 @@ INVERSE = {
     sre.CATEGORY_NOT_WORD: sre.CATEGORY_WORD,
 }
 AT_MOST = {
-    "tasks.instruct.pydoc_questions: _MEMBERS": LONGEST_HEADING,
-    "tasks.instruct.pydoc_questions: _SENTENCE": LONGEST_ANSWER + 2,
+    "tasks.instruct.pydoc_questions: _MEMBERS": MAX_HEADING_CHARACTERS,
+    "tasks.instruct.pydoc_questions: _SENTENCE": MAX_ANSWER_CHARACTERS + 2,
 }
 """Characters of the longest text that these are ever given; all others meet texts of any length."""
 Tree = Iterable[tuple[Any, Any]]

@@ -19,13 +19,13 @@ from tasks.clean.stage import CleanParams
 from tasks.clean.warc_reader import read_pages as read_archive
 from tasks.conversations.conversation import messages_of
 from tasks.conversations.instruction_formats import read_records, to_messages
-from tasks.conversations.turns import Rejected
+from tasks.conversations.turns import RejectedRecord
 from tasks.core.errors import UserError
 from tasks.core.graph import load_graph
 from tasks.core.params import check_params, read_yaml
 from tasks.http import content_encoding
-from tasks.instruct.dialogue_rules import check
-from tasks.instruct.pydoc_questions import questions_of
+from tasks.instruct.dialogue_rules import check_dialogue
+from tasks.instruct.pydoc_questions import pydoc_questions
 from tasks.scrape.crawler.fetch_result import TEXT_TYPES, result_of_response
 from tasks.scrape.crawler.links import Scope
 from tasks.scrape.crawler.page_parser import page_outcome
@@ -34,7 +34,7 @@ from tasks.scrape.crawler.sitemaps import read_sitemap
 from tasks.scrape.files.file_reader import ReadOptions, read_file, read_pages
 from tasks.scrape.files.row_documents import Columns
 from tasks.scrape.sources import WebSource
-from tasks.similarity.canonical_text import comparable
+from tasks.similarity.canonical_text import canonical_text
 from tests.helpers.checkout import ROOT
 
 SEEDS = ROOT / "tests" / "seeds"
@@ -87,8 +87,8 @@ def rows(data: bytes) -> None:
         named = path.rename(path.with_suffix(f".{kind}"))
         with suppress(UserError):
             for _, record in read_records(named):
-                with suppress(Rejected):
-                    check(to_messages(record, "auto", Counter()), 4000, 0.5)
+                with suppress(RejectedRecord):
+                    check_dialogue(to_messages(record, "auto", Counter()), 4000, 0.5)
 
 
 def text(data: bytes) -> None:
@@ -99,9 +99,9 @@ def text(data: bytes) -> None:
     with suppress(Removal):
         prose, said = clean_row(row, True, tuple(RULES), counters)
         apply_filters(prose, STRICT, said, DroppedLines())
-    comparable(row["text"])
+    canonical_text(row["text"])
     messages_of(given)
-    questions_of("http://h/mod.html", given)
+    pydoc_questions("http://h/mod.html", given)
     assert not is_simple(given) or complexity(given) <= MAX_COMPLEXITY
 
 

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tasks.conversations.conversation import render
+from tasks.conversations.conversation import render_conversation
 from tasks.core.paths import Inputs, Outputs
 from tasks.documents.shards import document_id, read_documents, write_documents
 from tasks.instruct.stage import InstructParams, run
@@ -18,7 +18,7 @@ def said(number: int, turns: int = 4) -> list[dict[str, str]]:
 
 
 def document(messages=None, text=None, url="package:talk", source="talk"):
-    text = render(messages) if text is None else text
+    text = render_conversation(messages) if text is None else text
     meta = {"messages": messages} if messages is not None else {}
     name = document_id(source, url, text.encode())
     return {"id": name, "text": text, "url": url, "source": source, "meta": meta}

@@ -104,7 +104,7 @@ def start_apart(root: Path, inputs: Inputs, **changes) -> subprocess.Popen:
         "from tasks.core.errors import Interrupted\n"
         "from tasks.core.paths import Inputs, Outputs\n"
         "from tasks.pretrain.stage import PretrainParams, run\n"
-        "interruption.listen()\n"
+        "interruption.install_handlers()\n"
         "params, inputs = json.loads(sys.argv[1]), json.loads(sys.argv[2])\n"
         "try:\n"
         "    run(PretrainParams(**params), Inputs({k: Path(v) for k, v in inputs.items()}), Outputs(Path('out'), Path('work')))\n"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.paths import Outputs, write_json
-from tasks.core.publish import publish, settle, staging_folder
+from tasks.core.publish import complete_publishing, publish, staging_folder
 
 Found = list[Any]
 """What lies in data/x, by path, and the metrics."""
@@ -69,8 +69,8 @@ def main(root: Path, old: bool) -> list[Found]:
         while not settled:
             shutil.rmtree(root)
             shutil.copytree(kept, root)
-            settled = killed_before(settling, lambda: settle(root))
-            settle(root)
+            settled = killed_before(settling, lambda: complete_publishing(root))
+            complete_publishing(root)
             found.append(seen(root))
             settling += 1
         shutil.rmtree(kept)

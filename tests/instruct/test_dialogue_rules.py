@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.conversations.conversation import trimmed
-from tasks.conversations.turns import Rejected
-from tasks.instruct.dialogue_rules import check, windows
+from tasks.conversations.conversation import trim_content
+from tasks.conversations.turns import RejectedRecord
+from tasks.instruct.dialogue_rules import check_dialogue, split_dialogue
 from tests.helpers.instructing import talk
 
 TURN = st.fixed_dictionaries({"role": st.sampled_from(["system", "user", "assistant", "tool"]), "content": st.text()})
@@ -16,12 +16,12 @@ TURN = st.fixed_dictionaries({"role": st.sampled_from(["system", "user", "assist
 @given(st.lists(TURN, max_size=7), st.integers(2, 6))
 def test_what_passes_is_a_dialogue_and_loses_nothing_but_a_last_question(turns, max_turns):
     try:
-        checked = check(turns, max_turn_characters=10**6, min_distinct=0)
-    except Rejected:
+        checked = check_dialogue(turns, max_turn_characters=10**6, min_distinct=0)
+    except RejectedRecord:
         return
-    stripped = [{"role": turn["role"], "content": trimmed(turn["content"])} for turn in turns]
+    stripped = [{"role": turn["role"], "content": trim_content(turn["content"])} for turn in turns]
     assert checked in (stripped, stripped[:-1])
-    parts = windows(checked, max_turns)
+    parts = split_dialogue(checked, max_turns)
     lead = checked[:1] if checked[0]["role"] == "system" else []
     assert lead + [turn for part in parts for turn in part[len(lead) :]] == checked
     for part in parts:
@@ -51,6 +51,6 @@ def test_what_passes_is_a_dialogue_and_loses_nothing_but_a_last_question(turns, 
     ],
 )
 def test_reasons(messages, reason):
-    with pytest.raises(Rejected) as rejected:
-        check(messages, max_turn_characters=100, min_distinct=0.5)
+    with pytest.raises(RejectedRecord) as rejected:
+        check_dialogue(messages, max_turn_characters=100, min_distinct=0.5)
     assert rejected.value.reason == reason

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from tasks.conversations.conversation import render
+from tasks.conversations.conversation import render_conversation
 from tasks.core.errors import UserError
-from tasks.held_out.benchmark_items import read_references
+from tasks.held_out.benchmark_items import read_benchmark_items
 from tasks.held_out.split import split_of
 from tests.helpers.instructing import PAGE, again, document, instruct, pages, reasons, said, talk
 
@@ -82,7 +82,7 @@ def test_no_training_item_holds_a_reference(tmp_path):
     assert gone == {documents[n]["id"]: ("in_held_out", f"bench.jsonl#{k}") for n, k in ((3, 1), (7, 2))}
     assert metrics["removed"] == {"in_held_out": 2}
     with pytest.raises(UserError, match=r"instruct\.references: none\.jsonl is no dependency of instruct"):
-        list(read_references("instruct", ["none.jsonl"], {}))
+        list(read_benchmark_items("instruct", ["none.jsonl"], {}))
 
 
 def test_text_alone_is_split_and_gives_no_items(tmp_path, caplog):
@@ -130,4 +130,6 @@ def test_other_tools_read_the_items(tmp_path):
     loaded = datasets.load_dataset(
         "parquet", data_files=str(tmp_path / "out/train/*.parquet"), split="train", streaming=True
     )
-    assert sorted(render(row["messages"]) for row in loaded) == sorted(render(said(number)) for number in range(9))
+    assert sorted(render_conversation(row["messages"]) for row in loaded) == sorted(
+        render_conversation(said(number)) for number in range(9)
+    )

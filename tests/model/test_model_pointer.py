@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import UserError
-from tasks.model.model_pointer import POINTER, is_pointer, leave_pointer, pointer_reason, resolve_model
+from tasks.model.model_pointer import POINTER, is_pointer, pointer_reason, resolve_model, write_pointer
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def data(tmp_path: Path) -> Path:
     for name in ("pretrain", "finetune"):
         (data / name).mkdir(parents=True)
     (data / "pretrain/config.json").write_text("{}")
-    leave_pointer(data / "finetune", data / "pretrain", "nothing to tune on")
+    write_pointer(data / "finetune", data / "pretrain", "nothing to tune on")
     return data
 
 
@@ -46,14 +46,14 @@ def test_a_relative_path_gives_a_relative_path(data: Path, monkeypatch: pytest.M
 
 def test_the_pointer_s_bytes_are_the_same_wherever_the_project_lies(data: Path, tmp_path: Path) -> None:
     (tmp_path / "b/data/finetune").mkdir(parents=True)
-    leave_pointer(tmp_path / "b/data/finetune", tmp_path / "b/data/pretrain", "nothing to tune on")
+    write_pointer(tmp_path / "b/data/finetune", tmp_path / "b/data/pretrain", "nothing to tune on")
     assert (tmp_path / "b/data/finetune" / POINTER).read_bytes() == (data / "finetune" / POINTER).read_bytes()
 
 
 def test_it_holds_after_the_rename_that_publishes_a_stage(data: Path) -> None:
     """Stages write to `data/.<stage>.partial` first."""
     (data / ".prefer.partial").mkdir()
-    leave_pointer(data / ".prefer.partial", data / "finetune", "no preferences")
+    write_pointer(data / ".prefer.partial", data / "finetune", "no preferences")
     (data / ".prefer.partial").rename(data / "prefer")
     assert resolve_model(data / "prefer") == data / "pretrain"
 

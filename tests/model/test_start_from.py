@@ -19,12 +19,12 @@ from tasks.core.errors import UserError
 from tasks.core.params import params_model, validate
 from tasks.core.paths import Inputs, Outputs
 from tasks.finetune import stage as finetune
-from tasks.model.llama_cpp import ExactModel
+from tasks.model.llama_cpp import GgufModel
 from tasks.model.model_pointer import resolve_model
-from tasks.model.start_from import entry, locate, read_source
+from tasks.model.start_from import entry_stage, locate_model, read_model_source
 from tasks.pack import stage as pack
 from tasks.pretrain import stage as pretrain
-from tasks.pretrain.document_isolation import require_isolation
+from tasks.pretrain.document_isolation import require_document_isolation
 from tasks.quantize.gguf_export import export_gguf
 from tasks.tokenizer import stage as tokenizer_stage
 from tasks.tokens.chat_encoder import ChatEncoder
@@ -146,7 +146,7 @@ def test_llama_cpp_encodes_as_the_adopted_tokenizer_does(tmp_path: Path, splitte
     given_model(tmp_path / "given", "llama", splitter())
     export_gguf(tmp_path / "given", tmp_path / "m.gguf", "f32")
     theirs = load_tokenizer(tmp_path / "given")
-    with ExactModel(tmp_path / "m.gguf", 128, 1) as exported:
+    with GgufModel(tmp_path / "m.gguf", 128, 1) as exported:
         for text in PROBES:
             assert exported.tokens(text) == theirs.encode(text, add_special_tokens=False).ids, text
 
@@ -178,9 +178,9 @@ def test_what_cannot_be_exported_is_told_before_anything_is_trained(data: Path, 
 
 def test_documents_that_would_see_each_other_are_refused(tmp_path: Path) -> None:
     for kind in ("llama", "gpt2", "qwen2"):
-        require_isolation(given_model(tmp_path / kind, kind, gpt2_split()), kind)
+        require_document_isolation(given_model(tmp_path / kind, kind, gpt2_split()), kind)
     with pytest.raises(UserError, match=r"opt.*finetune\.start_from instead"):
-        require_isolation(given_model(tmp_path / "opt", "opt", gpt2_split()), "opt")
+        require_document_isolation(given_model(tmp_path / "opt", "opt", gpt2_split()), "opt")
 
 
 def test_files_that_changed_since_the_tokenizer_was_adopted(data: Path, tmp_path: Path) -> None:
@@ -196,8 +196,8 @@ def test_files_that_changed_since_the_tokenizer_was_adopted(data: Path, tmp_path
 
 def test_mistakes(data: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="name a model in one of them"):
-        entry("a/b", "c/d")
-    assert entry(None, None) is None
+        entry_stage("a/b", "c/d")
+    assert entry_stage(None, None) is None
     given = tmp_path / "given"
     given_model(given, "llama", gpt2_split())
     for name, said in (
@@ -207,11 +207,11 @@ def test_mistakes(data: Path, tmp_path: Path) -> None:
         (str(data), "neither a Hugging Face model"),
     ):
         with pytest.raises(UserError, match=said) as raised:
-            locate(name, "finetune.start_from")
+            locate_model(name, "finetune.start_from")
         assert str(raised.value).startswith(f"params.yaml: finetune.start_from: {name}")
     (given / "model.safetensors").rename(given / "pytorch_model.bin")
     with pytest.raises(UserError, match="pickle only"):
-        locate(str(given), "finetune.start_from")
+        locate_model(str(given), "finetune.start_from")
 
 
 def test_what_is_named_is_looked_for_before_the_flow_starts(tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_what_is_named_is_looked_for_before_the_flow_starts(tmp_path: Path) -> N
             tmp_path
         )  # the hub is not asked
     with pytest.raises(UserError, match="name a model in one of them"):
-        run_plan.check(ROOT, {"pretrain.start_from": "a/b", "finetune.start_from": "c/d"})
+        run_plan.check_project(ROOT, {"pretrain.start_from": "a/b", "finetune.start_from": "c/d"})
 
 
 def test_rows_longer_than_the_given_model_reads(data: Path, tmp_path: Path) -> None:
@@ -249,15 +249,15 @@ def test_code_that_a_model_brings_is_never_run(data: Path, tmp_path: Path) -> No
 
 
 def test_source_of_a_tokenizer_that_was_trained_here(tmp_path: Path) -> None:
-    assert read_source(tmp_path) is None
+    assert read_model_source(tmp_path) is None
 
 
 LOCATE = """
 import sys
 from tasks.core.errors import UserError
-from tasks.model.start_from import fingerprint, locate
+from tasks.model.start_from import fingerprint, locate_model
 try:
-    found = locate(sys.argv[1], "finetune.start_from")
+    found = locate_model(sys.argv[1], "finetune.start_from")
     print(found.revision, *fingerprint(found), found.folder)
 except UserError as error:
     print(error)

@@ -15,7 +15,7 @@ from tasks.core.errors import UserError
 from tasks.core.params import validate
 from tasks.core.paths import Inputs, Outputs
 from tasks.documents.shards import REMOVED_SCHEMA, SCHEMA, read_documents, write_documents
-from tasks.pack.mixture import Mixture, copies, targets
+from tasks.pack.mixture import Mixture, document_copies, source_targets
 from tasks.pack.stage import PackParams, run
 from tests.helpers.packing import prose
 
@@ -30,24 +30,27 @@ from tests.helpers.packing import prose
 def test_copies_come_to_the_target(sizes: list[int], target: int, max_epochs: int, seed: int) -> None:
     identities = [f"{n:032x}" for n in range(len(sizes))]
     array = np.array(sizes, dtype=np.int64)
-    times = copies(identities, array, target, max_epochs, seed)
+    times = document_copies(identities, array, target, max_epochs, seed)
     capped = min(target, max_epochs * sum(sizes))
     assert capped - max(sizes) < (times * array).sum() <= capped
     assert times.max() - times.min() <= 1
-    more = copies(identities, array, target + 25, max_epochs, seed)
+    more = document_copies(identities, array, target + 25, max_epochs, seed)
     assert (more >= times).all()
-    turned = copies(identities[::-1], array[::-1], target, max_epochs, seed)
+    turned = document_copies(identities[::-1], array[::-1], target, max_epochs, seed)
     assert (turned[::-1] == times).all()
 
 
 def test_shares_by_hand() -> None:
     available = {"web": 1000, "books": 100}
     equal = Mixture(weights={"web": 1, "books": 1})
-    assert targets(equal, available) == {"web": 400, "books": 400}  # four times the books, as much of the web
-    assert targets(Mixture(weights={"web": 1, "books": 1}, max_epochs=1), available) == {"web": 100, "books": 100}
-    assert targets(Mixture(weights={"web": 3, "books": 1}, total=80), available) == {"web": 60, "books": 20}
-    assert targets(Mixture(weights={"web": 1, "books": 0}, max_epochs=2), available) == {"web": 2000, "books": 0}
-    assert targets(Mixture(budgets={"books": 250}), available) == {"web": 1000, "books": 250}
+    assert source_targets(equal, available) == {"web": 400, "books": 400}  # four times the books, as much of the web
+    assert source_targets(Mixture(weights={"web": 1, "books": 1}, max_epochs=1), available) == {
+        "web": 100,
+        "books": 100,
+    }
+    assert source_targets(Mixture(weights={"web": 3, "books": 1}, total=80), available) == {"web": 60, "books": 20}
+    assert source_targets(Mixture(weights={"web": 1, "books": 0}, max_epochs=2), available) == {"web": 2000, "books": 0}
+    assert source_targets(Mixture(budgets={"books": 250}), available) == {"web": 1000, "books": 250}
 
 
 @pytest.fixture

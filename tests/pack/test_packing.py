@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.pack.packing import Strategy, document_of, next_fit, pack_rows
+from tasks.pack.packing import Strategy, document_at, next_fit, pack_rows
 from tasks.pack.stage import PackParams
-from tasks.pretrain.data_loader import IGNORED, PackedSplit
+from tasks.pretrain.data_loader import IGNORE_INDEX, PackedDataset
 from tasks.tokens.encode import encode_documents
 from tests.helpers.packing import documents, pack, prose
 
@@ -55,7 +55,7 @@ def test_no_segment_leaves_its_document(case):
     )  # the definition: a document's number, once for each of its tokens
     for start, length in packed.segments.tolist():
         [document] = set(owner[start : start + length].tolist())
-        assert document_of(offsets, np.arange(start, start + length)).tolist() == [document] * length
+        assert document_at(offsets, np.arange(start, start + length)).tolist() == [document] * length
 
 
 @settings(deadline=None, max_examples=100)
@@ -72,19 +72,19 @@ def test_rows_as_the_model_sees_them(tmp_path_factory, case):
     (folder / "pack.json").write_text(json.dumps({"context_length": capacity, "dtype": "uint16"}))
     for name, content in (("offsets", offsets), ("segments", packed.segments), ("rows", packed.rows)):
         np.save(folder / "train" / f"{name}.npy", content)
-    split = PackedSplit(folder, "train", PAD)
+    split = PackedDataset(folder, "train", PAD)
     batch = split.batch(np.arange(len(split)))
     for inputs, positions, labels in zip(batch.input_ids, batch.position_ids, batch.labels, strict=True):
         real = inputs != PAD
         assert (labels[real] == inputs[real] + 1).all()
-        assert (labels[~real] == IGNORED).all()
+        assert (labels[~real] == IGNORE_INDEX).all()
         begins = np.flatnonzero(positions == 0)
         for begin, end in pairwise([*begins.tolist(), len(inputs)]):
             assert positions[begin:end].tolist() == list(range(end - begin))
             seen = inputs[begin:end]
             if (seen != PAD).all():  # one piece of one document, in order
                 assert (np.diff(seen) == 1).all()
-                assert len(set(document_of(offsets, seen).tolist())) == 1
+                assert len(set(document_at(offsets, seen).tolist())) == 1
             else:
                 assert (seen == PAD).all()
 
@@ -121,7 +121,7 @@ def test_every_tokens_document_is_known(tmp_path: Path, tokenizer, monkeypatch, 
     names = pq.read_table(folder / "train" / "documents.parquet")["id"].to_numpy()
     places = np.concatenate([np.arange(start, start + length) for start, length in segments])
     found: dict[str, dict[int, int]] = {}
-    for place, name in zip(places.tolist(), names[document_of(offsets, places)], strict=True):
+    for place, name in zip(places.tolist(), names[document_at(offsets, places)], strict=True):
         found.setdefault(name, {})[place] = int(stream[place])
     for name, text in texts.items():
         tokens = [0, *encode_documents(tokenizer, [text])[0].tolist()]

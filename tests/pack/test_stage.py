@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from tasks.core.errors import UserError
 from tasks.documents.shards import read_documents
-from tasks.pack.packing import best_fit_decreasing, chunk, pack_rows
+from tasks.pack.packing import best_fit_decreasing, chunk_documents, pack_rows
 from tasks.tokens.chat_template import SPECIAL_TOKENS
 from tests.helpers.packing import documents, pack, prose
 
@@ -38,7 +38,7 @@ def test_best_fit_is_the_textbooks(case):
 
 
 def test_chunks_but_the_last_are_full():
-    assert chunk(np.array([0, 3, 10, 14]), 4).tolist() == [[0, 3], [3, 4], [7, 3], [10, 4]]
+    assert chunk_documents(np.array([0, 3, 10, 14]), 4).tolist() == [[0, 3], [3, 4], [7, 3], [10, 4]]
 
 
 def test_stream_gives_back_every_document(tmp_path, tokenizer):

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from tasks.pretrain.architecture import build_config, build_model
-from tasks.pretrain.data_loader import IGNORED, PackedSplit, RowOrder
+from tasks.pretrain.data_loader import IGNORE_INDEX, PackedDataset, RowSampler
 from tests.helpers.pretraining import (
     CONTEXT,
     VOCABULARY,
@@ -13,30 +13,30 @@ from tests.helpers.pretraining import (
 
 
 def test_rows_are_the_stream(inputs):
-    data = PackedSplit(inputs["pack"], "train", pad=1)
+    data = PackedDataset(inputs["pack"], "train", pad=1)
     batch = data.batch(np.arange(len(data)))
     assert (
         batch.targets == data.targets(np.arange(len(data))) == len(data.tokens) - 1
     )  # every token but the first, once
     starts = batch.position_ids == 0
     for row in range(len(data)):
-        inside = ~starts[row, 1:] & (batch.labels[row, 1:] != IGNORED)
+        inside = ~starts[row, 1:] & (batch.labels[row, 1:] != IGNORE_INDEX)
         assert (batch.labels[row, :-1][inside] == batch.input_ids[row, 1:][inside]).all()
-    padding = batch.labels == IGNORED
+    padding = batch.labels == IGNORE_INDEX
     assert (batch.input_ids[padding] == 1).all()
 
 
 def test_each_epoch_visits_every_row_once():
-    order = RowOrder(rows=10, batch_rows=4, seed=3)
-    seen = np.concatenate([order.of_step(step) for step in range(5)])
+    order = RowSampler(rows=10, batch_rows=4, seed=3)
+    seen = np.concatenate([order.rows_of_step(step) for step in range(5)])
     assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10))
-    assert (RowOrder(10, 4, 3).of_step(4) == seen[16:]).all()  # without having walked there
-    assert (RowOrder(10, 4, 4).of_step(0) != seen[:4]).any()
+    assert (RowSampler(10, 4, 3).rows_of_step(4) == seen[16:]).all()  # without having walked there
+    assert (RowSampler(10, 4, 4).rows_of_step(0) != seen[:4]).any()
 
 
 def test_documents_in_a_row_do_not_see_each_other(inputs):
     model = build_model(build_config(params(), VOCABULARY, CONTEXT, 0, 1), seed=0).eval()
-    data = PackedSplit(inputs["pack"], "train", pad=1)
+    data = PackedDataset(inputs["pack"], "train", pad=1)
     number = next(row for row in range(len(data)) if data.rows[row + 1] - data.rows[row] > 1)
     batch = data.batch(np.array([number]))
     border = int(np.flatnonzero(batch.position_ids[0] == 0)[1])

@@ -7,7 +7,7 @@ import pytest
 
 from tasks.core.errors import UserError
 from tasks.model.curves import read_curves
-from tasks.pretrain.rank import leave_outcome
+from tasks.pretrain.rank import write_outcome
 from tests.helpers.pretraining import (
     pretrain,
     start_apart,
@@ -44,6 +44,6 @@ def test_other_number_of_ranks(tmp_path, inputs, monkeypatch):
 
 
 def test_of_several_ranks_the_first_to_fail_tells_why(tmp_path):
-    leave_outcome(tmp_path, "3", {"status": "mistake", "message": "no space left"})
-    leave_outcome(tmp_path, "0", {"status": "failed", "message": "connection closed by peer"})
+    write_outcome(tmp_path, "3", {"status": "mistake", "message": "no space left"})
+    write_outcome(tmp_path, "0", {"status": "failed", "message": "connection closed by peer"})
     assert json.loads((tmp_path / "outcome.json").read_text())["message"] == "no space left"

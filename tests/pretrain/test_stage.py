@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tasks.core.errors import UserError
 from tasks.pretrain.architecture import build_config, training_flops_per_token
-from tasks.pretrain.data_loader import IGNORED, PackedSplit
+from tasks.pretrain.data_loader import IGNORE_INDEX, PackedDataset
 from tasks.pretrain.distributed import check_compiler
 from tests.helpers.pretraining import (
     CONTEXT,
@@ -70,18 +70,18 @@ def test_trains_and_saves_what_it_trained(tmp_path, inputs, monkeypatch):
     assert model.config.tie_word_embeddings
     assert model.num_parameters() == metrics["parameters"]
     assert AutoTokenizer.from_pretrained(outputs.root).chat_template
-    data = PackedSplit(inputs["pack"], "validation", pad=1)  # an independent count of bits per byte
+    data = PackedDataset(inputs["pack"], "validation", pad=1)  # an independent count of bits per byte
     nats = count = 0
     for row in range(len(data)):
         batch = data.batch(np.array([row]))
-        labels = torch.from_numpy(np.where(batch.labels == 0, IGNORED, batch.labels))
+        labels = torch.from_numpy(np.where(batch.labels == 0, IGNORE_INDEX, batch.labels))
         with torch.no_grad():
             tokens, positions = torch.from_numpy(batch.input_ids), torch.from_numpy(batch.position_ids)
             logits = model(
                 input_ids=tokens, position_ids=positions, use_cache=False
             ).logits  # a cache would mix documents
         nats += torch.nn.functional.cross_entropy(logits[0], labels[0], reduction="sum").item()
-        count += int((labels != IGNORED).sum())  # each token stands for one byte here
+        count += int((labels != IGNORE_INDEX).sum())  # each token stands for one byte here
     assert metrics["validation_bits_per_byte"] == pytest.approx(nats / np.log(2) / count, rel=1e-5)
 
 

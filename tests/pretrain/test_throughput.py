@@ -15,7 +15,7 @@ class OneRank:
 
     device, first = torch.device("cpu"), True
 
-    def total(self, *values: float) -> list[float]:
+    def all_reduce_sum(self, *values: float) -> list[float]:
         return list(values)
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import grimp
 import pytest
 
-from flows.run_plan import select
+from flows.run_plan import select_stages
 from tasks.core import graph
 from tasks.core.errors import UserError
-from tasks.core.params import load_params, params_model, read_yaml, values_of
+from tasks.core.params import load_params, params_model, read_yaml, select_values
 from tests.helpers.checkout import ROOT
 
 STAGES = list(graph.load_graph(ROOT))
@@ -38,7 +38,7 @@ def test_a_stage_is_declared_by_the_rule(stage: str) -> None:
     assert declared["cmd"] == f"python -m tasks.{stage}"
     assert declared["params"][0] == stage  # the whole block; then keys of others' blocks
     blocks = load_params(ROOT, STAGES)
-    assert set(values_of(blocks, declared["params"][1:])) == set(graph.load_stage(ROOT, stage).settings)
+    assert set(select_values(blocks, declared["params"][1:])) == set(graph.load_stage(ROOT, stage).settings)
     assert not any(key.startswith(f"{stage}.") for key in declared["params"])
     written = [*declared["outs"], *(path for metric in declared.get("metrics", []) for path in metric)]
     assert written == [f"data/{stage}", f"metrics/{stage}.json"]
@@ -128,14 +128,14 @@ def test_order_selection_and_relatives() -> None:
     for node in graph.load_graph(ROOT).values():
         assert seen.issuperset(node.upstream)
         seen.add(node.name)
-    assert select(ROOT, None, None) == STAGES
-    assert select(ROOT, ["tokenizer"], None)[-1] == "tokenizer"
-    assert set(select(ROOT, ["pack"], None)) == {"pack", *graph.ancestors(ROOT, "pack")}
-    assert select(ROOT, None, "pretrain")[0] == "pretrain"
+    assert select_stages(ROOT, None, None) == STAGES
+    assert select_stages(ROOT, ["tokenizer"], None)[-1] == "tokenizer"
+    assert set(select_stages(ROOT, ["pack"], None)) == {"pack", *graph.ancestors(ROOT, "pack")}
+    assert select_stages(ROOT, None, "pretrain")[0] == "pretrain"
     assert "scrape" not in graph.descendants(ROOT, "scrape")
     for wrong in ({"stages": ["nope"], "from_stage": None}, {"stages": ["pack"], "from_stage": "pack"}):
         with pytest.raises(UserError):
-            select(ROOT, **wrong)  # type: ignore[arg-type]
+            select_stages(ROOT, **wrong)  # type: ignore[arg-type]
 
 
 def test_reading_the_graph_where_there_is_none(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tasks.clean.rules.rule_sets import apply_rules
 from tasks.dedup.canonical_url import canonical_url
 from tasks.http.content_encoding import decode_content
 from tasks.http.response import HttpResponse, decode_body
-from tasks.instruct.pydoc_questions import first_sentence, questions_of
+from tasks.instruct.pydoc_questions import first_sentence, pydoc_questions
 from tasks.scrape.crawler import traps
 from tasks.scrape.crawler.robots_meta import robots_directives
 
@@ -86,7 +86,7 @@ def gzipped(text: str) -> HttpResponse:
 CASES: dict[str, tuple[Callable[[str], object], Callable[[int], str]]] = {
     **{name: (lambda text: normalize(text, True), make) for name, make in MENDED.items()},
     **{f"mask, {name}": (lambda text: mask_pii(text, tuple(MASKS)), make) for name, make in MASKED.items()},
-    **{name: (lambda text: questions_of(PAGE, text), make) for name, make in ASKED.items()},
+    **{name: (lambda text: pydoc_questions(PAGE, text), make) for name, make in ASKED.items()},
     "sentence": (lambda text: first_sentence([text], "x"), repeat("a.b")),
     **{name: (lambda text: apply_rules(text, ALL_RULES), make) for name, make in RULED.items()},
     **{name: (lambda text: robots_directives("a", [text], [text]), make) for name, make in LINKED.items()},

@@ -11,7 +11,7 @@ import pytest
 from tasks.core.errors import UserError
 from tasks.formats.compressed import DamagedFile
 from tasks.held_out.evaluation_set import chosen_files
-from tasks.instruct.chat_items import record_files
+from tasks.instruct.chat_items import instruction_files
 from tasks.scrape.archive_documents import network_limits
 from tasks.scrape.files.hub_datasets import HubDataset
 from tasks.scrape.files.row_documents import Columns
@@ -97,7 +97,7 @@ def test_links_are_followed_within_the_folder_only(
     names = [
         [str(path) for path in chosen_files(tmp_path, ["corpus"])],
         [str(path) for path in chosen_files(tmp_path, ["corpus/**/*.jsonl"])],
-        [str(found.path) for found in record_files([("corpus/**/*.jsonl", "auto", "s")])],
+        [str(found.path) for found in instruction_files([("corpus/**/*.jsonl", "auto", "s")])],
         list(expand_paths(("corpus/**/*.jsonl",), "", NetworkLimits(1, 0, 0, 100), "here")),
     ]
     for found in names:

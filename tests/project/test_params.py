@@ -87,9 +87,9 @@ def test_execution_mistakes(tmp_path: Path, text: str) -> None:
 def test_a_mistaken_override_is_told_before_the_file_is_touched(project: Path) -> None:
     shutil.copytree(ROOT / "flows", project / "flows", dirs_exist_ok=True)
     with pytest.raises(UserError, match="no block"):
-        run_plan.check(project, {"words.text.deep": 1})
+        run_plan.check_project(project, {"words.text.deep": 1})
     with pytest.raises(UserError, match="no block"):
-        param_overrides.write(project / "params.yaml", {"words.text.deep": 1})
+        param_overrides.write_overrides(project / "params.yaml", {"words.text.deep": 1})
 
 
 def leaves(block: Any, key: str = "") -> dict[str, Any]:
@@ -117,7 +117,7 @@ def test_an_override_changes_the_line_of_its_key(tmp_path: Path, value: Any) -> 
     kinds["block"] = ("scrape.sources", [...])
     for key, old in kinds.values():
         path.write_text(text)
-        param_overrides.write(path, {key: value})
+        param_overrides.write_overrides(path, {key: value})
         assert value_at(path, key) == value
         lines = changed_lines(text, path.read_text())
         assert len(lines) <= 2 if not isinstance(old, list) else lines, key
@@ -176,7 +176,7 @@ def test_an_override_leaves_the_rest_as_its_writer_laid_it_out(
 ) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(LAID_OUT_OTHERWISE)
-    param_overrides.write(path, {key: value})
+    param_overrides.write_overrides(path, {key: value})
     assert path.read_text() == LAID_OUT_OTHERWISE.replace(old, new)
     assert value_at(path, key) == value
 
@@ -189,14 +189,14 @@ def test_yaml_reads_back_what_was_set(tmp_path: Path, value: str) -> None:
     for wrapped in (value, [value], [{"name": value, "paths": [value]}], {"web": [value]}):
         for key in ("report.title", "tokenizer.compare", "evaluate.prompts", "pack.mixture.weights"):
             path.write_text(text)
-            param_overrides.write(path, {key: wrapped})
+            param_overrides.write_overrides(path, {key: wrapped})
             assert value_at(path, key) == wrapped
 
 
 def test_a_list_whose_items_have_lines_keeps_that_form(tmp_path: Path) -> None:
     path, text = tmp_path / "params.yaml", (ROOT / "params.yaml").read_text()
     path.write_text(text)
-    param_overrides.write(
+    param_overrides.write_overrides(
         path, {"evaluate.prompts": ["Say why", "When: five"], "scrape.sources": [{"name": "a", "kind": "web"}]}
     )
     lines = changed_lines(text, path.read_text())

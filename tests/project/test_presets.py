@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.preset import apply, main, preset_names, preset_values
+from flows.preset import apply_preset, main, preset_names, preset_values
 from tasks.core import graph
 from tasks.core.errors import UserError
 from tasks.core.params import load_params, read_yaml
@@ -40,7 +40,7 @@ def test_the_presets_that_are_promised_are_there() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_preset_is_written_and_taken_back(project: Path, name: str) -> None:
     before = (project / "params.yaml").read_text()
-    shown = apply(project, name, force=False)
+    shown = apply_preset(project, name, force=False)
     after = (project / "params.yaml").read_text()
     assert bool(shown) == (after != before)
     assert [line[1:] for line in shown.splitlines() if line.startswith("+ ")] == [
@@ -50,26 +50,26 @@ def test_a_preset_is_written_and_taken_back(project: Path, name: str) -> None:
     wanted = preset_values(project, name)
     assert {key.partition(".")[0] for key in wanted} == set(loaded)
     assert loaded["pack"].model_dump()["context_length"] == wanted["pack.context_length"]
-    assert apply(project, name, force=False) == ""  # nothing is left to change
-    apply(project, "default", force=False)  # no edit of the user's: a preset knows every value
+    assert apply_preset(project, name, force=False) == ""  # nothing is left to change
+    apply_preset(project, "default", force=False)  # no edit of the user's: a preset knows every value
     assert read_yaml(project / "params.yaml") == read_yaml(ROOT / "params.yaml")
 
 
 def test_the_shipped_params_are_the_default(project: Path) -> None:
-    assert apply(project, "default", force=False) == ""
+    assert apply_preset(project, "default", force=False) == ""
 
 
 def test_edits_that_are_not_committed_are_not_taken_back_unasked(project: Path) -> None:
     path = project / "params.yaml"
     path.write_text(edited := path.read_text().replace("threshold: 0.8", "threshold: 0.75"))
     with pytest.raises(UserError, match=r"(?s)-  threshold: 0\.75.*not committed.*FORCE=1"):
-        apply(project, "text-only", force=False)
+        apply_preset(project, "text-only", force=False)
     assert path.read_text() == edited
-    assert "-  threshold: 0.75" in apply(project, "text-only", force=True)
+    assert "-  threshold: 0.75" in apply_preset(project, "text-only", force=True)
     assert "threshold: 0.8" in path.read_text()
     path.write_text(edited)
     git(project, "commit", "-qam", "mine")
-    assert apply(project, "text-only", force=False)
+    assert apply_preset(project, "text-only", force=False)
 
 
 def test_mistakes(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tasks.conversations.conversation import SCHEMA, render
+from tasks.conversations.conversation import SCHEMA, render_conversation
 from tasks.core.errors import UserError
 from tasks.core.params import validate
 from tasks.core.paths import Inputs, Outputs
@@ -73,7 +73,7 @@ def write_data(root: Path) -> None:
     dialogues = [conversation(n) for n in range(40)]
     common = [{"id": f"d{n}", "source": "docs", "text": text, "meta": {}} for n, text in enumerate(texts)]
     common += [
-        {"id": f"c{n}", "source": "chat", "text": render(messages), "meta": {"messages": messages}}
+        {"id": f"c{n}", "source": "chat", "text": render_conversation(messages), "meta": {"messages": messages}}
         for n, messages in enumerate(dialogues)
     ]
     rows = [{**row, "split": "train" if n % 5 else "validation"} for n, row in enumerate(common)]

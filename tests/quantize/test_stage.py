@@ -10,18 +10,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tasks.conversations.conversation import SCHEMA, render
+from tasks.conversations.conversation import SCHEMA, render_conversation
 from tasks.core.errors import UserError
 from tasks.core.paths import Inputs, Outputs
 from tasks.documents.shards import SCHEMA as DOCUMENTS
 from tasks.documents.shards import write_documents, write_shard
-from tasks.model.llama_cpp import ExactModel
-from tasks.model.model_pointer import leave_pointer
+from tasks.model.llama_cpp import GgufModel
+from tasks.model.model_pointer import write_pointer
 from tasks.quantize import gguf_export as export
 from tasks.quantize.comparison_text import choose_text
-from tasks.quantize.export_check import Yardstick
+from tasks.quantize.export_check import ExportCheck
 from tasks.quantize.stage import QuantizeParams, run
-from tasks.tokenizer.trainers import train
+from tasks.tokenizer.trainers import train_tokenizer
 from tasks.tokens.chat_encoder import ChatEncoder
 from tests.helpers.tiny import conversation, tiny_model
 
@@ -52,7 +52,12 @@ def held_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Texts of which every fourth is held out."""
     rows = [
-        {"id": f"{n:03}", "source": "toy", "text": render(conversation(n)), "split": "train" if n % 4 else "validation"}
+        {
+            "id": f"{n:03}",
+            "source": "toy",
+            "text": render_conversation(conversation(n)),
+            "split": "train" if n % 4 else "validation",
+        }
         for n in range(2000, 2016)
     ]
     return documents_in(tmp_path_factory.mktemp("documents") / "documents", rows)
@@ -105,7 +110,7 @@ def test_a_tokenizer_that_is_no_bpe(model: Path, held_out: Path, tmp_path: Path)
     folder = tmp_path / "finetune"
     shutil.copytree(model, folder)
     texts = [turn["content"] for number in range(100) for turn in conversation(number)]
-    train("unigram", 270, 2, iter(texts), sum(map(len, texts)), "x").save(str(folder / "tokenizer.json"))
+    train_tokenizer("unigram", 270, 2, iter(texts), sum(map(len, texts)), "x").save(str(folder / "tokenizer.json"))
     with pytest.raises(UserError, match=r"is Unigram, but GGUF export .* quantize\.formats to \[torchao-int8\]"):
         quantize(folder, held_out, tmp_path / "a", formats=("q8_0", "torchao-int8"))
     metrics, _ = quantize(folder, held_out, tmp_path / "b", formats=("torchao-int8",))
@@ -131,9 +136,9 @@ def test_bits_per_byte_of_llama_cpp_is_that_of_transformers(model: Path, held_ou
     prepare_torch()
     whole = load_model(model, "cpu")
     encoder = ChatEncoder(model)
-    yardstick = Yardstick(whole, encoder, choose_text(encoder, True, held_out, tmp_path, 3, 900, 128))
+    yardstick = ExportCheck(whole, encoder, choose_text(encoder, True, held_out, tmp_path, 3, 900, 128))
     export.export_gguf(model, tmp_path / "model.gguf", "f32")
-    with ExactModel(tmp_path / "model.gguf", yardstick.context, 1) as exported:
+    with GgufModel(tmp_path / "model.gguf", yardstick.context, 1) as exported:
         assert yardstick.bits_per_byte(exported) == pytest.approx(yardstick.bits_per_byte_of(whole), abs=1e-4)
         prompt = yardstick.prompts[0]
         every = exported.next_token_log_probabilities(prompt, 384)
@@ -155,7 +160,7 @@ def test_characters_of_several_tokens_are_scored_too(model: Path, tmp_path: Path
         logits = load_model(model, "cpu")(torch.tensor([[encoder.start, *tokens]])).logits[0, :-1]
     expected = torch.log_softmax(logits.double(), -1).gather(1, torch.tensor(tokens)[:, None]).squeeze(1)
     export.export_gguf(model, tmp_path / "model.gguf", "f32")
-    with ExactModel(tmp_path / "model.gguf", 128, 1) as exported:
+    with GgufModel(tmp_path / "model.gguf", 128, 1) as exported:
         for first in (0, 6):  # 6 is amid a character
             value = exported.forced_log_probability([encoder.start, *tokens[:first]], tokens[first:])
             assert value == pytest.approx(float(expected[first:].sum()), abs=1e-3)
@@ -169,7 +174,7 @@ def test_permutation_pairs_the_halves() -> None:
 
 def test_what_is_no_plain_llama_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="none of a plain Llama's"):
-        export.gguf_name("model.layers.0.mlp.experts.0.weight", tmp_path)
+        export.gguf_tensor_name("model.layers.0.mlp.experts.0.weight", tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
     with pytest.raises(UserError, match="knows Llama models"):
         export.export_gguf(tmp_path, tmp_path / "x.gguf", "f16")
@@ -220,7 +225,7 @@ def test_a_base_model_is_compared_on_held_out_documents(
 
     pointer = tmp_path / "finetune"
     pointer.mkdir()
-    leave_pointer(pointer, model, "no conversation to tune on")
+    write_pointer(pointer, model, "no conversation to tune on")
     formats = ("q8_0", "torchao-int8")
     metrics, outputs = quantize(pointer, held_out, tmp_path / "a", documents, formats=formats, max_bytes=300)
     assert (metrics["model"], metrics["scored_text"], metrics["scored_bytes"]) == ("base", "held-out documents", 300)

@@ -260,7 +260,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def section(root: Path) -> str:
     """The HTML that `run.js` puts into the page."""
-    local_report.write(root)
+    local_report.write_local_report(root)
     script = (root / ".textmill/run.js").read_text(encoding="utf-8")
     opening = 'document.getElementById("of-this-machine").innerHTML = '
     assert script.startswith(opening)
@@ -299,4 +299,4 @@ def test_a_report_of_half_a_run_says_what_is_missing(made: Path) -> None:
         if stage != "scrape":
             write_json(made / "metrics" / f"{stage}.json", {})
     with pytest.raises(UserError, match="Not made yet: scrape: make run"):
-        local_report.write(made)
+        local_report.write_local_report(made)

@@ -3,7 +3,7 @@
 import itertools
 from typing import Any
 
-from tasks.report.headline import PLACES, headline
+from tasks.report.headline import METRIC_PATHS, headline
 
 METRICS: dict[str, Any] = {
     "scrape": {"documents": 30, "pages": 4, "bytes": 9},
@@ -43,7 +43,7 @@ def test_headline_figures_are_flat_and_of_the_stage_that_measured_them() -> None
         "vocabulary_size": 64,
         "xz_bits_per_byte": 2.0,
     }
-    assert len(headline(METRICS)) == len(PLACES) + 3
+    assert len(headline(METRICS)) == len(METRIC_PATHS) + 3
 
 
 def test_what_was_not_measured_is_left_out() -> None:

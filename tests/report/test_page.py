@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tasks.core.errors import UserError
 from tasks.report.charts import LEFT, RIGHT, WIDTH, bar_chart, histogram, line_chart, ticks
 from tasks.report.page import size
-from tasks.report.stage import read_curves, read_json, read_lines
+from tasks.report.stage import read_curve_columns, read_json, read_json_lines
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (1.43, 5.9), (-3, 3), (7, 7), (0, 0), (1e-6, 2e-6), (0, 5_867_743)])
@@ -54,7 +54,7 @@ def test_histograms_draw_every_bin_in_proportion(counts: list[int], threshold: f
 
 def test_lines_end_at_line_feeds_alone(tmp_path: Path) -> None:
     (tmp_path / "samples.jsonl").write_text('{"reply": "a\u2028b\x85c"}\n{"reply": "d"}\n', encoding="utf-8")
-    assert [row["reply"] for row in read_lines(tmp_path / "samples.jsonl")] == ["a\u2028b\x85c", "d"]
+    assert [row["reply"] for row in read_json_lines(tmp_path / "samples.jsonl")] == ["a\u2028b\x85c", "d"]
 
 
 def test_sizes() -> None:
@@ -66,4 +66,8 @@ def test_broken_inputs_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"clean\.json: no valid JSON"):
         read_json(tmp_path / "clean.json")
     (tmp_path / "curves.csv").write_text("step,loss,validation\n1,2.5,\n2,2.0,1.9\n")
-    assert read_curves(tmp_path / "curves.csv") == {"step": [1, 2], "loss": [2.5, 2.0], "validation": [None, 1.9]}
+    assert read_curve_columns(tmp_path / "curves.csv") == {
+        "step": [1, 2],
+        "loss": [2.5, 2.0],
+        "validation": [None, 1.9],
+    }

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tasks.report.verdict import Finding, findings
+from tasks.report.findings import Finding, findings
 
 GOOD: dict[str, Any] = {
     "clean": {"documents_in": 1000, "documents_out": 950, "removed": {"language": 50}},
@@ -104,6 +104,6 @@ def test_what_was_not_measured_is_passed_over() -> None:
 
 
 def test_keys_are_shown_as_code_and_nothing_else_is_markup() -> None:
-    from tasks.report.page import code
+    from tasks.report.page import code_to_html
 
-    assert code("Set `a.b`, not <b>`c`</b>") == "Set <code>a.b</code>, not &lt;b&gt;<code>c</code>&lt;/b&gt;"
+    assert code_to_html("Set `a.b`, not <b>`c`</b>") == "Set <code>a.b</code>, not &lt;b&gt;<code>c</code>&lt;/b&gt;"

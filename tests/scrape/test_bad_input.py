@@ -14,7 +14,7 @@ from tasks.clean.url_blocklist import blocking_entry
 from tasks.core.paths import Inputs, Outputs
 from tasks.documents.shards import read_documents
 from tasks.formats.encodings.decode import decode_page
-from tasks.instruct.pydoc_questions import questions_of
+from tasks.instruct.pydoc_questions import pydoc_questions
 from tests.helpers.scraping import files, members, page, pages, record, response, rows, scrape, url
 
 BAD_URLS = ["http://[bad/2", "http://\u2100.example/", "//[x"]
@@ -59,7 +59,7 @@ def test_a_row_whose_url_is_none_is_not_blocked(tmp_path: Path, bad: str) -> Non
     assert metrics["removed"] == {"url_blocked": 1}
     assert set(read_documents(result / "documents")["url"].to_pylist()) == {bad, "https://e.org/1"}
     assert blocking_entry(bad, ["bad", "example"]) is None
-    assert questions_of(bad, "DESCRIPTION\n") == []
+    assert pydoc_questions(bad, "DESCRIPTION\n") == []
 
 
 OUT_OF_RANGE = {

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tasks.core.errors import EXIT_USER_ERROR, UserError
-from tasks.serving.api_keys import VARIABLE, is_known, read_keys
+from tasks.serving.api_keys import KEYS_VARIABLE, is_known, read_keys
 from tests.helpers.checkout import ROOT
 from tests.helpers.serving import SERVE, TEXT, ask, asked, free_port, llama_of, served, untrained
 
@@ -35,7 +35,7 @@ def keyed(gguf: Path) -> Iterator[int]:
     file = gguf.with_name("keys.txt")
     file.write_text("# of the team\n\nfirst-key\nschlüssel\n", "utf-8")
     options = ["--api-key-file", str(file), "--allow-host", "LLM.example.org", "--allow-origin", f"{PAGE}/"]
-    with served(gguf, *options, **{VARIABLE: "second-key, third-key"}) as (port, process):
+    with served(gguf, *options, **{KEYS_VARIABLE: "second-key, third-key"}) as (port, process):
         assert "third-key" not in str(llama_of(process).environ())
         yield port
 
@@ -84,10 +84,10 @@ def test_the_openai_client_knows_a_refused_key(keyed: int) -> None:
 def test_other_machines_are_not_served_without_a_key(host: str, tmp_path: Path) -> None:
     """Said before anything of the model is looked at."""
     command = [*SERVE, "--host", host, "--port", str(free_port()), "--model", str(tmp_path / "none.gguf")]
-    environment = {**os.environ, VARIABLE: " , "}
+    environment = {**os.environ, KEYS_VARIABLE: " , "}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == EXIT_USER_ERROR
-    assert VARIABLE in done.stderr
+    assert KEYS_VARIABLE in done.stderr
     assert "Traceback" not in done.stderr
     done = subprocess.run([*command, "--api-key", "k"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert "none.gguf: no such model" in done.stderr

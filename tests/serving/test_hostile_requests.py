@@ -13,11 +13,11 @@ import psutil
 import pytest
 
 from tasks.core.errors import UserError
-from tasks.core.parallel.processes import identity, is_gone
+from tasks.core.parallel.processes import is_gone, process_identity
 from tasks.serving.access import Access
-from tasks.serving.admission import Gate
+from tasks.serving.admission import Admission
 from tasks.serving.app import make_app
-from tasks.serving.engine import Piece
+from tasks.serving.engine import Chunk
 from tasks.serving.protocol import RequestError
 from tests.helpers.running import wait_for
 from tests.helpers.serving import CHAT, TEXT, ask, asked, events, llama_of, served, untrained
@@ -177,11 +177,11 @@ def test_a_stream_that_is_cut_ends_with_an_error() -> None:
         def text_prompt(self, _: str) -> list[int]:
             return [0]
 
-        async def stream(self, *_: Any) -> AsyncGenerator[Piece, None]:
-            yield Piece("a", 1)
+        async def stream(self, *_: Any) -> AsyncGenerator[Chunk, None]:
+            yield Chunk("a", 1)
             raise UserError("it died")
 
-    app: Any = make_app(Dying(), "textmill", Access(), gate := Gate())  # type: ignore[arg-type]
+    app: Any = make_app(Dying(), "textmill", Access(), gate := Admission())  # type: ignore[arg-type]
     client = TestClient(app, base_url="http://localhost")
     *_, last, end = client.post(TEXT, json=PLAIN | {"stream": True}).text.split("\n\n")
     assert json.loads(last.removeprefix("data: "))["error"]["code"] == "no_answer"
@@ -191,8 +191,8 @@ def test_a_stream_that_is_cut_ends_with_an_error() -> None:
 
 
 def test_no_more_are_held_than_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.serving.admission.MAX_HELD", 1)
-    gate = Gate()
+    monkeypatch.setattr("tasks.serving.admission.MAX_REQUESTS", 1)
+    gate = Admission()
     for _ in range(2):
         with gate.hold(), pytest.raises(RequestError, match="under way"), gate.hold():
             pass
@@ -243,7 +243,7 @@ def test_a_second_signal_ends_at_once(own_server: Server) -> None:
 
 def test_nothing_outlives_a_killed_server(own_server: Server) -> None:
     llama = llama_of(own_server[1])
-    name, folder = identity(llama.pid), Path(llama.cmdline()[-3]).parent
+    name, folder = process_identity(llama.pid), Path(llama.cmdline()[-3]).parent
     own_server[1].kill()
     wait_for(lambda: is_gone(name))
     shutil.rmtree(folder)  # of its socket

@@ -13,9 +13,9 @@ from tokenizers import Tokenizer, pre_tokenizers
 from transformers import AutoTokenizer
 
 from tasks.core.errors import UserError
-from tasks.model.gguf_support import read_tokenizer, why_no_gguf_tokenizer
-from tasks.pack.stage import _vocabulary
-from tasks.tokenizer.trainers import LONGEST_WORD
+from tasks.model.gguf_support import read_tokenizer_json, why_no_gguf_tokenizer
+from tasks.pack.stage import _token_bytes
+from tasks.tokenizer.trainers import MAX_WORD_BYTES
 from tasks.tokens.chat_encoder import require_template
 from tasks.tokens.encode import encode_documents, engine_name
 from tests.helpers.checkout import ROOT
@@ -54,7 +54,7 @@ def test_every_text_comes_back_and_is_never_a_control_token(folders, model, text
     assert not set(ids.tolist()) & set(range(6))
     tokenizer = Tokenizer.from_file(str(folders[model] / "tokenizer.json"))
     assert tokenizer.decode(ids.tolist(), skip_special_tokens=False) == text
-    token_bytes, start = _vocabulary(folders[model])
+    token_bytes, start = _token_bytes(folders[model])
     assert token_bytes[ids].sum() == len(text.encode())
     assert (start, len(token_bytes)) == (0, 500)
 
@@ -104,7 +104,7 @@ def test_wordpiece_takes_the_longest_match(folders, text):
 
 
 def test_long_words_are_cut_not_unknown(folders):
-    text = "x" * (3 * LONGEST_WORD + 1) + "é" * LONGEST_WORD
+    text = "x" * (3 * MAX_WORD_BYTES + 1) + "é" * MAX_WORD_BYTES
     [ids] = encode_documents(folders["wordpiece"], [text])
     assert Tokenizer.from_file(str(folders["wordpiece"] / "tokenizer.json")).decode(ids.tolist()) == text
 
@@ -134,9 +134,11 @@ def test_engines(folders):
 
 
 def test_gguf_takes_bpe_only(folders):
-    assert why_no_gguf_tokenizer(read_tokenizer(folders["bpe"])) is None
+    assert why_no_gguf_tokenizer(read_tokenizer_json(folders["bpe"])) is None
     for model in MODELS[1:]:
-        assert "GGUF export takes byte-level BPE only" in (why_no_gguf_tokenizer(read_tokenizer(folders[model])) or "")
+        assert "GGUF export takes byte-level BPE only" in (
+            why_no_gguf_tokenizer(read_tokenizer_json(folders[model])) or ""
+        )
 
 
 def test_what_gguf_cannot_hold_is_told_before_anything_is_trained(tmp_path, folders):
@@ -157,4 +159,4 @@ def test_smallest_vocabulary_is_the_bytes(tmp_path, documents):
     for model in MODELS:
         folder, _ = train(tmp_path / model, documents, vocab_size=262, model=model)
         assert len(encode_documents(folder, ["né\x00"])[0]) == 4
-        assert np.array_equal(_vocabulary(folder)[0], [0] * 6 + [1] * 256), model
+        assert np.array_equal(_token_bytes(folder)[0], [0] * 6 + [1] * 256), model

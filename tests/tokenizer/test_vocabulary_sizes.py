@@ -9,7 +9,7 @@ import pytest
 from tasks.core.errors import UserError
 from tasks.core.params import validate
 from tasks.tokenizer.stage import TokenizerParams
-from tasks.tokenizer.vocabulary_sizes import CostModel, propose
+from tasks.tokenizer.vocabulary_sizes import CostModel, propose_size
 from tasks.tokens.encode import encode_documents
 from tests.helpers.training_tokenizers import corpus, train
 
@@ -90,7 +90,9 @@ def test_costs_go_opposite_ways(comparison):
 )
 def test_proposal(shares, costs, proposed):
     rows = zip(SIZES, shares, costs, strict=True)
-    assert propose({str(n): {"undertrained_share": s, "training_flops_per_byte": c} for n, s, c in rows}) == proposed
+    assert (
+        propose_size({str(n): {"undertrained_share": s, "training_flops_per_byte": c} for n, s, c in rows}) == proposed
+    )
 
 
 def test_what_is_used_does_not_change(comparison, documents, tmp_path):

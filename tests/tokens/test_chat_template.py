@@ -113,13 +113,13 @@ def test_what_is_learned_is_the_answer_and_its_end(folders: dict[str, Path], nam
     encoder, theirs = ChatEncoder(folders[name]), AutoTokenizer.from_pretrained(folders[name])
     messages = [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": "the sea"}] * 2
     whole = encoder.join(encoder.turns([messages])[0])
-    said = [token for token, says in zip(whole.ids, whole.assistant, strict=True) if says]
-    end = theirs.convert_ids_to_tokens(encoder.end)
+    said = [token for token, says in zip(whole.ids, whole.assistant_mask, strict=True) if says]
+    end = theirs.convert_ids_to_tokens(encoder.turn_end)
     assert theirs.decode(said) == f"the sea{end}" * 2
     asked = encoder.prompt(messages[:3], 1 << 30)
     assert whole.ids[: len(asked)] == asked  # the model is asked in the form in which it was taught
-    assert whole.assistant[len(asked)]
-    assert not whole.assistant[len(asked) - 1]
+    assert whole.assistant_mask[len(asked)]
+    assert not whole.assistant_mask[len(asked) - 1]
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -148,7 +148,7 @@ def test_a_system_message_without_a_place_leads_the_user_s(folders: dict[str, Pa
 def test_a_template_without_a_form_is_refused_with_the_reason(tmp_path: Path, name: str) -> None:
     template, reason = WITHOUT_FORM[name]
     with pytest.raises(UserError, match=f"(?s)the chat template cannot be used: .*{reason}".replace("[", r"\[")):
-        _ = ChatEncoder(make(tmp_path, template)).form
+        _ = ChatEncoder(make(tmp_path, template)).chat_format
 
 
 def test_without_a_template_plain_text_is_encoded_still(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from tasks.core.errors import UserError
 from tasks.tokens import fast_bpe
-from tasks.tokens.encode import encode_documents, encode_slowly, engine_name, load_tokenizer
-from tasks.tokens.fast_bpe import GPT2_SPLIT, LONGEST_SPACE, fast_encoding, is_whole, letters_to_bytes
+from tasks.tokens.encode import encode_documents, encode_with_tokenizers, engine_name, load_tokenizer
+from tasks.tokens.fast_bpe import GPT2_SPLIT, MAX_WHITE_SPACE, merges_are_complete, tiktoken_encoding, unicode_to_bytes
 from tests.helpers.tiny import tiny_tokenizer
 
 
@@ -24,7 +24,7 @@ def folder(tmp_path_factory):
 
 
 def both(folder, texts):
-    ours, theirs = encode_documents(folder, texts), encode_slowly(load_tokenizer(folder), texts)
+    ours, theirs = encode_documents(folder, texts), encode_with_tokenizers(load_tokenizer(folder), texts)
     assert [ids.tolist() for ids in ours] == [ids.tolist() for ids in theirs]
     assert all(ids.dtype == np.uint32 for ids in ours)
 
@@ -39,8 +39,8 @@ def changed(folder, target, change):
 
 
 def test_alphabet():
-    assert set(letters_to_bytes()) == set(pre_tokenizers.ByteLevel.alphabet())
-    assert sorted(letters_to_bytes().values()) == list(range(256))
+    assert set(unicode_to_bytes()) == set(pre_tokenizers.ByteLevel.alphabet())
+    assert sorted(unicode_to_bytes().values()) == list(range(256))
 
 
 @settings(deadline=None, max_examples=500)
@@ -58,14 +58,14 @@ def test_same_ids(folder, text):
 
 def test_same_classes_of_every_character():
     """Both splitters agree on all of Unicode what is a letter, a number, white space or none: their tables are one version."""
-    letters = {byte: letter for letter, byte in letters_to_bytes().items()}
+    letters = {byte: letter for letter, byte in unicode_to_bytes().items()}
     merges = [(letters[first], letters[byte]) for first in b"a1! " for byte in range(256)]
     vocabulary = {letter: number for number, letter in enumerate(letters.values())}
     vocabulary |= {"".join(merge): 256 + number for number, merge in enumerate(merges)}
     theirs = Tokenizer(models.BPE(vocabulary, merges))
     theirs.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     theirs.decoder = decoders.ByteLevel()
-    codes = letters_to_bytes()
+    codes = unicode_to_bytes()
     ranks = {bytes(codes[letter] for letter in token): number for token, number in vocabulary.items()}
     ours = tiktoken.Encoding("classes", pat_str=GPT2_SPLIT, mergeable_ranks=ranks, special_tokens={})
     # A token of two bytes forms only where the splitter keeps the character with what stands before it.
@@ -100,7 +100,7 @@ def by_tiktoken(tokens, text):
 )
 def test_whole_merges_mean_the_same_to_both(pairs, text):
     tokens, theirs = letters_bpe(pairs)
-    if is_whole(theirs, {"added_tokens": [], "model": {"vocab": tokens}}):
+    if merges_are_complete(theirs, {"added_tokens": [], "model": {"vocab": tokens}}):
         assert by_tiktoken(tokens, text) == theirs.encode(text).ids
 
 
@@ -109,7 +109,7 @@ def test_merges_no_trainer_makes_are_told_apart():
     tokens, theirs = letters_bpe([(1, 2), (0, 1), (4, 2)])
     assert tokens[3:] == ["bc", "ab", "abc"]
     assert by_tiktoken(tokens, "abc") == [5] != theirs.encode("abc").ids
-    assert not is_whole(theirs, {"added_tokens": [], "model": {"vocab": tokens}})
+    assert not merges_are_complete(theirs, {"added_tokens": [], "model": {"vocab": tokens}})
 
 
 @pytest.mark.parametrize("run", ["x", " ", "\n", "ab", "!?", "é", "\u3000"])
@@ -118,8 +118,8 @@ def test_long_runs(folder, run):
 
 
 def test_white_space_too_long_for_tiktoken(folder):
-    both(folder, ["a" + " " * n + "b" for n in (LONGEST_SPACE - 1, LONGEST_SPACE, 1_100_000)])
-    both(folder, [(" " * (LONGEST_SPACE - 9) + "x") * 3])  # in time that grows with the text alone
+    both(folder, ["a" + " " * n + "b" for n in (MAX_WHITE_SPACE - 1, MAX_WHITE_SPACE, 1_100_000)])
+    both(folder, [(" " * (MAX_WHITE_SPACE - 9) + "x") * 3])  # in time that grows with the text alone
 
 
 def test_control_tokens_are_text(folder):
@@ -161,7 +161,7 @@ def test_other_tokenizers_are_left_to_hugging_face(folder, tmp_path, change):
 
 def test_the_ids_are_compared_when_it_is_built(folder, monkeypatch, caplog):
     monkeypatch.setattr(fast_bpe, "GPT2_SPLIT", r"\S+|\s+")
-    assert fast_encoding(folder / "tokenizer.json", load_tokenizer(folder)) is None
+    assert tiktoken_encoding(folder / "tokenizer.json", load_tokenizer(folder)) is None
     assert "tiktoken gives other ids" in caplog.text
 
 

@@ -25,9 +25,9 @@ Result = TypeVar("Result")
 
 Place = tuple[Future[list[Result]], int]
 """A result: the future of a group of shards, and where in the group it is."""
-HANDED_OVER = 50
+MIN_GROUPS_A_WORKER = 50
 """Groups of shards that each worker is given, at least, where there are enough: one by one, they disturb the workers."""
-TOGETHER = 8
+MAX_GROUP_SHARDS = 8
 """Shards in a group, at most: it bounds what one lost worker makes others do again, each by itself."""
 
 
@@ -36,7 +36,7 @@ def map_shards(
     shards: Sequence[Shard],
     what: str,
     workers: int | None = None,
-    instead: Callable[[Shard], Result] | None = None,
+    on_worker_lost: Callable[[Shard], Result] | None = None,
 ) -> Iterator[Result]:
     """Yield `function(shard)` for each shard, in order, whatever the engine and the number of workers.
 
@@ -49,7 +49,7 @@ def map_shards(
         instead: called in this process for a shard that loses its worker twice, so that the others need not wait for it.
 
     Raises:
-        UserError: workers were lost (most often for memory), and there is no `instead`; names the shards, when all others
+        UserError: workers were lost (most often for memory), and there is no `on_worker_lost`; names the shards, when all others
             are done.
         Exception: what `function` raised, for the first shard that failed.
     """
@@ -64,11 +64,11 @@ def map_shards(
         for shard, outcome in zip(shards, outcomes, strict=True):
             progress.advance()
             if isinstance(outcome, WorkerLost):
-                if instead is None:
+                if on_worker_lost is None:
                     lost.append(str(shard))
                     continue
                 log.warning("%s: the worker of %s was killed, twice: it is set aside", what, shard)
-                outcome = instead(shard)
+                outcome = on_worker_lost(shard)
             if not lost:
                 yield outcome
     if lost:
@@ -85,7 +85,7 @@ def _in_processes(
         yield from map(function, shards)
         return
     at = 0
-    together = max(1, min(TOGETHER, len(shards) // (workers * HANDED_OVER)))
+    together = max(1, min(MAX_GROUP_SHARDS, len(shards) // (workers * MIN_GROUPS_A_WORKER)))
     finished: dict[int, Place[Result]] = {}  # ahead of `at`, from pools that broke
     while at < len(shards):
         todo = [n for n in range(at, len(shards)) if n not in finished]

@@ -24,7 +24,7 @@ WALL_FACTOR, WALL_EXTRA_S = 20, 60  # against a process that sleeps forever: no 
 R = TypeVar("R")
 
 
-class Lost(Exception):
+class IsolatedWorkFailed(Exception):
     """A piece of work gave no result: `name` is timeout, crashed (most often for memory) or error, with a `detail`."""
 
     def __init__(self, name: str, detail: str) -> None:
@@ -32,7 +32,7 @@ class Lost(Exception):
         self.name, self.detail = name, detail
 
 
-class Work(NamedTuple):
+class IsolatedWork(NamedTuple):
     """What the process does; `prepare` is done before, where its time does not count."""
 
     function: partial[Any]
@@ -41,7 +41,7 @@ class Work(NamedTuple):
     prepare: partial[Any] | None
 
 
-class Worker:
+class IsolatedWorker:
     """A process that does one piece of work at a time, started when first needed and again after it was lost; it ends with
     this one.
     """
@@ -64,10 +64,10 @@ class Worker:
         Raises:
             Lost: it took longer, the process ended, or it raised an error.
         """
-        result: R = self._ask(Work(partial(function, *arguments), seconds, memory_bytes, prepare))
+        result: R = self._ask(IsolatedWork(partial(function, *arguments), seconds, memory_bytes, prepare))
         return result
 
-    def _ask(self, work: Work) -> Any:
+    def _ask(self, work: IsolatedWork) -> Any:
         if self._process is None or self._connection is None or self._process.poll() is not None:
             self._start()
         assert self._connection is not None  # noqa: S101
@@ -75,15 +75,15 @@ class Worker:
             self._connection.send(work)
             if not self._connection.poll(work.seconds * WALL_FACTOR + WALL_EXTRA_S):
                 self.close()
-                raise Lost("timeout", "no answer")
+                raise IsolatedWorkFailed("timeout", "no answer")
             problem, result = self._connection.recv()
         except (EOFError, OSError):
             code = self.close()
             if code == -signal.SIGPROF:
-                raise Lost("timeout", f"more than {work.seconds:g} s of processor time") from None
-            raise Lost("crashed", f"the process ended with {code}") from None
+                raise IsolatedWorkFailed("timeout", f"more than {work.seconds:g} s of processor time") from None
+            raise IsolatedWorkFailed("crashed", f"the process ended with {code}") from None
         if problem:
-            raise Lost("error", problem)
+            raise IsolatedWorkFailed("error", problem)
         return result
 
     def _start(self) -> None:
@@ -119,7 +119,7 @@ def serve(descriptor: int) -> None:
     os._exit(0)
 
 
-def _done(work: Work) -> tuple[str, Any]:
+def _done(work: IsolatedWork) -> tuple[str, Any]:
     """What went wrong, if anything, and the result."""
     if work.prepare:
         with suppress(Exception):

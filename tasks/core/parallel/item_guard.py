@@ -24,12 +24,12 @@ class ItemFailed(UserError):
     detail = ""
 
 
-class _Burnt(BaseException):
+class _OutOfTime(BaseException):
     """The time is over. A `BaseException`, so that no library's `except Exception` takes it for its own."""
 
 
 @contextmanager
-def fused(name: str, characters: int, advice: str, *passing: type[Exception]) -> Iterator[None]:
+def guard_item(name: str, characters: int, advice: str, *passing: type[Exception]) -> Iterator[None]:
     """Work on one item inside; exceptions of the kinds `passing`, and a UserError, come out as they are.
 
     Args:
@@ -45,7 +45,7 @@ def fused(name: str, characters: int, advice: str, *passing: type[Exception]) ->
     try:
         with _timer(seconds):
             yield
-    except _Burnt as error:
+    except _OutOfTime as error:
         raise _failed(name, "out_of_time", f"took more than {seconds:.0f} s of processor time", error, advice) from None
     except Exception as error:
         if isinstance(error, (UserError, *passing)):
@@ -65,7 +65,7 @@ def _timer(seconds: float) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # signals are for that one alone
         yield
         return
-    before = signal.signal(signal.SIGPROF, _burn)
+    before = signal.signal(signal.SIGPROF, _raise_out_of_time)
     signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
@@ -74,5 +74,5 @@ def _timer(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGPROF, before)
 
 
-def _burn(*_: object) -> None:
-    raise _Burnt
+def _raise_out_of_time(*_: object) -> None:
+    raise _OutOfTime

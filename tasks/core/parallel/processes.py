@@ -64,14 +64,14 @@ def _program() -> psutil.Process | None:
     return None
 
 
-def identity(pid: int | None = None) -> str:
+def process_identity(pid: int | None = None) -> str:
     """A process (default: this one), so that others can tell whether it still lives: host, pid and start time."""
     process = psutil.Process(pid)
     return f"{socket.gethostname()}:{process.pid}:{process.create_time():.0f}"
 
 
 def is_gone(process: str) -> bool:
-    """Whether the process that `identity` named on this host has ended. False for other hosts: nobody here can tell."""
+    """Whether the process that `process_identity` named on this host has ended. False for other hosts: nobody here can tell."""
     host, _, rest = process.partition(":")
     pid, _, started = rest.partition(":")
     if host != socket.gethostname() or not pid.isdigit():
@@ -83,7 +83,7 @@ def is_gone(process: str) -> bool:
         return True
 
 
-def typed(arguments: list[str]) -> str:
+def typed_command(arguments: list[str]) -> str:
     """The command line of a Python process as a person types it: without interpreter and folders."""
     program, rest = "python", arguments[1:]
     if rest[:2] == ["-m", "dvc"]:
@@ -93,7 +93,7 @@ def typed(arguments: list[str]) -> str:
     return shlex.join([program, *rest])
 
 
-def setter(event: threading.Event) -> Callable[[int, FrameType | None], None]:
+def set_on_signal(event: threading.Event) -> Callable[[int, FrameType | None], None]:
     """A signal handler that sets `event`, once.
 
     `Event.set` holds a lock. A second signal interrupts it in the same thread, where another `set` would wait for ever.

@@ -22,7 +22,7 @@ LAUNCH = (
 
 
 @contextmanager
-def child(
+def child_process(
     command: Sequence[str],
     output: IO[bytes] | None = None,
     environment: Mapping[str, str] | None = None,

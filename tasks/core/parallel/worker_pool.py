@@ -17,10 +17,10 @@ from pathlib import Path
 from tasks.core.execution import load_execution
 from tasks.core.parallel.processes import end_with_parent
 
-CODE = Path(__file__).parents[3]
+PROJECT = Path(__file__).parents[3]
 
 
-def expect_workers(*modules: str) -> None:
+def preload_workers(*modules: str) -> None:
     """Say early that `map_shards` is to come, and what its workers import: that is done while this process goes on.
 
     Without effect on a cluster, with one worker, and where the platform's libraries do not survive a fork.
@@ -43,7 +43,7 @@ def _context(modules: tuple[str, ...]) -> BaseContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tasks.core.parallel.fork_server", *own, *modules])
     before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(CODE), before]))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), before]))
     try:
         forkserver.ensure_running()  # returns at once: the server imports while this process goes on
     finally:

@@ -8,8 +8,8 @@ from filelock import FileLock
 from tasks.core import graph
 from tasks.core.graph import load_stage
 from tasks.core.params import read_yaml
-from tasks.core.tracking.logged_models import find_models, show_models
-from tasks.core.tracking.parent_run import describe, read_rows, show, show_curves
+from tasks.core.tracking.logged_models import find_models, log_model_outputs
+from tasks.core.tracking.parent_run import log_curves_on_parent, log_on_parent, read_csv_rows, write_description
 from tasks.core.tracking.run_signature import signature
 from tasks.core.tracking.store import Store, flat_metrics
 
@@ -17,7 +17,7 @@ from tasks.core.tracking.store import Store, flat_metrics
 def log_stage_metrics(store: Store, run_id: str, parent: str, stage: str, metrics: dict[str, float]) -> None:
     """Log a stage's numbers on its run, and on the parent those that are to be shown there."""
     store.log_metrics(run_id, metrics)
-    show(store, parent, stage, metrics)
+    log_on_parent(store, parent, stage, metrics)
 
 
 def log_datasets(store: Store, run_id: str, hashes: dict[str, str], context: str) -> None:
@@ -72,10 +72,10 @@ def _log_cached_stage(store: Store, parent: str, stage: str, made_by: str) -> No
     log_stage_metrics(store, run_id, parent, stage, flat_metrics(json.loads(content)) | timings)
     curves = store.root / "data" / stage / "curves.csv"
     if curves.exists():
-        show_curves(store, parent, stage, read_rows(curves))
+        log_curves_on_parent(store, parent, stage, read_csv_rows(curves))
     dependencies, outputs = graph.locked_hashes(store.root, stage)
     if models := find_models(store, dvc_output_md5=outputs.get(f"data/{stage}", "")):
-        show_models(store, parent, list({model.name: model.model_id for model in reversed(models)}.values()))
+        log_model_outputs(store, parent, list({model.name: model.model_id for model in reversed(models)}.values()))
         log_datasets(store, parent, dependencies, stage)
     store.client.set_terminated(run_id)
 
@@ -100,6 +100,6 @@ def log_unseen_state(store: Store) -> str | None:
     name = f"restored {time.strftime('%Y-%m-%d %H:%M:%S')}"
     parent = store.create_parent(name, "dvc repro", {"textmill.kind": "pipeline"})
     log_cached_stages(store, parent, list(nodes))
-    describe(store, parent)
+    write_description(store, parent)
     store.client.set_terminated(parent)
     return parent

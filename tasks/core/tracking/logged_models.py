@@ -20,7 +20,7 @@ from tasks.core import graph
 from tasks.core.execution import load_execution
 from tasks.core.tracking.store import Store, flat_metrics
 
-AWAITED = "textmill.files"
+PENDING_TAG = "textmill.files"
 """Tag of a model whose files are yet to be linked or sent."""
 EXTERNAL = {"mlflow.model.isExternal": "true"}
 TOKENIZER = ("tokenizer", "chat_template", "special_tokens", "added_tokens", "vocab", "merges")
@@ -71,7 +71,7 @@ def _log_model(store: Store, run_id: str, place: Path, folder: Path, params: dic
         },
     }
     loads = (place / "config.json").exists() and about["model_type"] == "transformers"
-    about["tags"] |= {AWAITED: "awaited"} if loads else EXTERNAL
+    about["tags"] |= {PENDING_TAG: "awaited"} if loads else EXTERNAL
     model = store.client.create_logged_model(**about)
     if not loads:
         _make_external(store, model)
@@ -93,7 +93,7 @@ def _make_external(store: Store, model: Any) -> None:
 
 def link_models(store: Store) -> None:
     """Make those pending models ready whose files are in DVC's cache."""
-    waiting = f"tags.`{AWAITED}` = 'awaited'"
+    waiting = f"tags.`{PENDING_TAG}` = 'awaited'"
     found = store.client.search_logged_models([store.experiment_id], waiting, max_results=50)
     if not found:
         return
@@ -137,7 +137,7 @@ def _make_ready(store: Store, model: Any, files: dict[str, Path]) -> None:
         store.client.set_logged_model_tags(model.model_id, EXTERNAL)
         _make_external(store, model)
     store.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
-    store.client.set_logged_model_tags(model.model_id, {AWAITED: "there"})
+    store.client.set_logged_model_tags(model.model_id, {PENDING_TAG: "there"})
 
 
 def _write(target: Path, model: Any, files: dict[str, Path]) -> None:
@@ -202,7 +202,7 @@ def find_models(store: Store, **tags: str) -> list[Any]:
     return list(store.client.search_logged_models([store.experiment_id], condition, max_results=50))
 
 
-def show_models(store: Store, run_id: str, ids: list[str]) -> None:
+def log_model_outputs(store: Store, run_id: str, ids: list[str]) -> None:
     """List models among the outputs of a run."""
     from mlflow.entities import LoggedModelOutput
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from filelock import FileLock
 
-PLACE = "place"
+PLACE_FILE = "place"
 """File of the state folder: where the checkout lay when its databases were last opened."""
 MLFLOW_URIS = {
     "experiments": ["artifact_location"],
@@ -22,12 +22,12 @@ PREFECT_PATHS = {"deployment": ["path", "pull_steps"]}
 """Columns of Prefect's database that say in which folder a deployment works."""
 
 
-def settle(state: Path) -> None:
+def rewrite_moved_paths(state: Path) -> None:
     """Point the databases in the state folder `state` to the checkout that it belongs to.
 
     Without it a copy of a checkout would write its artifacts, and run its deployments, in the original.
     """
-    marker, here = state / PLACE, str(state.resolve().parent)
+    marker, here = state / PLACE_FILE, str(state.resolve().parent)
     if _read(marker) == here:
         return
     with FileLock(state / "place.lock"):
@@ -41,7 +41,7 @@ def settle(state: Path) -> None:
             ]
             _rewrite(state / "mlflow.db", MLFLOW_URIS, lambda text: _moved(text, moved))
             _rewrite(state / "prefect" / "prefect.db", PREFECT_PATHS, lambda text: _moved_json(text, before, here))
-        beside = marker.with_name(f".{PLACE}.partial")
+        beside = marker.with_name(f".{PLACE_FILE}.partial")
         beside.write_text(here, encoding="utf-8")
         beside.replace(marker)
 

@@ -18,15 +18,15 @@ import psutil
 from filelock import FileLock
 
 from tasks.core.errors import UserError
-from tasks.core.parallel.processes import dvc_process, identity, is_gone, typed
+from tasks.core.parallel.processes import dvc_process, is_gone, process_identity, typed_command
 from tasks.core.paths import state_folder, write_json
 
 OUTBOX_VARIABLE = "TEXTMILL_OUTBOX"
 """Names the flow's outbox to its stages."""
 SESSION, SENDER, SENDER_LOG = "session.json", "sender.json", "sender.log"
-SECONDS_BETWEEN_LOOKS = 0.02
-PATIENCE_S = 5.0
-STARTS = 3
+POLL_INTERVAL_S = 0.02
+SENDER_END_TIMEOUT_S = 5.0
+MAX_SENDER_STARTS = 3
 """A run whose sender has ended starts another one, which goes on where that one stopped; so often, and then gives up."""
 
 
@@ -69,7 +69,7 @@ class Outbox:
                     stderr=subprocess.STDOUT,
                     start_new_session=True,  # a terminal's Ctrl-C is for those who have something to stop
                 )
-            write_json(self.folder / SENDER, {"process": identity(process.pid)})
+            write_json(self.folder / SENDER, {"process": process_identity(process.pid)})
 
 
 def own_outbox(root: Path) -> Outbox:
@@ -82,13 +82,13 @@ def own_outbox(root: Path) -> Outbox:
 def open_outbox(root: Path, process: psutil.Process | None) -> Outbox:
     """The outbox of the session that `process` leads; without one, this process is a session by itself."""
     leader = process or psutil.Process()
-    key = hashlib.sha256(f"{identity(leader.pid)} {root}".encode()).hexdigest()[:16]
+    key = hashlib.sha256(f"{process_identity(leader.pid)} {root}".encode()).hexdigest()[:16]
     outbox = Outbox(root, state_folder(root) / "outbox" / key, alone=process is None)
     outbox.folder.mkdir(parents=True, exist_ok=True)
     if not (outbox.folder / SESSION).exists():
         session = {
-            "process": identity(leader.pid),
-            "command": typed(leader.cmdline()),
+            "process": process_identity(leader.pid),
+            "command": typed_command(leader.cmdline()),
             "experiment": os.environ.get("DVC_EXP_NAME"),
             "alone": process is None,
         }
@@ -96,7 +96,7 @@ def open_outbox(root: Path, process: psutil.Process | None) -> Outbox:
     return outbox
 
 
-class Record:
+class RunRecord:
     """What one run says: a file to which only this process adds. Nothing in here raises for want of MLflow or disk."""
 
     def __init__(self, outbox: Outbox, kind: str, name: str, **content: Any) -> None:
@@ -104,7 +104,7 @@ class Record:
         self._outbox = outbox
         self._path = outbox.folder / f"{time.time_ns()}-{os.getpid()}-{kind}.jsonl"  # in the order of their beginnings
         self._failed = ""
-        self.say("begin", kind=kind, name=name, process=identity(), **content)
+        self.append_call("begin", kind=kind, name=name, process=process_identity(), **content)
         self._attempt(outbox.ensure_sender)
 
     def _attempt(self, action: Any, *arguments: Any) -> None:
@@ -113,7 +113,7 @@ class Record:
         except (OSError, psutil.Error, UserError) as error:
             self._failed = self._failed or f"{type(error).__name__}: {error}"
 
-    def say(self, call: str, **content: Any) -> None:
+    def append_call(self, call: str, **content: Any) -> None:
         """Add a line: a method of the run that the sender keeps (`tasks.core.tracking.stage_run`), and its arguments."""
         self._attempt(self._add, json.dumps({"call": call, **content}, default=str) + "\n")
 
@@ -126,21 +126,23 @@ class Record:
         answer, starts = self._path.with_suffix(".answer"), 1
         while not self._failed and not answer.exists():
             if not self._outbox.sender_lives() and not answer.exists():
-                if starts == STARTS:
-                    self._failed = f"the process that sends to MLflow ended {STARTS} times: {self._last_words()}"
+                if starts == MAX_SENDER_STARTS:
+                    self._failed = (
+                        f"the process that sends to MLflow ended {MAX_SENDER_STARTS} times: {self._last_words()}"
+                    )
                     break
                 starts += 1
                 self._attempt(self._outbox.ensure_sender)
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            time.sleep(POLL_INTERVAL_S)
         if self._failed:
             return {"the run or a part of it": self._failed}
         missed: dict[str, str] = json.loads(answer.read_text(encoding="utf-8"))
         for path in (self._path.with_suffix(".kept"), answer, self._path):
             path.unlink(missing_ok=True)
         if self._outbox.alone:  # then its sender ends with it: nothing of a stage outlives it
-            deadline = time.monotonic() + PATIENCE_S
+            deadline = time.monotonic() + SENDER_END_TIMEOUT_S
             while self._outbox.sender_lives() and time.monotonic() < deadline:
-                time.sleep(SECONDS_BETWEEN_LOOKS)
+                time.sleep(POLL_INTERVAL_S)
         return missed
 
     def _last_words(self) -> str:

@@ -17,7 +17,7 @@ Rows = list[dict[str, str]]
 """Rows of a curves file: `step` and numbers, as text."""
 
 
-def show(store: Store, parent: str, stage: str, numbers: dict[str, float]) -> None:
+def log_on_parent(store: Store, parent: str, stage: str, numbers: dict[str, float]) -> None:
     """Put on the run `parent` what is to be shown of a stage whose outputs are in place; `numbers` are all it measured."""
     node = load_stage(store.root, stage)
     names = {name for path in node.metrics for name in flat_metrics(json.loads((store.root / path).read_text("utf-8")))}
@@ -42,7 +42,7 @@ def _show_file(store: Store, parent: str, path: Path, name: str) -> None:
     store.client.set_tag(parent, "mlflow.loggedArtifacts", json.dumps([{"path": name, "type": "table"}]))
 
 
-def drawn(root: Path, stage: str) -> dict[str, str]:
+def plotted_columns(root: Path, stage: str) -> dict[str, str]:
     """Column → name of those of the stage's curves that `plots` in dvc.yaml draws over `step`."""
     found = {}
     for plot in read_yaml(root / "dvc.yaml").get("plots", []):
@@ -56,19 +56,19 @@ def drawn(root: Path, stage: str) -> dict[str, str]:
     return found
 
 
-def show_curves(store: Store, parent: str, stage: str, rows: Rows) -> None:
+def log_curves_on_parent(store: Store, parent: str, stage: str, rows: Rows) -> None:
     """Put these rows of a stage's curves on the run `parent`, under the names that dvc.yaml's plots have."""
-    store.log_points(parent, rows, drawn(store.root, stage))
+    store.log_points(parent, rows, plotted_columns(store.root, stage))
 
 
-def read_rows(path: Path) -> Rows:
+def read_csv_rows(path: Path) -> Rows:
     """The whole rows of a CSV file that may be being written."""
     with path.open(newline="", encoding="utf-8") as file:
         text = file.read()
     return list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))
 
 
-def describe(store: Store, parent: str) -> None:
+def write_description(store: Store, parent: str) -> None:
     """Write the description of the run `parent`: what was asked, how it ended, the headline figures, where to look."""
     run = store.client.get_run(parent)
     tags, children = run.data.tags, store.search(f"tags.`mlflow.parentRunId` = '{parent}'")
@@ -92,7 +92,9 @@ def describe(store: Store, parent: str) -> None:
 
 def _figures(store: Store, metrics: dict[str, float]) -> dict[str, float]:
     curves = {
-        name for stage in read_yaml(store.root / "dvc.yaml")["stages"] for name in drawn(store.root, stage).values()
+        name
+        for stage in read_yaml(store.root / "dvc.yaml")["stages"]
+        for name in plotted_columns(store.root, stage).values()
     }
     return {name: value for name, value in sorted(metrics.items()) if name not in curves}
 

@@ -5,7 +5,7 @@ from typing import Any
 from tasks.core.graph import load_graph
 from tasks.core.tracking.lineage import log_cached_stages
 from tasks.core.tracking.logged_models import link_models
-from tasks.core.tracking.parent_run import describe
+from tasks.core.tracking.parent_run import write_description
 from tasks.core.tracking.run_status import TrackedRun
 
 
@@ -19,7 +19,7 @@ class PipelineRun(TrackedRun):
     def parent(self) -> str:
         """The id of the run; made now if MLflow was away when it began. Raises whatever MLflow raises."""
         if not self.run_id:
-            self.store.sweep()
+            self.store.end_orphaned_runs()
             tags = {
                 "textmill.kind": "pipeline",
                 "textmill.owner": self.content["process"],
@@ -39,7 +39,7 @@ class PipelineRun(TrackedRun):
         if self.run_id:
             self.attempt("the end of the run", lambda: self.store.client.set_terminated(self.run_id, status))
             self.attempt("the models' files", lambda: link_models(self.store))
-            self.attempt("its description", lambda: describe(self.store, self.run_id))
+            self.attempt("its description", lambda: write_description(self.store, self.run_id))
         self.closed = True
 
     def fail(self, status: str, reason: str) -> None:

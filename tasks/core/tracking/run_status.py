@@ -45,7 +45,7 @@ class TrackedRun(ABC):
             self.kept["missed"].setdefault(what, printable(f"{type(error).__name__}: {said}"))
             log.warning("MLflow did not take %s", what, exc_info=error)
 
-    def look(self) -> bool:
+    def poll(self) -> bool:
         """Called between two lines; whether it sent something."""
         return False
 

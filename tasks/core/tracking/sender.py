@@ -28,11 +28,11 @@ from tasks.core.tracking.stage_run import StageRun
 from tasks.core.tracking.store import Store
 
 log = logging.getLogger(__name__)
-SECONDS_BETWEEN_LOOKS = 0.05
+POLL_INTERVAL_S = 0.05
 CALLS = {"begin", "follow", "cached", "finish", "fail", "end"}
 
 
-class Reader:
+class RecordReader:
     """The reading side of one run's record.
 
     Attributes:
@@ -63,7 +63,7 @@ class Reader:
             self._keep()
         if gone and not self.run.closed:
             self.run.fail("KILLED", "its process was killed")
-        if not self.run.closed and self.run.look():
+        if not self.run.closed and self.run.poll():
             self._keep()
 
     def _keep(self) -> None:
@@ -80,11 +80,11 @@ class Sender:
 
     def __init__(self, outbox: Outbox) -> None:
         self.outbox, self.session = outbox, outbox.session
-        self.readers: dict[Path, Reader] = {}
-        self.pipeline: Reader | None = None
+        self.readers: dict[Path, RecordReader] = {}
+        self.pipeline: RecordReader | None = None
         self.store = cache(lambda: Store(outbox.root))  # what raises is not kept: tried again for the next run
 
-    def look(self) -> bool:
+    def poll(self) -> bool:
         """Read all records once; whether none is open."""
         for path in sorted(self.outbox.folder.glob("*.jsonl")):
             if path not in self.readers and (reader := self._open(path)):
@@ -101,17 +101,19 @@ class Sender:
                 self.pipeline.answer()
         return all(reader.answered for reader in self.readers.values())
 
-    def _open(self, path: Path) -> Reader | None:
+    def _open(self, path: Path) -> RecordReader | None:
         first, whole, _ = path.read_text(encoding="utf-8").partition("\n")
         if not whole:  # it is being written
             return None
         begin: dict[str, Any] = json.loads(first)
         if begin["kind"] == "pipeline":
-            self.pipeline = Reader(path, PipelineRun(self.outbox.root, self.store, begin), begin["process"])
+            self.pipeline = RecordReader(path, PipelineRun(self.outbox.root, self.store, begin), begin["process"])
             return self.pipeline
         pipeline = self.pipeline.run if self.pipeline else None
         assert pipeline is None or isinstance(pipeline, PipelineRun)  # noqa: S101
-        return Reader(path, StageRun(self.outbox.root, self.store, begin, self.session, pipeline), begin["process"])
+        return RecordReader(
+            path, StageRun(self.outbox.root, self.store, begin, self.session, pipeline), begin["process"]
+        )
 
     def link_models(self) -> None:
         """Link what the session's stages left and DVC has committed since."""
@@ -137,10 +139,10 @@ def main(folder: Path) -> None:
 
     signal.signal(signal.SIGTERM, on_signal)
     sender = Sender(Outbox(Path.cwd(), folder))
-    while not sender.look() or not (asked or sender.over()):
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+    while not sender.poll() or not (asked or sender.over()):
+        time.sleep(POLL_INTERVAL_S)
     sender.link_models()
-    if sender.over() and sender.look():  # nothing came since it was seen that nobody is left
+    if sender.over() and sender.poll():  # nothing came since it was seen that nobody is left
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -8,7 +8,7 @@ from tasks.core.graph import Node
 from tasks.core.params import read_yaml
 from tasks.core.paths import STATE, Metrics, write_json
 from tasks.core.provenance import provenance
-from tasks.core.tracking.outbox import Record, own_outbox
+from tasks.core.tracking.outbox import RunRecord, own_outbox
 
 log = logging.getLogger("textmill.tracking")
 
@@ -25,22 +25,22 @@ class StageRecord:
             "params": read_yaml(root / "params.yaml").get(node.name),
             "facts": self.facts,
         }
-        self._record = Record(own_outbox(root), "stage", node.name, **content)
+        self._record = RunRecord(own_outbox(root), "stage", node.name, **content)
 
     def follow(self, curves: Path) -> None:
         """Have the rows of `curves` (CSV; a `step` column and numbers) sent while they are being written."""
-        self._record.say("follow", curves=str(curves))
+        self._record.append_call("follow", curves=str(curves))
 
     def finish(self, metrics: Metrics, timings: dict[str, float]) -> None:
         """Record a finished stage: metrics, timings, curves, outputs by hash, models, readable artifacts."""
         write_json(self.root / STATE / "timings" / f"{self.stage}.json", timings)
         write_json(self.root / STATE / "provenance" / f"{self.stage}.json", self.facts)
-        self._record.say("finish", metrics=metrics, timings=timings)
+        self._record.append_call("finish", metrics=metrics, timings=timings)
         self._end()
 
     def fail(self, status: str, reason: str) -> None:
         """Record a stage that did not finish; `status` is FAILED or KILLED."""
-        self._record.say("fail", status=status, reason=reason)
+        self._record.append_call("fail", status=status, reason=reason)
         self._end()
 
     def _end(self) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 from tasks.core import graph
 from tasks.core.paths import Metrics
 from tasks.core.tracking.lineage import log_cached_stages, log_datasets, log_stage_metrics
-from tasks.core.tracking.logged_models import log_evaluation, log_models, show_models
-from tasks.core.tracking.parent_run import describe, read_rows, show_curves
+from tasks.core.tracking.logged_models import log_evaluation, log_model_outputs, log_models
+from tasks.core.tracking.parent_run import log_curves_on_parent, read_csv_rows, write_description
 from tasks.core.tracking.pipeline_run import PipelineRun
 from tasks.core.tracking.run_signature import signature
 from tasks.core.tracking.run_status import TrackedRun
@@ -79,7 +79,7 @@ class StageRun(TrackedRun):
         """Send the rows of `curves` (CSV; a `step` column and numbers) while they are being written."""
         self.kept["curves"] = curves
 
-    def look(self) -> bool:
+    def poll(self) -> bool:
         """Send the new rows of the curves, every few seconds; and of what trains, how busy it keeps the machine."""
         curves = Path(self.kept["curves"])
         if not self.run_id or time.monotonic() - self._looked < SECONDS_BETWEEN_CURVE_POINTS or not curves.is_file():
@@ -99,9 +99,9 @@ class StageRun(TrackedRun):
         self._machine.start()
 
     def _log_curves(self, curves: Path) -> None:
-        rows, sent = read_rows(curves), self.kept["points"]
+        rows, sent = read_csv_rows(curves), self.kept["points"]
         self.store.log_points(self.run_id, rows[sent:])
-        show_curves(self.store, self.kept["parent"], self.stage, rows[sent:])
+        log_curves_on_parent(self.store, self.kept["parent"], self.stage, rows[sent:])
         self.kept["points"] = len(rows)
 
     def finish(self, metrics: Metrics, timings: dict[str, float]) -> None:
@@ -127,8 +127,8 @@ class StageRun(TrackedRun):
     def _log_outputs(self, metrics: Metrics) -> None:
         log_datasets(self.store, self.run_id, graph.output_hashes(self.root, self.stage), "output")
         if models := log_models(self.store, self.run_id, self.folder, self._flat_params(), metrics):
-            show_models(self.store, self.run_id, models)
-            show_models(self.store, self.kept["parent"], models)
+            log_model_outputs(self.store, self.run_id, models)
+            log_model_outputs(self.store, self.kept["parent"], models)
             log_datasets(self.store, self.kept["parent"], self.content["dependencies"], self.stage)
         log_evaluation(self.store, self.run_id, self.content["dependencies"], metrics)
 
@@ -152,4 +152,4 @@ class StageRun(TrackedRun):
         self.store.client.set_terminated(self.run_id, status)
         if self.pipeline is None:  # no flow ends the parent: each stage leaves it ended
             self.store.client.set_terminated(self.kept["parent"], status)
-            describe(self.store, self.kept["parent"])
+            write_description(self.store, self.kept["parent"])

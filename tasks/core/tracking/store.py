@@ -10,9 +10,9 @@ from typing import Any
 from filelock import FileLock
 
 from tasks.core.errors import EXIT_USER_ERROR, UserError
-from tasks.core.parallel.processes import identity, is_gone
+from tasks.core.parallel.processes import is_gone, process_identity
 from tasks.core.paths import state_folder
-from tasks.core.tracking.moved_checkout import settle
+from tasks.core.tracking.moved_checkout import rewrite_moved_paths
 from tasks.core.tracking.run_origin import origin
 
 EXPERIMENT = "textmill"
@@ -28,7 +28,7 @@ class Store:
         import mlflow
 
         self.root, self.state = root, state_folder(root)
-        settle(self.state)
+        rewrite_moved_paths(self.state)
         own = self.state / "mlflow.db"
         self.uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{own}"
         # Two processes that open a fresh database at once both try to create its tables, and one crashes.
@@ -44,7 +44,7 @@ class Store:
         found = self.client.get_experiment_by_name(name)
         if found is not None:
             return str(found.experiment_id)
-        # An absolute place: by default artifacts would follow the current directory. `settle` keeps it true.
+        # An absolute place: by default artifacts would follow the current directory. `moved_checkout` keeps it true.
         own = self.uri.startswith("sqlite:")
         location = (self.state / "mlartifacts").resolve().as_uri() if own else None
         # The kind decides which view the pages open with: runs and curves, not traces of prompts.
@@ -58,7 +58,7 @@ class Store:
         """
         from mlflow.entities import Param
 
-        tags = {"textmill.owner": identity()} | origin(self.root, command) | tags
+        tags = {"textmill.owner": process_identity()} | origin(self.root, command) | tags
         run = self.client.create_run(self.experiment_id, run_name=name, tags=tags)
         run_id = str(run.info.run_id)
         self.client.log_batch(run_id, params=[Param(k, v) for k, v in flat_params(self.root).items()])
@@ -68,7 +68,7 @@ class Store:
         """The id of the parent run of a `dvc` process, or of a stage by itself; the first that asks makes it.
 
         Args:
-            session: that process (`processes.identity`).
+            session: that process (`processes.process_identity`).
             command: its command line.
             experiment: the name of DVC's experiment, if it is one.
         """
@@ -77,7 +77,7 @@ class Store:
             if found:
                 self.client.update_run(found[0].info.run_id, status="RUNNING")
                 return str(found[0].info.run_id)
-            self.sweep()
+            self.end_orphaned_runs()
             name = experiment or f"dvc {time.strftime('%Y-%m-%d %H:%M:%S')}"
             tags = {"textmill.session": session, "textmill.kind": "pipeline"}
             tags["textmill.owner"] = session  # it outlives this stage
@@ -90,7 +90,7 @@ class Store:
 
     def child(self, parent: str, name: str, tags: dict[str, str]) -> str:
         """Create a child run; returns its id."""
-        tags = {"textmill.owner": identity()} | tags | {"mlflow.parentRunId": parent}
+        tags = {"textmill.owner": process_identity()} | tags | {"mlflow.parentRunId": parent}
         return str(self.client.create_run(self.experiment_id, run_name=name, tags=tags).info.run_id)
 
     def log_metrics(self, run_id: str, metrics: dict[str, float], model_id: str | None = None) -> None:
@@ -117,7 +117,7 @@ class Store:
         for start in range(0, len(metrics), 1000):  # as many as MLflow takes at once
             self.client.log_batch(run_id, metrics=metrics[start : start + 1000])
 
-    def sweep(self) -> list[str]:
+    def end_orphaned_runs(self) -> list[str]:
         """End the runs whose process on this host is gone (SIGKILL, power cut) as KILLED; returns their ids."""
         ended = []
         for run in self.search("attributes.status = 'RUNNING'"):
@@ -179,7 +179,7 @@ def flat_metrics(metrics: dict[str, Any], prefix: str = "") -> dict[str, float]:
 
 if __name__ == "__main__":
     try:
-        open_store(Path.cwd()).sweep()
+        open_store(Path.cwd()).end_orphaned_runs()
     except UserError as mistake:
         print(mistake, file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)

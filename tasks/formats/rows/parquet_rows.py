@@ -12,7 +12,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.core.parallel.isolated_worker import Lost, Worker
+from tasks.core.parallel.isolated_worker import IsolatedWorker, IsolatedWorkFailed
 from tasks.documents import parquet
 from tasks.formats.compressed import FREE_BYTES, MAX_RATIO, DamagedFile
 from tasks.formats.rows.arrow_rows import Row, UnreadableRow, python_rows
@@ -20,7 +20,7 @@ from tasks.formats.rows.parquet_pages import BATCH_BYTES, UnsafeParquet, check_s
 
 PROBE_S = 60.0
 """Processor time to read the footer of a file."""
-_FOOTER_PROBE = Worker()
+_FOOTER_PROBE = IsolatedWorker()
 MEDIA = ("Audio", "Image", "Mesh", "Nifti", "Pdf", "Video")
 """Features of `datasets` that hold no text."""
 FetchRange = Callable[[int, int], None]
@@ -59,7 +59,7 @@ class ParquetReader:
             parts = [self._file.schema.column(number) for number in range(len(self._file.schema))]
             strings = [part.path for part in parts if part.physical_type == "BYTE_ARRAY"]
             self._indexed = parquet.open_file(path, read_dictionary=strings)
-        except (pa.ArrowException, OSError, ValueError, RecursionError, UnsafeParquet, Lost) as error:
+        except (pa.ArrowException, OSError, ValueError, RecursionError, UnsafeParquet, IsolatedWorkFailed) as error:
             self._raw.close()
             raise DamagedFile(
                 "corrupt_file", f"{path}: cannot be read as Parquet ({error}). Replace the file."

@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tasks.core.errors import UserError
-from tasks.core.parallel.subprocesses import child
+from tasks.core.parallel.subprocesses import child_process
 from tasks.formats.file_kinds import require_package
 from tasks.http.public_addresses import is_ip_address, is_public
 from tasks.scrape.crawler.browser import require_browser
@@ -137,7 +137,7 @@ def _public(source: WebSource) -> bool:
 
 def _run(config: Path) -> int:
     command = [sys.executable, "-m", "tasks.scrape.crawler.crawl", "--config", str(config.resolve())]
-    with child(command, folder=ROOT) as process:
+    with child_process(command, folder=ROOT) as process:
         return process.wait()
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from tasks.core.parallel.isolated_worker import Lost, Worker
+from tasks.core.parallel.isolated_worker import IsolatedWorker, IsolatedWorkFailed
 from tasks.scrape.crawler.browser import Rendered
 from tasks.scrape.crawler.fetch_result import HTML_TYPES, FetchResult
 from tasks.scrape.crawler.frontier import Link, Outcome
@@ -18,7 +18,7 @@ SMALL_BYTES = 1 << 18
 """A page that is larger is parsed in a process of its own, for READ_S seconds of processor time at most: the parser takes
 some 2 s for the worst page of that size, but 100,000 attributes of one tag take it the square of that."""
 READ_S, MEMORY_BYTES = 60.0, 2 << 30
-_READER = Worker()
+_READER = IsolatedWorker()
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,6 @@ def _read(url: str, result: FetchResult, scope: Scope, agent: str) -> ParsedPage
     try:
         bare = replace(result, raw=b"")
         return _READER.call(parse_page, url, bare, scope, agent, seconds=READ_S, memory_bytes=MEMORY_BYTES)
-    except Lost as lost:
+    except IsolatedWorkFailed as lost:
         said = parse_page(url, replace(result, body=b""), scope, agent)  # what its headers say
         return replace(said, problem=f"links cannot be read: {lost.detail}")

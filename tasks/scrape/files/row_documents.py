@@ -7,9 +7,9 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-from tasks.conversations.conversation import Message, render
-from tasks.conversations.instruction_formats import KNOWN, to_messages
-from tasks.conversations.turns import Rejected, led_by, message_of, refuse_more
+from tasks.conversations.conversation import Message, render_conversation
+from tasks.conversations.instruction_formats import FORMAT_KEYS, to_messages
+from tasks.conversations.turns import RejectedRecord, message_of, refuse_tools_and_media, with_system
 from tasks.core.errors import UserError
 from tasks.formats.encodings.decode import DecodedText
 
@@ -69,7 +69,7 @@ class Columns:
                 raise WrongColumns(f"{path}: has {names.count(name)} columns {name!r}. Give them names of their own.")
 
 
-SHAREGPT_KEYS, ALPACA_KEYS = KNOWN["sharegpt"], frozenset(("instruction", "output"))
+SHAREGPT_KEYS, ALPACA_KEYS = FORMAT_KEYS["sharegpt"], frozenset(("instruction", "output"))
 """The keys by which a row is known as ShareGPT's, any of them, or as Alpaca's, both."""
 
 
@@ -100,12 +100,12 @@ def row_to_document(
     try:
         is_instruction = _is_instruction(row, columns)
         messages = _instruction(row, ignored) if is_instruction else _messages(row, columns.messages, ignored)
-    except Rejected as problem:
+    except RejectedRecord as problem:
         why = "malformed_messages" if problem.reason == "malformed" else problem.reason
         shown = raw.decode("utf-8", "backslashreplace")
         return ScrapedDocument(where, url, raw, shown, reason=why, detail=f"{where}: {problem.detail}")
     used = {"url", columns.text, columns.messages, "messages", *(["system"] if messages else [])}
-    used |= KNOWN["alpaca"] | SHAREGPT_KEYS if is_instruction else set()
+    used |= FORMAT_KEYS["alpaca"] | SHAREGPT_KEYS if is_instruction else set()
     meta = {key: value for key, value in row.items() if key not in used and value is not None}
     meta |= decoded.meta if decoded else {}
     if messages is None:
@@ -124,7 +124,7 @@ def row_to_document(
         where,
         url,
         raw,
-        render(messages),
+        render_conversation(messages),
         {**meta, "messages": messages},
         encoding=label,
         fetched_at=fetched_at,
@@ -136,16 +136,16 @@ def _messages(row: dict[str, Any], column: str, ignored: Counter[str]) -> list[M
     """The row's messages, None where it has none. In what order turns may come, instruct judges.
 
     Raises:
-        Rejected: they cannot be learnt from as they are.
+        RejectedRecord: they cannot be learnt from as they are.
     """
     turns = row.get(column)
     if turns is None:
         return None
     if not isinstance(turns, list) or not turns:
-        raise Rejected("malformed", f"{column!r} is no list with at least one message")
-    refuse_more(row)
+        raise RejectedRecord("malformed", f"{column!r} is no list with at least one message")
+    refuse_tools_and_media(row)
     messages = [said for number, turn in enumerate(turns, 1) if (said := message_of(turn, number, ignored))]
-    return led_by(row.get("system"), messages)
+    return with_system(row.get("system"), messages)
 
 
 def _is_instruction(row: dict[str, Any], columns: Columns) -> bool:

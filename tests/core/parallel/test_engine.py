@@ -125,7 +125,7 @@ def test_shards_that_are_handed_over_together_stand_for_themselves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In order, tried again without their neighbours, and named alone."""
-    monkeypatch.setattr("tasks.core.parallel.engine.HANDED_OVER", 2)
+    monkeypatch.setattr("tasks.core.parallel.engine.MIN_GROUPS_A_WORKER", 2)
     assert list(map_shards(square, range(23), "squares", 2)) == [n * n for n in range(23)]
     paths = [tmp_path / f"{n:02d}" for n in range(23)]
     for path in paths[:7] + paths[8:]:
@@ -157,9 +157,9 @@ def test_workers_have_the_environment_of_the_moment(monkeypatch: pytest.MonkeyPa
 SLEEPERS = """
 import sys, time
 from tasks.core.parallel.engine import kept_workers, map_shards
-from tasks.core.parallel.worker_pool import expect_workers
+from tasks.core.parallel.worker_pool import preload_workers
 if __name__ == "__main__":
-    expect_workers("json")
+    preload_workers("json")
     with kept_workers():
         list(map_shards(abs, [1, 2, 3], "numbers", 2))
         print("ready", flush=True)

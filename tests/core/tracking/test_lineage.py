@@ -14,7 +14,7 @@ import pytest
 
 from tasks.core import graph
 from tasks.core.params import read_yaml
-from tasks.model.curves import COLUMNS
+from tasks.model.curves import PRETRAINING_COLUMNS
 from tests.helpers.checkout import ROOT
 from tests.helpers.running import client, runs, set_params, stage
 
@@ -154,7 +154,7 @@ def test_metrics_and_plots_are_declared() -> None:
         assert settings["x"] == "step"
         for path, column in settings["y"].items():
             assert path.split("/")[1] in declared["stages"]
-            assert {"step", column} <= set(COLUMNS)
+            assert {"step", column} <= set(PRETRAINING_COLUMNS)
 
 
 def test_the_model_beats_xz() -> None:

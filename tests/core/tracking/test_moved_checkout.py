@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tasks.core.tracking.moved_checkout import PREFECT_PATHS, settle
+from tasks.core.tracking.moved_checkout import PREFECT_PATHS, rewrite_moved_paths
 from tests.helpers.running import runs, stage
 
 WRITES_A_PAGE = '(outputs / "page.html").write_text(params.text)\n    (outputs / "half.txt")'
@@ -72,12 +72,12 @@ def test_a_copy_never_writes_into_the_original(original: Path, tmp_path: Path, n
 def test_a_checkout_that_was_moved_twice_still_has_its_artifacts(original: Path, tmp_path: Path) -> None:
     """Also to a place whose name begins with the old one, and into its own old folder."""
     here = Path(shutil.copytree(original, tmp_path / "a", symlinks=True))
-    settle(here / ".textmill")
+    rewrite_moved_paths(here / ".textmill")
     for place in (tmp_path / "aa", tmp_path / "a" / "b"):
         place.parent.mkdir(exist_ok=True)
         here = here.rename(place)
-        settle(here / ".textmill")
-        settle(here / ".textmill")
+        rewrite_moved_paths(here / ".textmill")
+        rewrite_moved_paths(here / ".textmill")
         assert mentions(here, original) == []
     assert pages(here, tmp_path / "pages") == ["w"]
 
@@ -88,14 +88,14 @@ def test_a_copys_deployments_work_in_the_copy(tmp_path: Path) -> None:
 
     original, copy = tmp_path / "á original", tmp_path / "copy"
     (original / ".textmill/prefect").mkdir(parents=True)
-    settle(original / ".textmill")
+    rewrite_moved_paths(original / ".textmill")
     with sqlite3.connect(original / ".textmill/prefect/prefect.db") as database:
         database.execute("CREATE TABLE deployment (name, path, pull_steps)")
         rows = [("nightly", str(original), json.dumps(steps(original), ensure_ascii=False))]
         rows += [("elsewhere", "/srv/other", json.dumps(steps(tmp_path / "other"))), ("none", None, None)]
         database.executemany("INSERT INTO deployment VALUES (?, ?, ?)", rows)
     shutil.copytree(original, copy)
-    settle(copy / ".textmill")
+    rewrite_moved_paths(copy / ".textmill")
     with sqlite3.connect(copy / ".textmill/prefect/prefect.db") as database:
         found = {
             name: (path, json.loads(pull) if pull else None)

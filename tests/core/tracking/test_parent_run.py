@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.parallel.processes import identity, typed
+from tasks.core.parallel.processes import process_identity, typed_command
 from tasks.core.params import read_yaml
-from tasks.core.tracking.parent_run import drawn
+from tasks.core.tracking.parent_run import plotted_columns
 from tasks.core.tracking.stage_run import StageRun
 from tasks.core.tracking.store import Store
 from tests.helpers.checkout import ROOT
@@ -121,15 +121,22 @@ def test_what_trains_has_system_metrics_on_its_own_run(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{toy / '.textmill/mlflow.db'}")
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
     store = Store(toy)
-    content = {"name": "words", "cmd": "c", "dependencies": {}, "params": {}, "facts": {}, "process": identity()}
-    session = {"process": identity(), "command": "dvc repro", "experiment": None}
+    content = {
+        "name": "words",
+        "cmd": "c",
+        "dependencies": {},
+        "params": {},
+        "facts": {},
+        "process": process_identity(),
+    }
+    session = {"process": process_identity(), "command": "dvc repro", "experiment": None}
     run = StageRun(toy, lambda: store, content, session, None)
     run.begin()
     run.follow(str(tmp_path / "curves.csv"))
     run._looked -= 10
-    assert not run.look()  # nothing trains yet
+    assert not run.poll()  # nothing trains yet
     (tmp_path / "curves.csv").write_text("step,loss\n1,4.5\n")
-    assert run.look()
+    assert run.poll()
     cpu = "system/cpu_utilization_percentage"
     wait_for(lambda: cpu in store.client.get_run(run.run_id).data.metrics)
     run.fail("KILLED", "stopped")
@@ -140,7 +147,7 @@ def test_what_trains_has_system_metrics_on_its_own_run(
 def test_what_the_pipeline_shows_is_there_to_be_shown() -> None:
     """The curves that dvc.yaml draws are known by distinct names, none of which is that of a figure."""
     stages = read_yaml(ROOT / "dvc.yaml")["stages"]
-    curves = [name for stage in stages for name in drawn(ROOT, stage).values()]
+    curves = [name for stage in stages for name in plotted_columns(ROOT, stage).values()]
     assert {"loss", "validation bits per byte", "tuning loss"} <= set(curves)
     assert len(curves) == len(set(curves))
     figures = json.loads((ROOT / "metrics/report.json").read_text())
@@ -159,4 +166,4 @@ def test_what_the_pipeline_shows_is_there_to_be_shown() -> None:
     ],
 )
 def test_a_command_is_told_as_it_is_typed(arguments: list[str], said: str) -> None:
-    assert typed(arguments) == said
+    assert typed_command(arguments) == said

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks.core.tracking.outbox import Record, open_outbox
+from tasks.core.tracking.outbox import RunRecord, open_outbox
 from tests.helpers.running import PATIENCE_S, processes_of, runs, set_params, stage, wait_for
 
 
@@ -76,6 +76,6 @@ def test_a_record_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
     outbox = open_outbox(tmp_path, None)
     for path in (*outbox.folder.iterdir(), outbox.folder):
         path.rmdir() if path.is_dir() else path.unlink()
-    record = Record(outbox, "stage", "words")
-    record.say("finish", metrics={}, timings={})
+    record = RunRecord(outbox, "stage", "words")
+    record.append_call("finish", metrics={}, timings={})
     assert "No such file" in str(record.answer())

@@ -11,7 +11,7 @@ ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
-def normalise(answer: str) -> str:
+def normalize_answer(answer: str) -> str:
     """SQuAD's normal form (Rajpurkar et al. 2016, the official script): lower case; no punctuation, articles, extra space.
 
     Punctuation is removed, not replaced by a space: `don't` becomes `dont`.
@@ -21,19 +21,19 @@ def normalise(answer: str) -> str:
 
 def exact_match(answer: str, expected: str) -> float:
     """1 where the normal forms are equal, else 0."""
-    return float(normalise(answer) == normalise(expected))
+    return float(normalize_answer(answer) == normalize_answer(expected))
 
 
 def f1(answer: str, expected: str) -> float:
     """Harmonic mean of precision and recall over the words of the normal forms, counted as bags."""
-    said, wanted = normalise(answer).split(), normalise(expected).split()
+    said, wanted = normalize_answer(answer).split(), normalize_answer(expected).split()
     if not said or not wanted:
         return float(said == wanted)
     common = sum((Counter(said) & Counter(wanted)).values())
     return 2 * common / (len(said) + len(wanted))
 
 
-class _Words:
+class _WordTokenizer:
     """rouge-score's tokenizer, for any script: lower-case words without underscores, those above 3 letters stemmed if asked."""
 
     def __init__(self, stemmer: bool) -> None:
@@ -46,7 +46,7 @@ class _Words:
         return [self._stem(word) if len(word) > 3 else word for word in words]
 
 
-def best(score: Callable[[str, str], float], answer: str, expected: Sequence[str]) -> float:
+def max_over_answers(score: Callable[[str, str], float], answer: str, expected: Sequence[str]) -> float:
     """The score against that of the right answers which it is nearest to, as the official script takes it."""
     return max(score(answer, right) for right in expected)
 
@@ -60,7 +60,7 @@ class RougeL:
     def __init__(self, stemmer: bool) -> None:
         from rouge_score.rouge_scorer import RougeScorer
 
-        self._scorer = RougeScorer(["rougeL"], tokenizer=_Words(stemmer))
+        self._scorer = RougeScorer(["rougeL"], tokenizer=_WordTokenizer(stemmer))
 
     def __call__(self, answer: str, expected: str) -> float:
         return float(self._scorer.score(expected, answer)["rougeL"].fmeasure)

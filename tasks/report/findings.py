@@ -6,14 +6,14 @@ from typing import Any
 
 Metrics = Mapping[str, Any]
 Curve = Mapping[str, Sequence[float | None]]
-FILTERING = ("clean", "dedup", "decontaminate")
-ONE_REASON = 0.5
+FILTERING_STAGES = ("clean", "dedup", "decontaminate")
+MAX_SHARE_OF_ONE_REASON = 0.5
 """Share of a stage's documents above which one reason for removal is a mistake of the settings as likely as of the data."""
 TOKENS_PER_PARAMETER = 20
 """What makes the best of a given amount of arithmetic (Hoffmann et al. 2022, arXiv:2203.15556)."""
-MOST_EPOCHS = 4
+MAX_EPOCHS = 4
 """Passes over the same text after which another is worth much less than new text (Muennighoff et al. 2023, arXiv:2305.16264)."""
-WORSE_AGAIN = 1.01
+OVERFITTING_RATIO = 1.01
 """Last validation over the best one above which the model has begun to learn its training text by heart."""
 
 
@@ -45,7 +45,7 @@ def _data(metrics: Metrics) -> Finding | None:
         return None
     removed = [
         (count / metrics[stage]["documents_in"], count, stage, reason)
-        for stage in FILTERING
+        for stage in FILTERING_STAGES
         for reason, count in metrics[stage].get("removed", {}).items()
         if count
     ]
@@ -54,7 +54,7 @@ def _data(metrics: Metrics) -> Finding | None:
         return Finding("Is the data good?", True, f"{text}.")
     share, count, stage, reason = max(removed)
     text += f"; most went in {stage}: {count:,} for {reason} ({share:.0%} of what it read)."
-    if share <= ONE_REASON:
+    if share <= MAX_SHARE_OF_ONE_REASON:
         return Finding("Is the data good?", True, text)
     return Finding(
         "Is the data good?", False, text, f"Look at the examples of {reason} below; the settings are `{stage}`."
@@ -72,11 +72,11 @@ def _amount(metrics: Metrics) -> Finding | None:
         f"({epochs:.2g} passes, {seen / parameters:.2g} tokens a parameter; about {TOKENS_PER_PARAMETER} make the best of the arithmetic)."
     )
     question = "Is there enough of it?"
-    if epochs > MOST_EPOCHS:
+    if epochs > MAX_EPOCHS:
         more = "Add text (`scrape.sources`), or take a smaller model (`pretrain.layers`, `pretrain.hidden`): more passes gain little."
         return Finding(question, False, text, more)
     if seen < TOKENS_PER_PARAMETER * parameters:
-        room = epochs < 1 or packed * MOST_EPOCHS >= TOKENS_PER_PARAMETER * parameters
+        room = epochs < 1 or packed * MAX_EPOCHS >= TOKENS_PER_PARAMETER * parameters
         more = "Train longer (`pretrain.steps`)." if room else "Add text (`scrape.sources`), or take a smaller model."
         return Finding(question, False, text, more)
     return Finding(question, True, text)
@@ -91,7 +91,7 @@ def _learned(metrics: Metrics, curves: Mapping[str, Curve]) -> Finding | None:
     where = evaluated.get("validation_text") or "all"
     text = f"{bits:.3f} bits per byte on held-out text ({where}), xz -9e {xz:.3f}: lower is better."
     measured = [v for v in curves.get("pretrain", {}).get("validation_bits_per_byte", []) if v is not None]
-    if measured and measured[-1] > WORSE_AGAIN * min(measured):
+    if measured and measured[-1] > OVERFITTING_RATIO * min(measured):
         text += f" While training it was {min(measured):.3f} and rose to {measured[-1]:.3f}: it learns the training text by heart."
         return Finding(question, False, text, "Fewer steps (`pretrain.steps`) or more text (`scrape.sources`).")
     if bits >= xz:

@@ -1,4 +1,4 @@
-"""The catalogue of a sketched corpus: what is known of each document, without its text and its shingles."""
+"""The sketches of a corpus brought together: what is known of each document, without its text and its shingles."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ import pyarrow.compute as pc
 from tasks.dedup.sketches import open_sketch
 from tasks.similarity.shingles import Int64, UInt64
 
-IN_MEMORY = 20_000_000
-"""Documents up to which the catalogue is held in memory, about 120 bytes each; beyond, in files."""
-READ_AT_ONCE = 1 << 15
-"""Documents whose catalogues are read together: a call costs more than the few hundred rows of a sketch."""
+MAX_IN_MEMORY = 20_000_000
+"""Documents up to which this is held in memory, about 120 bytes each; beyond, in files."""
+READ_BATCH = 1 << 15
+"""Documents whose sketches are read together: a call costs more than the few hundred rows of a sketch."""
 
 
 @dataclass(frozen=True)
-class Corpus:
+class SketchedCorpus:
     """The sketches of all shards, one entry a document in the order of the shards.
 
     Attributes:
@@ -56,7 +56,7 @@ class Corpus:
     fetched_at: Int64 | None = None
 
 
-def load(
+def load_corpus(
     folder: Path,
     sketched: Sequence[Mapping[str, Any]],
     shards: Sequence[Path],
@@ -64,25 +64,25 @@ def load(
     bands: int,
     work: Path,
     priorities: Sequence[Path] | None = None,
-) -> Corpus:
+) -> SketchedCorpus:
     """What `sketch` returned for each of the shards, brought together.
 
-    `priorities` are the files that `survivor.write_priorities` wrote, one a shard; None: all documents are alike.
-    Up to IN_MEMORY documents the catalogue is in memory; that of a larger corpus lies in files of `work`, from which
+    `priorities` are the files that `keep_rule.write_priorities` wrote, one a shard; None: all documents are alike.
+    Up to MAX_IN_MEMORY documents it is in memory; that of a larger corpus lies in files of `work`, from which
     the system keeps in memory what there is room for.
     """
     lengths = np.array([shard["documents"] for shard in sketched], np.int64)
     total = int(lengths.sum())
     sources = sorted({source for shard in sketched for source in shard["sources"]})
 
-    column = partial(catalogue_column, work)
+    column = partial(corpus_array, work)
     ids = column("ids", f"S{max((shard['id_bytes'] for shard in sketched), default=1)}", total)
     columns = {name: column(name, "i8", total) for name in ("characters", "shingles", "source", "shard", "row")}
     priority, digest = column("priority", "f8", total), column("digest", "u8", total, 2)
-    keys = in_file(work, "keys", "u8", bands, total)
+    keys = mapped_array(work, "keys", "u8", bands, total)
     url = fetched_at = None
     begin = 0
-    groups = np.flatnonzero(np.diff((np.cumsum(lengths) - lengths) // READ_AT_ONCE, prepend=-1))
+    groups = np.flatnonzero(np.diff((np.cumsum(lengths) - lengths) // READ_BATCH, prepend=-1))
     for first, end in pairwise([*groups.tolist(), len(sketched)]):
         group, sizes = sketched[first:end], lengths[first:end]
         table = pa.concat_tables([open_sketch(folder / f"{shard['name']}.arrow") for shard in group])
@@ -105,16 +105,16 @@ def load(
             url[here] = as_uint64(table.column("url_key").fill_null(bytes(16)), 2)
             fetched_at[here] = table.column("fetched_at").to_numpy()
     if url is not None:
-        known, url = (url != 0).any(axis=1), numbered(url)
+        known, url = (url != 0).any(axis=1), group_numbers(url)
         url[~known] = -1
-    return Corpus(
+    return SketchedCorpus(
         folder=folder,
         shards=shards,
         ngram=ngram,
         names=[shard["name"] for shard in sketched],
         ids=ids,
         characters=columns["characters"],
-        digests=numbered(digest),
+        digests=group_numbers(digest),
         priority=priority,
         sources=sources,
         source=columns["source"],
@@ -127,12 +127,12 @@ def load(
     )
 
 
-def catalogue_column(work: Path, name: str, kind: str, *shape: int) -> npt.NDArray[Any]:
-    """An array of what the whole corpus has: in memory up to IN_MEMORY rows, beyond in a file of `work`."""
-    return np.empty(shape, kind) if shape[0] <= IN_MEMORY else in_file(work, name, kind, *shape)
+def corpus_array(work: Path, name: str, kind: str, *shape: int) -> npt.NDArray[Any]:
+    """An array of what the whole corpus has: in memory up to MAX_IN_MEMORY rows, beyond in a file of `work`."""
+    return np.empty(shape, kind) if shape[0] <= MAX_IN_MEMORY else mapped_array(work, name, kind, *shape)
 
 
-def in_file(work: Path, name: str, kind: str, *shape: int) -> npt.NDArray[Any]:
+def mapped_array(work: Path, name: str, kind: str, *shape: int) -> npt.NDArray[Any]:
     """An array in a new file of `work`, memory-mapped."""
     if 0 in shape:
         return np.empty(shape, kind)
@@ -146,7 +146,7 @@ def as_uint64(fixed: pa.ChunkedArray, width: int) -> UInt64:
     return halves[array.offset : array.offset + len(array)]
 
 
-def numbered(digests: UInt64) -> Int64:
+def group_numbers(digests: UInt64) -> Int64:
     """For each digest, uint64 [digests, 2], a number that equal ones share, int64."""
     order = np.lexsort((digests[:, 1], digests[:, 0]))
     new = np.zeros(len(order), np.int64)

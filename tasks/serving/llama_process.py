@@ -1,6 +1,6 @@
 """llama.cpp listening on a socket in the file system: in this process, or as a program that `make serve` starts.
 
-`python -m tasks.serving.llama MODEL SOCKET THREADS SLOTS` ends when its standard input does.
+`python -m tasks.serving.llama_process MODEL SOCKET THREADS SLOTS` ends when its standard input does.
 """
 
 import os
@@ -25,9 +25,9 @@ def running_llama(engine: Engine, threads: int, slots: int = 1) -> Iterator[None
     """
     import xllamacpp
 
-    from tasks.model.llama_cpp import server_parameters, threads_for
+    from tasks.model.llama_cpp import server_parameters, single_request_threads
 
-    threads = threads_for(engine.path, threads) if slots == 1 else threads
+    threads = single_request_threads(engine.path, threads) if slots == 1 else threads
     settings = server_parameters(engine.path, engine.model.context, threads, slots)
     starting = Engine(engine.path, engine.socket.with_name("starting.sock"))  # llama.cpp knows sockets by this ending
     settings.hostnames = [str(starting.socket)]
@@ -36,7 +36,7 @@ def running_llama(engine: Engine, threads: int, slots: int = 1) -> Iterator[None
         server = xllamacpp.Server(settings)
     except RuntimeError as error:
         raise UserError(f"{engine.path}: llama.cpp cannot load this model ({error})") from None
-    list(starting.pieces([engine.encoder.start], Sampling(1)))  # else, ended at once, it waits for itself forever
+    list(starting.chunks([engine.encoder.start], Sampling(1)))  # else, ended at once, it waits for itself forever
     starting.socket.rename(engine.socket)
     yield
     del server  # stops it

@@ -82,12 +82,12 @@ def test_counts_are_put_in_words() -> None:
 
 
 def test_what_is_left_is_known_once_every_stage_has_run(tmp_path: Path) -> None:
-    course = RunProgress(tmp_path, ["a", "b", "c"], ["b", "c"])
-    assert (course.done(), course.left_s(), course.place("b")) == (1, None, "stage 2 of 3")
+    run_progress = RunProgress(tmp_path, ["a", "b", "c"], ["b", "c"])
+    assert (run_progress.done(), run_progress.left_s(), run_progress.place("b")) == (1, None, "stage 2 of 3")
     for stage in ("b", "c"):
-        course.begin(stage)
-        course.end(stage)
-    assert (course.done(), course.left_s()) == (3, 0.0)
+        run_progress.begin(stage)
+        run_progress.end(stage)
+    assert (run_progress.done(), run_progress.left_s()) == (3, 0.0)
     again = RunProgress(tmp_path, ["a", "b", "c"], ["c"])
     assert again.left_s() is not None
 

@@ -136,11 +136,11 @@ def test_bits_per_byte_of_llama_cpp_is_that_of_transformers(model: Path, held_ou
     prepare_torch()
     whole = load_model(model, "cpu")
     encoder = ChatEncoder(model)
-    yardstick = ExportCheck(whole, encoder, choose_text(encoder, True, held_out, tmp_path, 3, 900, 128))
+    check = ExportCheck(whole, encoder, choose_text(encoder, True, held_out, tmp_path, 3, 900, 128))
     export.export_gguf(model, tmp_path / "model.gguf", "f32")
-    with GgufModel(tmp_path / "model.gguf", yardstick.context, 1) as exported:
-        assert yardstick.bits_per_byte(exported) == pytest.approx(yardstick.bits_per_byte_of(whole), abs=1e-4)
-        prompt = yardstick.prompts[0]
+    with GgufModel(tmp_path / "model.gguf", check.context, 1) as exported:
+        assert check.bits_per_byte(exported) == pytest.approx(check.bits_per_byte_of(whole), abs=1e-4)
+        prompt = check.prompts[0]
         every = exported.next_token_log_probabilities(prompt, 384)
         assert math.fsum(math.exp(value) for value in every.values()) == pytest.approx(1, abs=1e-4)
         token, value = max(every.items(), key=lambda item: item[1])

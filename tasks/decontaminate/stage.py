@@ -86,7 +86,7 @@ def run(params: DecontaminateParams, inputs: Inputs, outputs: Outputs) -> Metric
     benchmark_items += evaluation_set.benchmark_items(inputs["evaluation"])
     items = _write_index(shards, inputs["split"], inputs["held_out"], benchmark_items, params.ngram, index)
     look = partial(_find_ngrams, split=inputs["split"], index=index, found=found)
-    ngram_overlap = document_frequency.count_document_frequency(
+    ngrams = document_frequency.count_document_frequency(
         map_shards(look, shards, "decontaminate: n-grams"), index, params.max_documents
     )
     divide = partial(
@@ -118,7 +118,7 @@ def run(params: DecontaminateParams, inputs: Inputs, outputs: Outputs) -> Metric
         "removed_for": _sum(shard["kinds"] for shard in counts),
         "train": _sum(shard[TRAIN] for shard in counts),
         "validation": _sum(shard[VALIDATION] for shard in counts),
-        "held_out": items | ngram_overlap,
+        "held_out": items | ngrams,
     }
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from infra import drawings, reference
 from tasks.core import graph
-from tests.helpers.documentation import PAGES, ROOT
+from tests.helpers.checkout import ROOT
+from tests.helpers.documentation import PAGES
 
 README = PAGES[0]
 REAL = {(upstream, node.name) for node in graph.load_graph(ROOT).values() for upstream in node.upstream}

@@ -16,7 +16,8 @@ from tasks.core.execution import Execution
 from tasks.core.params import StageParams, params_model, read_yaml, validate
 from tasks.core.paths import Inputs, Outputs
 from tasks.documents.shards import SCHEMA, read_shard, write_shard
-from tests.helpers.documentation import CURRENT, PAGES, ROOT, Page
+from tests.helpers.checkout import ROOT
+from tests.helpers.documentation import CURRENT, PAGES, Page
 
 STAGES = list(graph.load_graph(ROOT))
 MODELS: dict[str, type[BaseModel]] = {name: params_model(name) for name in STAGES}

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tasks.core import graph
-from tests.helpers.documentation import CURRENT, PAGES, ROOT, Page
+from tests.helpers.checkout import ROOT
+from tests.helpers.documentation import CURRENT, PAGES, Page
 
 README = PAGES[0]
 FOLDERS = ("tasks", "flows", "tests", "docs", "infra", "benchmarks", "presets", "evaluation")
@@ -58,9 +59,11 @@ def test_files_exist(page: Page) -> None:
 
 
 def test_the_tests_that_security_names_exist() -> None:
-    there = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+    there = {path.relative_to(ROOT / "tests").as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
     security = next(page for page in PAGES if page.name == "SECURITY.md")
-    assert set(re.findall(r"`(test_\w+\.py)`", security.text)) <= there
+    named = set(re.findall(r"`([\w/]*test_\w+\.py)`", security.text))
+    assert named
+    assert named <= there
 
 
 def test_the_changelog_leads_with_this_version() -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.documentation import PAGES, ROOT
+from tests.helpers.checkout import ROOT
+from tests.helpers.documentation import PAGES
 
 LOADED = re.compile(r"<(?:script|img|iframe)[^>]*\ssrc=\"([^\"]*)\"|<link[^>]*\shref=\"([^\"]*)\"")
 OF_CSS = re.compile(r"url\(\s*[\"']?(?:https?:)?//|@import")

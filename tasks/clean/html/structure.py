@@ -2,7 +2,7 @@
 
 An exponent says so (10^23, not 1023), a formula stands there once, an item of a list bears the number that the page gives
 it, and a table has a cell in every place of its grid, so that values stay under their headers. The tree is changed in
-place; what is left of the marks in the extracted text, `settle` takes away.
+place; what is left of the marks in the extracted text, `strip_marks` takes away.
 """
 
 import re

@@ -55,7 +55,7 @@ def measured_precision(paths: Iterable[Path]) -> dict[str, dict[str, float]]:
     """For each reason of removal: labelled documents, and the share of them that people would remove as well.
 
     Raises:
-        UserError: as `read_labels`.
+        UserError: as `read_labelled_texts`.
     """
     found: dict[str, list[bool]] = {}
     for row in _labelled(paths):

@@ -33,7 +33,7 @@ def check_saved_dataset(folder: Path) -> None:
     """The same for what `save_to_disk` has left.
 
     Raises:
-        UserError: as `check_card`.
+        UserError: as `check_dataset_card`.
     """
     for path in (folder / "dataset_dict.json", folder / "state.json", *folder.glob("*/state.json")):
         if path.is_file():

@@ -13,7 +13,7 @@ from tasks.pretrain.throughput import Throughput, peak_flops
 class OneRank:
     """A group of this process alone."""
 
-    device, first = torch.device("cpu"), True
+    device, is_rank_zero = torch.device("cpu"), True
 
     def all_reduce_sum(self, *values: float) -> list[float]:
         return list(values)

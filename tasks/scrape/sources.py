@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from tasks.formats.encodings.whatwg_encodings import codec_of
 from tasks.formats.file_kinds import Format
 
-USER_AGENT = "Textmill/0.1 (builds a text corpus; obeys robots.txt)"
+USER_AGENT = "Textmill (builds a text corpus; obeys robots.txt)"
 
 
 class _Source(BaseModel):

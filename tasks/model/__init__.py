@@ -1,1 +1,1 @@
-"""The model: architecture, training loop, export."""
+"""Models: given ones and their files, loading, curves, bits per byte, llama.cpp."""

@@ -26,7 +26,7 @@ REST = str.maketrans("", "", MARKS)
 
 
 def mark_markdown(tree: Any) -> None:
-    """Mark what Markdown has marks for in resiliparse's tree, which `structure.prepare` has prepared, in place."""
+    """Mark what Markdown has marks for in resiliparse's tree, which `mark_structure` has prepared, in place."""
 
     def enclose(element: Any, before: str, after: str = "") -> None:
         element.prepend(tree.create_text_node(before))

@@ -49,6 +49,14 @@ def check_project(root: Path, params: dict[str, Any] | None = None) -> dict[str,
 
     path = root / "params.yaml"
     blocks = YAML(typ="safe").load(edited_yaml(path, params)) if params else read_yaml(path)
+    if missing := [
+        stage for stage in graph.load_graph(root) if stage not in blocks
+    ]:  # DVC would say so when it is their turn
+        raise UserError(
+            "\n".join(
+                f"params.yaml: {name}: no such block. Write one; for the defaults: {name}: {{}}" for name in missing
+            )
+        )
     try:
         checked = check_params(blocks, list(graph.load_graph(root)))
     except ImportError as error:  # of a stage's module

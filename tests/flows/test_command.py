@@ -35,6 +35,13 @@ def test_a_missing_package_is_named(toy: Path) -> None:
     assert "make install" in said
 
 
+def test_a_stage_without_a_block_is_told_before_anything_runs(toy: Path) -> None:
+    path = toy / "params.yaml"
+    path.write_text("".join(line for line in path.read_text().splitlines(True) if not line.startswith("left")))
+    assert "params.yaml: left: no such block. Write one; for the defaults: left: {}" in mistake(flow(toy))
+    assert not (toy / "data/words").exists()
+
+
 def test_a_prefect_server_that_does_not_answer_is_told(toy: Path) -> None:
     assert f"PREFECT_API_URL={NOWHERE}/api" in mistake(flow(toy, PREFECT_API_URL=f"{NOWHERE}/api"))
 

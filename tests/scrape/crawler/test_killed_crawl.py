@@ -26,7 +26,7 @@ def test_killed_and_continued_is_as_never_killed(tmp_path: Path) -> None:
         source = web(site, max_pages=70)
         _, whole = scrape(tmp_path / "whole", source)
         script = (
-            "import sys, json; from pathlib import Path; sys.path.insert(0, 'tests'); from scraping import scrape;"
+            "import sys, json; from pathlib import Path; sys.path.insert(0, '.'); from tests.helpers.scraping import scrape;"
             "scrape(Path(sys.argv[1]), json.loads(sys.argv[2]))"
         )
         folder = tmp_path / "killed"
@@ -83,7 +83,7 @@ def test_kills_at_random_moments_lose_and_double_nothing(tmp_path: Path) -> None
         source = web(site, max_pages=95, sitemaps=True, max_variants=20, depth=3)
         _, whole = scrape(tmp_path / "whole", source)
         script = (
-            "import sys, json; from pathlib import Path; sys.path.insert(0, 'tests'); from scraping import scrape;"
+            "import sys, json; from pathlib import Path; sys.path.insert(0, '.'); from tests.helpers.scraping import scrape;"
             "scrape(Path(sys.argv[1]), json.loads(sys.argv[2]))"
         )
         folder = tmp_path / "killed"

@@ -111,7 +111,7 @@ def test_every_url_is_accounted_for(crawled: Any) -> None:
 def test_the_crawler_says_who_it_is(crawled: Any) -> None:
     site, _, _ = crawled
     for _, path, headers in site.requests:
-        assert headers["User-Agent"].startswith("Textmill/"), path
+        assert headers["User-Agent"].startswith("Textmill "), path
         assert headers["User-Agent"].endswith("(+corpus@e.org)")
         assert headers["From"] == "corpus@e.org"
 

@@ -217,7 +217,7 @@ def test_a_wrong_column_is_told_before_all_is_read(corpus: Path, tmp_path: Path)
 def _from_hub(tmp_path: Path, address: str, source: dict[str, Any]) -> Any:
     """In a process of its own: the address of the hub is read when its client is imported."""
     script = (
-        "import sys, json; from pathlib import Path; sys.path[:0] = ['.', 'tests']; from scraping import scrape, rows;"
+        "import sys, json; from pathlib import Path; sys.path.insert(0, '.'); from tests.helpers.scraping import rows, scrape;"
         "from tasks.core.errors import UserError\n"
         "try: metrics, outputs = scrape(Path(sys.argv[1]), json.loads(sys.argv[2]))\n"
         "except UserError as error: print(json.dumps(str(error)))\n"

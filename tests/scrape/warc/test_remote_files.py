@@ -91,7 +91,7 @@ def test_archives_over_http(tmp_path: Path, ranges: bool, times: int) -> None:
     assert {name: body[3:] for name, (_, body) in pages(outputs, "a").items()} == {
         url(n): b for n, b in enumerate(NOISE)
     }
-    assert all(agent.startswith("Textmill/") for _, _, _, agent in shared["asked"])
+    assert all(agent.startswith("Textmill ") for _, _, _, agent in shared["asked"])
 
 
 def breaks_off_at_a_million(request: Handler) -> int | None:

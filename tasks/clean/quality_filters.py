@@ -1,4 +1,4 @@
-"""Whether a clean text stays: measures with thresholds, its language, and the rule sets that are named."""
+"""Quality filters: whether a clean text stays; measures with thresholds, its language, and the rule sets that are named."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""Keys and tokens that are known by the prefixes their issuers gave them, so that scanners can find them.
+"""Secret patterns: keys and tokens that are known by the prefixes their issuers gave them, so that scanners can find them.
 
 | secret | form | source |
 | --- | --- | --- |

@@ -1,4 +1,4 @@
-"""Addresses that are not wanted: hosts with all below them, and paths."""
+"""URL blocklist: addresses that are not wanted; hosts with all below them, and paths."""
 
 from collections.abc import Sequence
 from urllib.parse import urlsplit

@@ -1,4 +1,4 @@
-"""Whether what a stage reads is what DVC believes it to be. DVC goes by size and time: a bit that turned on the disk, or an
+"""Input hashes: whether what a stage reads is what DVC believes it to be. DVC goes by size and time; a bit that turned on the disk, or an
 object in its cache that is cut, it neither sees nor mends.
 """
 

@@ -1,4 +1,4 @@
-"""Being asked to stop, by SIGTERM or Ctrl-C: Interrupted is raised wherever the stage is, again and again until it gives in.
+"""Interruption: being asked to stop, by SIGTERM or Ctrl-C; Interrupted is raised wherever the stage is, again and again until it gives in.
 
 Once would not do: what is raised in a destructor or a weak reference's callback is lost, and importing is full of these;
 some libraries make an ImportError of it.

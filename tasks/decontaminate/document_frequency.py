@@ -1,4 +1,4 @@
-"""In how many training documents each n-gram of a held-out item is: those in many are boilerplate and do not count."""
+"""Document frequency: in how many training documents each n-gram of a held-out item is; those in many are boilerplate and do not count."""
 
 from collections.abc import Iterable
 from pathlib import Path

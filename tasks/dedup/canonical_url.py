@@ -1,4 +1,4 @@
-"""When two addresses are of one page: equal in canonical form."""
+"""Canonical URLs: when two addresses are of one page; equal in canonical form."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""What the duplicates look like: for the report, and for people who want to see the clusters."""
+"""Clusters of duplicates: what the duplicates look like; for the report, and for people who want to see the clusters."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Short documents that stand in longer ones: a small sample of shingles proposes, the exact share decides.
+"""Containment: short documents that stand in longer ones; a small sample of shingles proposes, the exact share decides.
 
 The `SAMPLE_SHINGLES` smallest shingle hashes of a document are a random sample of its shingles (bottom-k sketch, Broder 1997).
 Where at least half of them occur in a larger document, the share of all its shingles is counted (containment).

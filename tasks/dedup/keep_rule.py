@@ -1,4 +1,4 @@
-"""Which of several documents that say the same is kept."""
+"""The keep rule: which of several documents that say the same is kept."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Which documents of a sketched corpus are duplicates, and of which: level by level, each among what the last one left.
+"""Deduplication levels: which documents of a sketched corpus are duplicates, of which; each level among what the last one left.
 
 A document that is removed may stand for others (it had the same text as they): these follow it to the document that
 it went for, so that `kept_id` always names one that stays.

@@ -1,4 +1,4 @@
-"""Paragraphs that stand in several documents, or twice in one: each stays once, in the best document that has it.
+"""Paragraph deduplication: paragraphs that stand in several documents, or twice in one; each stays once, in the best document that has it.
 
 Lee et al. 2022 (arXiv:2107.06499) and CCNet (Wenzek et al. 2020, arXiv:1911.00359, section 3.1) remove repeated parts of
 documents, and so boilerplate that whole-document comparison leaves.

@@ -1,4 +1,4 @@
-"""How well answers match what was expected: SQuAD's exact match and F1, and ROUGE-L."""
+"""Answer metrics: how well answers match what was expected; SQuAD's exact match and F1, and ROUGE-L."""
 
 import re
 import string

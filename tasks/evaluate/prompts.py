@@ -1,4 +1,4 @@
-"""How a model is asked: a tuned one in a chat, a base model by a text that it continues."""
+"""Prompts: how a model is asked; a tuned one in a chat, a base model by a text that it continues."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How well a model predicts what the assistant says, given the conversation before it: what tuning is for."""
+"""Reply loss: how well a model predicts what the assistant says, given the conversation before it; what tuning is for."""
 
 import math
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Files of benchmark items that training text is held against: records with `text`, with `question`, or with messages."""
+"""Benchmark items: files of benchmark items that training text is held against; records with `text`, with `question`, or with messages."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What models are measured on: the validation documents and the held-out questions, a bounded choice that never moves."""
+"""Held-out items: what models are measured on; the validation documents and the held-out questions, a bounded choice that never moves."""
 
 import hashlib
 import logging

@@ -1,4 +1,4 @@
-"""The n-grams of held-out items in files: written item by item, sorted part by part, read through memory maps.
+"""N-gram index: the n-grams of held-out items in files; written item by item, sorted part by part, read through memory maps.
 
 On disk an n-gram takes 16 bytes, and 8 more for each item that has it. In memory are the items' names while it is
 written (about 100 bytes an item), and when it is sorted a 256th of the n-grams at a time.

@@ -1,4 +1,4 @@
-"""How much of a held-out item stands in a text, by word n-grams: who was tested on must not be trained on.
+"""N-gram overlap: how much of a held-out item stands in a text, by word n-grams; who was tested on must not be trained on.
 
 An item and a text overlap by `|A ∩ B| / min(|A|, |B|)` of their sets of word n-grams (Szymkiewicz-Simpson): 1 when the
 item stands in the text, and also when the text is a part of the item. N-grams that occur in many texts say nothing about

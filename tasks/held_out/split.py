@@ -1,4 +1,4 @@
-"""Which documents are held out: decided by the document's id alone, so that no other document can change it."""
+"""The held-out split: which documents are held out; decided by the document's id alone, so that no other document can change it."""
 
 import hashlib
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Which addresses belong to the public Internet."""
+"""SSRF protection: which addresses belong to the public Internet."""
 
 import ipaddress
 import re

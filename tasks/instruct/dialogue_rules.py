@@ -1,4 +1,4 @@
-"""What a dialogue must be to be learnt from: checked, trimmed to end with a reply, cut into windows."""
+"""Rules for dialogues: what a dialogue must be to be learnt from; checked, trimmed to end with a reply, cut into windows."""
 
 from collections.abc import Sequence
 from typing import Any, cast

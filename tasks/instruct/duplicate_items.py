@@ -1,4 +1,4 @@
-"""Which dialogues and questions of a corpus repeat others, or give an answer that many give.
+"""Duplicate chat items: which dialogues and questions of a corpus repeat others, or give an answer that many give.
 
 What is held of each item: its name, two digests and a few numbers, about 300 bytes while they are compared.
 """

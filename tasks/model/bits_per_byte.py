@@ -1,4 +1,4 @@
-"""How well a model predicts held-out text, in units that no tokenizer changes; the definition is lm-eval's.
+"""Bits per byte: how well a model predicts held-out text, in units that no tokenizer changes; the definition is lm-eval's.
 
 lm-eval scores a document by `loglikelihood_rolling`: the start token leads, windows of the model's context follow one
 another, each token is predicted once, and the last window reaches back so that its context is as long as it can be.

@@ -1,4 +1,4 @@
-"""Where a stage's model lies: in the stage's own folder or, where the stage had nothing to do, in that of an earlier one.
+"""Model pointers: where a stage's model lies; in the stage's own folder or, where the stage had nothing to do, in that of an earlier one.
 
 Such a stage leaves `model.json`, e.g. {"model": "../pretrain", "reason": "no conversation to tune on"}: the place, relative
 to the folder, and why. Nothing is copied, and a project that is moved keeps its models. DVC sees the pointer alone, so a

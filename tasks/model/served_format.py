@@ -1,4 +1,4 @@
-"""Which of the exported GGUF formats is chatted with and served."""
+"""The served format: which of the exported GGUF formats is chatted with and served."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""How much of the training text each source gives: shares or budgets, smaller sources repeated up to a cap.
+"""Data mixture: how much of the training text each source gives; shares or budgets, smaller sources repeated up to a cap.
 
 Repeating is cheap up to about four times (Muennighoff et al. 2023, "Scaling Data-Constrained Language Models",
 arXiv:2305.16264): that many epochs of the same text are worth nearly as much as new text, and beyond it pays little.

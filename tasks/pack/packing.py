@@ -1,4 +1,4 @@
-"""Rows of equal length from documents of any length.
+"""Sequence packing: rows of equal length from documents of any length.
 
 `best_fit`: Ding et al. 2024, "Fewer Truncations Improve Language Modeling" (arXiv:2404.10830): a document longer than a
 row is cut into row-sized chunks, of which only the last is shorter; then chunks are packed, longest first, each into the

@@ -1,4 +1,4 @@
-"""Packed rows as batches, in an order that depends on the seed and the step alone."""
+"""The data loader: packed rows as batches, in an order that depends on the seed and the step alone."""
 
 import json
 from dataclasses import dataclass

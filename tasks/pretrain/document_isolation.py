@@ -1,4 +1,4 @@
-"""Whether a model keeps the documents of a row apart when their positions restart and no attention mask is given.
+"""Document isolation: whether a model keeps the documents of a row apart when their positions restart and no attention mask is given.
 
 transformers makes the mask of the positions for Llama, Mistral, Qwen, Gemma, GPT-2 and others, but not for every kind of model.
 """

@@ -1,4 +1,4 @@
-"""A trained model as a Hugging Face folder that everything downstream loads."""
+"""Export: a trained model as a Hugging Face folder that everything downstream loads."""
 
 import json
 from pathlib import Path

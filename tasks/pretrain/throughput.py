@@ -1,4 +1,4 @@
-"""Tokens per second, and the share of the machine's arithmetic that training uses (MFU)."""
+"""Throughput and MFU: tokens per second, and the share of the machine's arithmetic that training uses (MFU)."""
 
 import logging
 import time

@@ -1,4 +1,4 @@
-"""How near an exported model is to the one it was made from: log-probabilities at prompts, bits per byte."""
+"""Export check: how near an exported model is to the one it was made from; log-probabilities at prompts, bits per byte."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

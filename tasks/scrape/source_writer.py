@@ -1,4 +1,4 @@
-"""What a source yields, written as it comes: documents, pages, and what is none with its reason. All of it is counted.
+"""The source writer: what a source yields, written as it comes; documents, pages, and what is none with its reason. All of it is counted.
 
 Held are a shard's rows, and of each document and page its id, about 100 bytes, so that none is saved twice.
 """

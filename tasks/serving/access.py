@@ -1,4 +1,4 @@
-"""Who is answered: asked for by a name of this server, by no web page of elsewhere, with a key where there are keys."""
+"""Access control: who is answered; asked for by a name of this server, by no web page of elsewhere, with a key where there are keys."""
 
 import re
 from collections.abc import Sequence

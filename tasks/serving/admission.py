@@ -1,4 +1,4 @@
-"""How many requests are answered or wait for their turn at a time, and that none is begun when the server is to end."""
+"""Admission control: how many requests are answered or wait for their turn at a time, and that none is begun when the server is to end."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

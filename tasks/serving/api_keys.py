@@ -1,4 +1,4 @@
-"""The keys by which clients are let in: kept as digests, compared in constant time."""
+"""API keys: the keys by which clients are let in; kept as digests, compared in constant time."""
 
 import hashlib
 import hmac

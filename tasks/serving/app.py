@@ -70,7 +70,7 @@ def make_app(engine: Engine, name: str, access: Access, admission: Admission) ->
 
 
 def _add_refusals(app: FastAPI) -> None:
-    """Whatever goes wrong is told in OpenAI's format_."""
+    """Whatever goes wrong is told in OpenAI's format."""
 
     @app.exception_handler(RequestError)
     async def refused(_: Request, error: RequestError) -> Response:

@@ -1,4 +1,4 @@
-"""Answers as they go out: whole or as a stream of server-sent events, cut at stop strings, and errors in OpenAI's format_."""
+"""Answers as they go out: whole or as a stream of server-sent events, cut at stop strings, and errors in OpenAI's format."""
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator

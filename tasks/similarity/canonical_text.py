@@ -1,4 +1,4 @@
-"""When two texts count as the same: equal after case folding, NFC and collapsing of white space."""
+"""Canonical text: when two texts count as the same; equal after case folding, NFC and collapsing of white space."""
 
 import hashlib
 import unicodedata

@@ -1,4 +1,4 @@
-"""Near-duplicate clusters: MinHash banding proposes, the exact Jaccard similarity of the shingle sets decides.
+"""MinHash LSH: near-duplicate clusters; MinHash banding proposes, the exact Jaccard similarity of the shingle sets decides.
 
 Leskovec, Rajaraman, Ullman, "Mining of Massive Datasets", section 3.4: with `bands` bands of `rows` rows, a pair of
 similarity s becomes a candidate with probability 1 - (1 - s^rows)^bands.

@@ -1,4 +1,4 @@
-"""Who stays of many similar documents: nobody goes but for one that stays and is itself similar enough.
+"""Star clusters: who stays of many similar documents; nobody goes but for one that stays and is itself similar enough.
 
 Similarity does not carry over: of windows that slide along a text neighbours are alike, and the ends share nothing. From
 the best document down, one stays unless a better one that stays is similar to it: the lexicographically first maximal

@@ -1,4 +1,4 @@
-"""What a chat template writes around each message: found by rendering it, so that messages can be encoded one by one.
+"""Chat format: what a chat template writes around each message; found by rendering it, so that messages can be encoded one by one.
 
 A template is somebody's Jinja, run in a sandbox. Most write each role's messages between the same two pieces of text,
 wherever they stand, and something before the first. Those pieces are the chat format; a template without one is refused.

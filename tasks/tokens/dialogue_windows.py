@@ -1,4 +1,4 @@
-"""Conversations cut to the model's context, and the order in which tuning meets them."""
+"""Context windows: conversations cut to the model's context, and the order in which tuning meets them."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence

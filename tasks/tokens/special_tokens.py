@@ -1,4 +1,4 @@
-"""The tokens of a tokenizer that stand for no text: which they are, which one begins a document, which one fills rows."""
+"""Special tokens: the tokens of a tokenizer that stand for no text; which they are, which one begins a document, which one fills rows."""
 
 import json
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How much of a text comes again: whole lines or paragraphs, and word n-grams by compiled kernels over the words (numba).
+"""Repetition: how much of a text comes again; whole lines or paragraphs, and word n-grams by compiled kernels over the words (numba).
 
 Strings are compared by 64-bit polynomial hashes of their characters, each character mixed first (SplitMix64).
 """

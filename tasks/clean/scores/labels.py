@@ -1,4 +1,4 @@
-"""What people said of documents that they looked at: files as review's sample.jsonl, with `keep` or `remove` in `label`.
+"""Human labels: what people said of documents that they looked at; files as review's sample.jsonl, with `keep` or `remove` in `label`.
 
 Labels of clean's sample are examples for its classifier. Of every stage's they say how often its reasons were right:
 `python -m tasks.clean.scores.labels labels/*.jsonl` prints it, and clean has it in its metrics.

@@ -1,4 +1,4 @@
-"""How surprising a text is to a word trigram model of reference text.
+"""Perplexity filter: how surprising a text is to a word trigram model of reference text.
 
 Absolute discounting with interpolation: Ney, Essen and Kneser 1994, "On structuring probabilistic dependences in
 stochastic language modelling", with one discount. Selecting text by an n-gram model's perplexity: Wenzek et al. 2020,

@@ -1,4 +1,4 @@
-"""Good text from poor, by examples: hashed words and pairs of words, logistic regression.
+"""Quality classifier: good text from poor, by examples; hashed words and pairs of words, logistic regression.
 
 What fastText's classifiers do for data selection (Brown et al. 2020, arXiv:2005.14165, appendix A: hashed features and
 logistic regression), with scikit-learn. A model is a safetensors file of weights beside a JSON file; nothing is pickled.

@@ -1,4 +1,4 @@
-"""Lines that stand on many pages of a site: menus, banners and footers that extraction left.
+"""Boilerplate: lines that stand on many pages of a site; menus, banners and footers that extraction left.
 
 As CCNet does for whole crawls (Wenzek et al. 2020, arXiv:1911.00359, section 3.1), here by source and by share of its
 pages. Memory: 8 bytes for each distinct line of a page, in one source at a time.

@@ -1,4 +1,4 @@
-"""One item of many (a document, a page): what goes wrong with it is told by its name, and none takes forever.
+"""Item guard: one item of many (a document, a page); what goes wrong with it is told by its name, and none takes forever.
 
 What an item costs is bounded by counts, which are the same on every machine. The fuse is for what escaped them: far above
 what any item is known to take, and of processor time, so that a busy machine or one that slept burns no fuse.

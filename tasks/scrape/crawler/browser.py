@@ -1,4 +1,4 @@
-"""Pages that scripts build: a headless Chromium runs them and gives the document that comes out.
+"""Rendering: pages that scripts build; a headless Chromium runs them and gives the document that comes out.
 
 It runs in its sandbox, as another user where the crawler is root, for a bounded time, and reaches no network but
 through tasks.scrape.crawler.render_proxy.

@@ -1,4 +1,4 @@
-"""Which of the pages that name a canonical URL (RFC 6596) stays: a result of what they name, not of their order."""
+"""Canonical links: which of the pages that name a canonical URL (RFC 6596) stays; a result of what they name, not of their order."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""What a request gave: a page, a redirect, or the reason why there is neither."""
+"""Fetch results: what a request gave; a page, a redirect, or the reason why there is neither."""
 
 import errno
 import re

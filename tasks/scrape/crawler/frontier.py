@@ -1,4 +1,4 @@
-"""A crawl's memory: every URL that was seen and what became of it, in one SQLite file that survives a kill.
+"""The frontier: a crawl's memory; every URL that was seen and what became of it, in one SQLite file that survives a kill.
 
 A page, its outcome and its links enter in one transaction, so that a crawl that is killed continues without losing
 or repeating a page. Levels of equal distance from the start are visited one after the other, and within a level in the

@@ -1,4 +1,4 @@
-"""When a host may be asked again: a delay between requests, and pauses that the host asks for."""
+"""Politeness: when a host may be asked again; a delay between requests, and pauses that the host asks for."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""The only way of a browser to the network: a proxy on loopback that makes each request as the crawler would.
+"""The render proxy, SSRF-safe: the only way of a browser to the network; a proxy on loopback that makes each request as the crawler would.
 
 The browser that builds a page asks for scripts and data. None of it leaves the machine by itself: the crawler asks, with
 its robots.txt rules, delays, limits of bytes and refusal of private addresses, and hands on what it got. TLS ends here

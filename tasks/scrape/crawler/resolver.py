@@ -1,4 +1,4 @@
-"""Host names to addresses for the crawler, refusing addresses that are not on the public Internet.
+"""The DNS resolver: host names to addresses for the crawler, refusing addresses that are not on the public Internet.
 
 The check stands where the connection's address comes from: a name that first resolves to a public address and then to
 a private one (DNS rebinding) is refused as well.

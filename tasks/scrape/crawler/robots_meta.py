@@ -1,4 +1,4 @@
-"""What a page says about itself to crawlers: the robots meta element and header, and the canonical link (RFC 6596)."""
+"""Robots meta: what a page says about itself to crawlers; the robots meta element and header, and the canonical link (RFC 6596)."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""A stretch of a stream of bytes, read as far as needed and let go of behind: search within bounded memory."""
+"""Stream buffer: a stretch of a stream of bytes, read as far as needed and let go of behind; search within bounded memory."""
 
 import re
 from typing import Protocol

@@ -43,7 +43,9 @@ def run_ranks(
     outcome_path.unlink(missing_ok=True)
     command = [sys.executable, "-m", module, "--config", str(config_path)]
     if ranks > 1:
-        options = ["--standalone", f"--nproc-per-node={ranks}", f"--shutdown-timeout={STOP_TIMEOUT_S}"]
+        # An address of their own: the host's name, which torch asks for else, need not resolve, and then it waits for minutes.
+        options = ["--standalone", "--local-addr=127.0.0.1", f"--nproc-per-node={ranks}"]
+        options.append(f"--shutdown-timeout={STOP_TIMEOUT_S}")
         command = [sys.executable, "-m", __name__, *options, *command[1:]]
     # Its own session: a terminal's Ctrl-C reaches only this process, which passes it on once.
     process = subprocess.Popen(command, env=_environment(ranks, device, threads), start_new_session=True)

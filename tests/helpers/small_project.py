@@ -82,8 +82,10 @@ def small_project(folder: Path) -> Path:
     write_texts(folder / "texts")
     run = lambda *command: subprocess.run(command, cwd=folder, check=True, capture_output=True)  # noqa: E731
     run("git", "init", "-q")
+    run("git", "config", "user.name", "t")
+    run("git", "config", "user.email", "t@example.org")
     run("git", "add", "-A")
-    run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "small")
+    run("git", "commit", "-qm", "small")
     return folder
 
 

@@ -66,9 +66,11 @@ def make(folder: Path) -> Path:
     (folder / ".gitignore").write_text(".textmill/\n__pycache__/\n")
     run = lambda *command: subprocess.run(command, cwd=folder, check=True, capture_output=True)  # noqa: E731
     run("git", "init", "-q")
+    run("git", "config", "user.name", "t")  # which DVC asks for where it queues an experiment
+    run("git", "config", "user.email", "t@example.org")
     run(sys.executable, "-m", "dvc", "init", "-q")
     run(sys.executable, "-m", "dvc", "config", "core.analytics", "false")
     shutil.copy(ROOT / ".dvcignore", folder)
     run("git", "add", "-A")
-    run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "toy")
+    run("git", "commit", "-qm", "toy")
     return folder

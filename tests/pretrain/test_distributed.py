@@ -1,13 +1,17 @@
 """Training over several ranks: the same losses, other numbers of ranks, and whose failure is told."""
 
 import json
+import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
 from tasks.core.errors import UserError
 from tasks.model.curves import read_curves
 from tasks.pretrain.rank import write_outcome
+from tests.helpers.checkout import ROOT
 from tests.helpers.pretraining import (
     pretrain,
     start_apart,
@@ -47,3 +51,40 @@ def test_of_several_ranks_the_first_to_fail_tells_why(tmp_path):
     write_outcome(tmp_path, "3", {"status": "mistake", "message": "no space left"})
     write_outcome(tmp_path, "0", {"status": "failed", "message": "connection closed by peer"})
     assert json.loads((tmp_path / "outcome.json").read_text())["message"] == "no space left"
+
+
+RANK = """
+import json, os, sys
+from pathlib import Path
+work = Path(json.loads(Path(sys.argv[2]).read_text())["work"])
+if os.environ["RANK"] == "0":
+    (work / "outcome.json").write_text(json.dumps({"status": "finished"}))
+"""
+LAUNCH = """
+from pathlib import Path
+from tasks.pretrain.launch import run_ranks
+print(run_ranks("quick_rank", {}, work=Path.cwd(), ranks=2, device="cpu", threads=1)["status"])
+"""
+
+
+@pytest.mark.slow
+def test_the_name_of_the_host_need_not_resolve(tmp_path):
+    (tmp_path / "quick_rank.py").write_text(RANK)
+    elsewhere = [
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--uts",
+        "sh",
+        "-c",
+        'hostname nowhere.invalid && exec "$@"',
+        "sh",
+    ]
+    if subprocess.run([*elsewhere, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no names of hosts can be changed here")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    command = [*elsewhere, sys.executable, "-c", LAUNCH]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "finished\n"

@@ -71,7 +71,11 @@ def _agreed() -> bool:
         raise UserError(
             "Nobody can be asked here. Say that CHANGELOG.md names no change of these results: make upgrade SURE=yes"
         )
-    answer = input("Does CHANGELOG.md say that their results do not change? Keep them? [y/N] ")
+    try:
+        answer = input("Does CHANGELOG.md say that their results do not change? Keep them? [y/N] ")
+    except (EOFError, KeyboardInterrupt):  # Ctrl-D and Ctrl-C are a no
+        print()
+        return False
     return answer.strip().lower().startswith("y")
 
 

@@ -67,7 +67,7 @@ def parse_response(block: bytes) -> HttpResponse:
     """A response out of the block of a WARC record.
 
     Raises:
-        Unusable: broken_http: it does not begin as a response does.
+        UnusableResponse: broken_http: it does not begin as a response does.
     """
     start = STATUS.match(block)
     if not start:
@@ -91,7 +91,7 @@ def decode_body(response: HttpResponse, max_bytes: int) -> tuple[bytes, list[str
     """The body with its codings undone, and what was not as declared: not_chunked, not_compressed, body_incomplete.
 
     Raises:
-        Unusable: too_large: more than `max_bytes`; undecodable: nothing can be read, or the coding is unknown.
+        UnusableResponse: too_large: more than `max_bytes`; undecodable: nothing can be read, or the coding is unknown.
     """
     body, repairs = response.body, []
     if "chunked" in response.header("transfer-encoding").lower():

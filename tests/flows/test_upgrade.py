@@ -76,3 +76,19 @@ def test_nobody_is_asked_in_a_script(moved: Path, monkeypatch: pytest.MonkeyPatc
         upgrade(moved, ["word"], sure=True)
     assert (moved / "dvc.lock").read_text() == before
     assert upgrade(moved, ["left"], sure=True) == []  # is as it was
+
+
+@pytest.mark.parametrize("answer", ["", "n", EOFError, KeyboardInterrupt])
+def test_what_is_no_yes_is_a_no(
+    moved: Path, monkeypatch: pytest.MonkeyPatch, answer: str | type[BaseException]
+) -> None:
+    def answered(question: str) -> str:
+        if isinstance(answer, str):
+            return answer
+        raise answer
+
+    before = (moved / "dvc.lock").read_text()
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", answered)
+    assert upgrade(moved, [], sure=False) == []
+    assert (moved / "dvc.lock").read_text() == before

@@ -32,7 +32,7 @@ def open_zip(body: bytes) -> zipfile.ZipFile:
     """A zip archive whose files, all together, are of bounded size: what is declared there bounds what is read.
 
     Raises:
-        Unreadable: corrupt_file, encrypted, decompression_bomb.
+        UnreadableDocument: corrupt_file, encrypted, decompression_bomb.
     """
     if body.startswith(b"\xd0\xcf\x11\xe0"):  # OLE: the old format, and what Office makes of a file with a password
         encrypted = "EncryptedPackage".encode("utf-16-le") in body

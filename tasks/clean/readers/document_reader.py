@@ -21,7 +21,7 @@ def read_document(kind: str, body: bytes, format: str) -> DocumentContent:
     """Read a document; `format`: text or markdown.
 
     Raises:
-        Unreadable: corrupt_file, encrypted, no_text_layer, decompression_bomb, ...
+        UnreadableDocument: corrupt_file, encrypted, no_text_layer, decompression_bomb, ...
     """
     try:
         return _reader(kind)(body, format)

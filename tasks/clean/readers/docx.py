@@ -24,7 +24,7 @@ def read(body: bytes, format: str) -> DocumentContent:
     """The text of the document; headers and footers of its pages are left out.
 
     Raises:
-        Unreadable: corrupt_file, encrypted, decompression_bomb.
+        UnreadableDocument: corrupt_file, encrypted, decompression_bomb.
     """
     import docx
 

@@ -22,7 +22,7 @@ def read(body: bytes, format: str) -> DocumentContent:
     """The text of the book. Chapters that are damaged or missing are counted in `about`.
 
     Raises:
-        Unreadable: corrupt_file, encrypted (a shop's protection), decompression_bomb, no_text.
+        UnreadableDocument: corrupt_file, encrypted (a shop's protection), decompression_bomb, no_text.
     """
     archive = open_zip(body)
     try:

@@ -21,7 +21,7 @@ def read(body: bytes, format: str) -> DocumentContent:
     """The text of a message: of alternatives the plain one, else the HTML's; of other parts all that are text.
 
     Raises:
-        Unreadable: no_text (nothing but attachments).
+        UnreadableDocument: no_text (nothing but attachments).
     """
     message = message_from_bytes(body, policy=policy.default)
     texts: list[str] = []

@@ -19,7 +19,7 @@ def read(body: bytes, format: str) -> DocumentContent:
     """The text of all pages. Pages without text (pictures, scans) and damaged ones are counted in `about`.
 
     Raises:
-        Unreadable: encrypted, corrupt_file, no_text_layer.
+        UnreadableDocument: encrypted, corrupt_file, no_text_layer.
     """
     import pypdfium2
 

@@ -62,7 +62,7 @@ class IsolatedWorker:
         """What a module-level function returns, within `seconds` of processor time and `memory_bytes` of address space.
 
         Raises:
-            Lost: it took longer, the process ended, or it raised an error.
+            IsolatedWorkFailed: it took longer, the process ended, or it raised an error.
         """
         result: R = self._ask(IsolatedWork(partial(function, *arguments), seconds, memory_bytes, prepare))
         return result

@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from tasks.architectures.build import build_config, build_model
+from tasks.architectures.flops import training_flops_per_token
 from tasks.core.errors import Interrupted, UserError
 from tasks.core.progress import Progress
 from tasks.model.curves import CurveWriter
 from tasks.model.load import load_model
 from tasks.pretrain import checkpoint
-from tasks.pretrain.architecture import build_config, build_model, training_flops_per_token
 from tasks.pretrain.data_loader import Batch, PackedDataset, RowSampler
 from tasks.pretrain.distributed import ProcessGroup, StopFlag, check_compiler, check_precision, join_group, start_engine
 from tasks.pretrain.document_isolation import require_document_isolation
@@ -64,13 +65,8 @@ class Trainer:
             self.model_config = model.config
             require_document_isolation(model, config["start"])
         else:
-            self.model_config = build_config(
-                params,
-                description["vocabulary_size"],
-                self.data.context_length,
-                description["document_start"],
-                self.pad,
-            )
+            shape = params.shape(description["vocabulary_size"], self.data.context_length)
+            self.model_config = build_config(shape, params.rope_theta, description["document_start"], self.pad)
             model = build_model(self.model_config, params.seed)
         self.parameters = sum(parameter.numel() for parameter in model.parameters())
         rank_rows = self.batch_rows // group.size

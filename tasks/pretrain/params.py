@@ -5,6 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from tasks.architectures.shape import Shape
 from tasks.core.params import StageParams
 from tasks.model.start_from import require_local_model
 
@@ -73,6 +74,12 @@ class PretrainParams(StageParams):
                 "optimizer muon needs zero_stage 0: it works on whole matrices, which ZeRO flattens and splits"
             )
         return self
+
+    def shape(self, vocabulary_size: int, context_length: int) -> Shape:
+        """The model's shape over the given vocabulary and context."""
+        return Shape(
+            self.layers, self.hidden, self.heads, self.kv_heads, self.intermediate, vocabulary_size, context_length
+        )
 
     def check_paths(self, root: Path) -> None:
         """Check that the model to start from is there, unless it is the hub's."""

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from tasks.pretrain.architecture import build_config, build_model
+from tasks.architectures.build import build_config, build_model
 from tasks.pretrain.data_loader import IGNORE_INDEX, PackedDataset, RowSampler
 from tests.helpers.pretraining import (
     CONTEXT,
@@ -35,7 +35,7 @@ def test_each_epoch_visits_every_row_once():
 
 
 def test_documents_in_a_row_do_not_see_each_other(inputs):
-    model = build_model(build_config(params(), VOCABULARY, CONTEXT, 0, 1), seed=0).eval()
+    model = build_model(build_config(params().shape(VOCABULARY, CONTEXT), 1e4, 0, 1), seed=0).eval()
     data = PackedDataset(inputs["pack"], "train", pad=1)
     number = next(row for row in range(len(data)) if data.rows[row + 1] - data.rows[row] > 1)
     batch = data.batch(np.array([number]))

@@ -7,8 +7,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tasks.architectures.build import build_config
+from tasks.architectures.flops import training_flops_per_token
 from tasks.core.errors import UserError
-from tasks.pretrain.architecture import build_config, training_flops_per_token
 from tasks.pretrain.data_loader import IGNORE_INDEX, PackedDataset
 from tasks.pretrain.distributed import check_compiler
 from tests.helpers.pretraining import (
@@ -52,7 +53,7 @@ def test_batch_must_be_whole_rows(tmp_path, inputs, monkeypatch):
 
 
 def test_flops_convention():
-    config = build_config(params(), VOCABULARY, CONTEXT, 0, 1)
+    config = build_config(params().shape(VOCABULARY, CONTEXT), 1e4, 0, 1)
     assert training_flops_per_token(config, 1000, CONTEXT) == 6 * 1000 + 12 * 2 * 32 * CONTEXT
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.parquet as pq
 
 from tasks.core.errors import UserError
 
@@ -42,13 +43,14 @@ class PackedDataset:
         folder = pack / split
         self.pad, self.context_length = pad, int(description["context_length"])
         self.tokens = np.memmap(folder / "tokens.bin", dtype=description["dtype"], mode="r")
+        self.folder = folder
         self.segments: Int64 = np.load(folder / "segments.npy", mmap_mode="r")
         self.rows: Int64 = np.load(folder / "rows.npy", mmap_mode="r")
-        offsets: Int64 = np.load(folder / "offsets.npy", mmap_mode="r")
-        if len(self.tokens) != offsets[-1] + 1:
+        self.offsets: Int64 = np.load(folder / "offsets.npy", mmap_mode="r")
+        if len(self.tokens) != self.offsets[-1] + 1:
             raise UserError(
                 f"{folder / 'tokens.bin'}: holds {len(self.tokens)} tokens, but the documents in offsets.npy have "
-                f"{offsets[-1] + 1}. Restore it: dvc checkout --force {pack}"
+                f"{self.offsets[-1] + 1}. Restore it: dvc checkout --force {pack}"
             )
 
     def __len__(self) -> int:
@@ -73,6 +75,17 @@ class PackedDataset:
     def targets(self, rows: Int64) -> int:
         """`batch(rows).targets`, without reading tokens."""
         return sum(int(self.segments[self.rows[row] : self.rows[row + 1], 1].sum()) for row in rows)
+
+    def describe(self, rows: Int64, most: int = 5) -> str:
+        """The ids of documents in the given rows, for a message: the first `most` and how many more."""
+        starts = np.concatenate([self.segments[self.rows[row] : self.rows[row + 1], 0] for row in rows])
+        numbers = np.unique(np.searchsorted(self.offsets, starts, side="right") - 1)
+        table = self.folder / "documents.parquet"
+        if not table.exists():
+            return f"documents number {', '.join(map(str, numbers[:most]))} and {max(0, len(numbers) - most)} more"
+        ids = pq.read_table(table, columns=["id"])["id"].take(numbers[:most].tolist()).to_pylist()
+        more = f" and {len(numbers) - most} more" if len(numbers) > most else ""
+        return f"its documents are {', '.join(ids)}{more}"
 
 
 class RowSampler:

@@ -1,11 +1,9 @@
-"""The process group and the DeepSpeed engine: the same code for one rank or many, on CPU (gloo) and CUDA (NCCL)."""
+"""The process group: the same code for one rank or many, on CPU (gloo) and CUDA (NCCL)."""
 
 import logging
 import os
 import signal
-import sysconfig
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +12,6 @@ from tasks.core.errors import UserError
 if TYPE_CHECKING:
     import torch
 
-    from tasks.pretrain.params import PretrainParams
 
 log = logging.getLogger(__name__)
 
@@ -81,67 +78,6 @@ def join_group(device: str, threads: int) -> ProcessGroup:
     else:
         torch.distributed.init_process_group(backend)
     return ProcessGroup(rank, size, torch.device(device, local) if device == "cuda" else torch.device("cpu"))
-
-
-def check_precision(precision: str, device: str) -> None:
-    """Refuse bf16 where the processor has no units for it: emulated, it is three times slower than fp32.
-
-    Raises:
-        UserError: no bf16 units.
-    """
-    import torch
-
-    if precision != "bf16":
-        return
-    if device == "cuda":
-        able = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        able = any(
-            bool(getattr(torch.cpu, name, bool)()) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-        )
-    if not able:
-        raise UserError(
-            f"params.yaml: pretrain.precision: this machine's {device} has no bf16 units, and without them bf16 is "
-            "slower than fp32. Set fp32"
-        )
-
-
-def check_compiler(compile_model: bool) -> None:
-    """Refuse `compile: true` where what torch.compile writes, in C++ that includes Python.h, cannot be compiled.
-
-    Raises:
-        UserError: this Python's headers are missing.
-    """
-    if compile_model and not (Path(sysconfig.get_path("include")) / "Python.h").exists():
-        package = f"python{sysconfig.get_python_version()}-dev"
-        raise UserError(
-            "params.yaml: pretrain.compile: torch.compile needs Python's headers, which are missing on this machine. "
-            f"Install them, e.g. apt-get install {package}, or set compile: false"
-        )
-
-
-def start_engine(model: Any, optimizer: Any, params: "PretrainParams", micro_rows: int, accumulation: int) -> Any:
-    """The DeepSpeed engine around `model` and `optimizer`."""
-    import deepspeed
-    from deepspeed.utils import logger
-
-    logger.setLevel(logging.ERROR)
-    # Else the first start compiles shared-memory kernels for a minute; gloo's all-reduce does not use them.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    engine, *_ = deepspeed.initialize(
-        model=model,
-        optimizer=optimizer,
-        config={
-            "train_micro_batch_size_per_gpu": micro_rows,
-            "gradient_accumulation_steps": accumulation,
-            "gradient_clipping": params.clip if params.zero_stage else 0.0,  # the loop clips in stage 0
-            "zero_optimization": {"stage": params.zero_stage},
-            "bf16": {"enabled": params.precision == "bf16"},
-            "zero_allow_untested_optimizer": True,
-            "steps_per_print": 1 << 60,
-        },
-    )
-    return engine
 
 
 class StopFlag:

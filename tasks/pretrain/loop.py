@@ -14,17 +14,22 @@ from torch.nn import functional
 
 from tasks.architectures.build import build_config, build_model
 from tasks.architectures.flops import training_flops_per_token
-from tasks.core.errors import Interrupted, UserError
+from tasks.core.errors import Interrupted
 from tasks.core.progress import Progress
 from tasks.model.curves import CurveWriter
 from tasks.model.load import load_model
-from tasks.pretrain import checkpoint
+from tasks.pretrain.checkpoints.files import Checkpoints
 from tasks.pretrain.data_loader import Batch, PackedDataset, RowSampler
-from tasks.pretrain.distributed import ProcessGroup, StopFlag, check_compiler, check_precision, join_group, start_engine
+from tasks.pretrain.distributed import ProcessGroup, StopFlag, join_group
 from tasks.pretrain.document_isolation import require_document_isolation
+from tasks.pretrain.engine import gradient_norm, loss_scale_state, restore_loss_scale, start_engine
 from tasks.pretrain.export import full_weights, pad_token, save_model
-from tasks.pretrain.optimizers import build_optimizer, learning_rate
+from tasks.pretrain.optimizers.fragments import find_fragments, refresh_weights
+from tasks.pretrain.optimizers.optimizer import MixedOptimizer
+from tasks.pretrain.optimizers.schedule import learning_rate
 from tasks.pretrain.params import PretrainParams
+from tasks.pretrain.requirements import check_compiler, check_precision
+from tasks.pretrain.stability import Stability
 from tasks.pretrain.throughput import Throughput
 from tasks.pretrain.validation import Validation
 
@@ -54,7 +59,7 @@ class Trainer:
     def __init__(self, params: PretrainParams, config: dict[str, Any], group: ProcessGroup, stop: StopFlag) -> None:
         self.params, self.group, self.stop = params, group, stop
         pack, self.tokenizer = Path(config["pack"]), Path(config["tokenizer"])
-        self.output, self.checkpoints = Path(config["output"]), Path(config["work"]) / "checkpoints"
+        self.output = Path(config["output"])
         description = json.loads((pack / "pack.json").read_text())
         self.pad = pad_token(self.tokenizer)
         self.data = PackedDataset(pack, "train", self.pad)
@@ -75,7 +80,11 @@ class Trainer:
         )
         self.accumulation = rank_rows // self.micro_rows
         model.to(group.device)
-        self.engine = start_engine(model, build_optimizer(model, params), params, self.micro_rows, self.accumulation)
+        self.optimizer = MixedOptimizer(model, params)
+        self.engine = start_engine(model, self.optimizer, params, self.micro_rows, self.accumulation)
+        fragments, sharded = find_fragments(self.engine, params.zero_stage), params.zero_stage > 0
+        self.optimizer.bind(fragments, sharded, group.device)
+        self.checkpoints = Checkpoints(Path(config["work"]) / "checkpoints", group, fragments, self.optimizer, sharded)
         if params.compile:
             self.engine.compile()
         token_bytes = np.load(pack / "token_bytes.npy")
@@ -83,8 +92,10 @@ class Trainer:
         self.validation = Validation(
             held_out, token_bytes, description["document_start"], params.validation_tokens, self.micro_rows
         )
+        self.stability = Stability(params)
         self.step = self.tokens = 0
         self.bits_per_byte: float | None = None
+        self.best: float | None = None
         self.losses: list[float] = []
 
     def train(self) -> tuple[dict[str, Any], dict[str, float]]:
@@ -92,7 +103,7 @@ class Trainer:
         params, group = self.params, self.group
         flops = training_flops_per_token(self.model_config, self.parameters, self.data.context_length)
         throughput = Throughput(group, flops, params.precision)
-        loaded = checkpoint.load_latest_checkpoint(self.engine, group, self.checkpoints, params.zero_stage)
+        loaded = self.checkpoints.load_latest()
         with ExitStack() as stack:
             curves_path = self.output / "curves.csv"
             self.curves: CurveWriter | None = None
@@ -135,9 +146,6 @@ class Trainer:
         rows = self.order.rows_of_step(self.step)
         targets = self.data.targets(rows)  # of the global batch: the loss is its mean, however it is split
         mine = rows.reshape(self.group.size, self.accumulation, self.micro_rows)[self.group.rank]
-        rate = learning_rate(self.params, self.step)
-        for parameters in self.engine.optimizer.param_groups:
-            parameters["lr"] = rate
         total = torch.zeros((), dtype=torch.float64, device=self.group.device)
         for number, micro in enumerate(mine):
             nats = self._nats(self.data.batch(micro)).sum()
@@ -147,12 +155,11 @@ class Trainer:
             if number < self.accumulation - 1:
                 self.engine.step()
         loss = self.group.all_reduce_sum(total.item())[0] / targets
-        self._must_be_finite("loss", loss)
-        norm = self._clip() if self.params.zero_stage == 0 else None
+        norm = gradient_norm(self.engine, self.group, self.params.zero_stage)
+        rate = learning_rate(self.params, self.step)
+        skip = self.stability.skips(self.step + 1, loss, norm, lambda: self.data.describe(rows))
+        self.optimizer.prepare(rate, min(1.0, (self.params.clip or math.inf) / (norm + 1e-6)), skip)
         self.engine.step()
-        if norm is None:
-            norm = float(self.engine.get_global_grad_norm())
-        self._must_be_finite("gradient's norm", norm)
         self.step += 1
         return {
             "step": self.step,
@@ -161,11 +168,6 @@ class Trainer:
             "learning_rate": rate,
             "gradient_norm": norm,
         }
-
-    def _clip(self) -> float:
-        """Clip the gradient and return its norm before that: stage 0 of DeepSpeed clips, but does not tell the norm."""
-        most = self.params.clip or math.inf
-        return float(torch.nn.utils.clip_grad_norm_(self.engine.module.parameters(), most))
 
     def _nats(self, batch: Batch) -> torch.Tensor:
         """Negative log-likelihood of each label, nats, fp32 [rows · context_length]; 0 where nothing is to predict."""
@@ -176,48 +178,54 @@ class Trainer:
         logits = self.engine(input_ids=inputs, position_ids=positions, use_cache=False).logits
         return functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), reduction="none")
 
-    def _must_be_finite(self, what: str, value: float) -> None:
-        if not math.isfinite(value):
-            raise UserError(
-                f"pretrain: the {what} is {value} at step {self.step + 1}: training diverged. Lower pretrain.learning_rate "
-                f"(now {self.params.learning_rate:g}) or raise pretrain.warmup_steps (now {self.params.warmup_steps})"
-            )
-
     def _finish_step(self, row: Row) -> bool:
         """Validate, record and save, where due; returns whether all ranks are to stop now."""
-        last = self.step == self.params.steps
-        self.losses = [*self.losses[-9:], float(row["loss"] or 0.0)]
+        params, last = self.params, self.step == self.params.steps
+        loss = float(row["loss"] or 0.0)
+        if math.isfinite(loss):
+            self.losses = [*self.losses[-9:], loss]
         row["validation_bits_per_byte"] = None
-        measured = True
+        measured, best = True, False
         if last:
             self._save(row)  # before it is evaluated
-        if last or self.step % self.params.validation_every == 0:
+        if last or self.step % params.validation_every == 0:
             measured, bits_per_byte = self.validation.measure(self._nats, self.engine, self.group, self.stop)
             if measured:
                 self.bits_per_byte = row["validation_bits_per_byte"] = bits_per_byte
+                best = bits_per_byte is not None and (self.best is None or bits_per_byte < self.best)
+                self.best = bits_per_byte if best else self.best
         if measured and self.curves:
-            self.curves.write(row)
+            self.curves.write(
+                {key: value if value is None or math.isfinite(value) else None for key, value in row.items()}
+            )
         stopped = not measured or (not last and self.group.all_reduce_sum(float(self.stop.raised))[0] > 0)
-        if not last and (stopped or self.step % self.params.checkpoint_every == 0):
-            self._save(None if measured else row)
+        due = self.step % params.checkpoint_every == 0 or self.step == params.stable_steps
+        if not last and (stopped or due):
+            self._save(None if measured else row, best)
         return stopped
 
-    def _save(self, pending: Row | None) -> None:
+    def _save(self, pending: Row | None, best: bool = False) -> None:
         """Write a checkpoint; `pending` is a step whose validation was broken off."""
         state = {
             "step": self.step,
             "tokens": self.tokens,
             "bits_per_byte": self.bits_per_byte,
+            "best": self.best,
             "losses": self.losses,
+            "stability": self.stability.state(),
+            "loss_scale": loss_scale_state(self.engine),
             "pending": pending,
         }
-        checkpoint.save_checkpoint(
-            self.engine, self.group, self.checkpoints, self.step, state, self.output / "curves.csv"
+        self.checkpoints.save(
+            self.step, state, self.output / "curves.csv", best, stable=self.step == self.params.stable_steps
         )
 
     def _restore(self, state: dict[str, Any]) -> None:
+        refresh_weights(self.engine, self.params.zero_stage)
+        restore_loss_scale(self.engine, state["loss_scale"])
         self.step, self.tokens = state["step"], state["tokens"]
-        self.bits_per_byte, self.losses = state["bits_per_byte"], state["losses"]
+        self.bits_per_byte, self.best, self.losses = state["bits_per_byte"], state["best"], state["losses"]
+        self.stability.restore(state["stability"])
         if state["pending"]:
             self.losses = self.losses[:-1]
             if self._finish_step(state["pending"]):
@@ -229,7 +237,9 @@ class Trainer:
             "steps": self.step,
             "tokens": self.tokens,
             "epochs": round(self.step * self.batch_rows / len(self.data), 4),
-            "training_loss": round(sum(self.losses) / len(self.losses), 6),
+            "training_loss": round(sum(self.losses) / len(self.losses), 6) if self.losses else None,
             "validation_bits_per_byte": None if self.bits_per_byte is None else round(self.bits_per_byte, 6),
             "validation_rows": len(self.validation.rows),
+            "spikes": self.stability.spikes,
+            "skipped_steps": self.stability.skipped,
         }

@@ -10,6 +10,14 @@ from tasks.core.params import StageParams
 from tasks.model.start_from import require_local_model
 
 
+class RoleRates(StageParams):
+    """Multiples of the learning rate for what AdamW trains beside the matrices."""
+
+    embedding: float = Field(1.0, gt=0, description="Of embeddings, a tied head included.")
+    head: float = Field(1.0, gt=0, description="Of an untied head.")
+    vector: float = Field(1.0, gt=0, description="Of norms and biases.")
+
+
 class PretrainParams(StageParams):
     """A decoder with RMSNorm, RoPE, SwiGLU and grouped-query attention (Llama 2, arXiv:2307.09288), trained by Muon or AdamW."""
 
@@ -32,30 +40,59 @@ class PretrainParams(StageParams):
         4096, ge=8, description="Tokens of one step, over all ranks; a multiple of context_length."
     )
     micro_batch_rows: int = Field(8, ge=1, description="At most this many rows go through the model at once on a rank.")
-    optimizer: Literal["adamw", "muon"] = Field("muon", description="muon: matrices by Muon, the rest by AdamW.")
+    optimizer: Literal["adamw", "muon", "normuon"] = Field(
+        "muon", description="muon, normuon: matrices by Muon or NorMuon, the rest by AdamW."
+    )
     learning_rate: float = Field(5e-3, gt=0, description="Peak learning rate.")
+    rates: RoleRates = Field(
+        default_factory=lambda: RoleRates.model_validate({}),
+        description="Multiples of the learning rate for what AdamW trains beside the matrices.",
+    )
     warmup_steps: int = Field(20, ge=0, description="Steps in which the learning rate rises linearly to its peak.")
-    schedule: Literal["wsd", "cosine"] = Field(
-        "wsd", description="After the warm-up: constant, then linear to zero; or a cosine."
+    schedule: Literal["wsd", "cosine", "linear"] = Field(
+        "wsd", description="After the warm-up: constant, then a linear decay (wsd); a cosine; a linear decay at once."
     )
     decay_fraction: float = Field(0.5, ge=0, le=1, description="Share of the steps in which wsd decays, at the end.")
+    final_rate: float = Field(0.0, ge=0, le=1, description="Share of the peak that the learning rate ends at.")
     weight_decay: float = Field(
         0.1, ge=0, description="Decoupled weight decay of the matrices (norms and embedding have none)."
     )
     beta1: float = Field(0.9, ge=0, lt=1, description="AdamW: decay of the gradient's running mean.")
     beta2: float = Field(0.95, ge=0, lt=1, description="AdamW: decay of the squared gradient's running mean.")
+    momentum: float = Field(0.95, ge=0, lt=1, description="Muon, NorMuon: decay of the momentum.")
+    cautious_decay: bool = Field(
+        False, description="Muon, NorMuon: decay a weight only where its update goes the same way (arXiv:2510.12402)."
+    )
+    ema_decay: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Decay of an exponential moving average of the weights, which is exported then; 0: none.",
+    )
     clip: float = Field(1.0, ge=0, description="Largest norm of the whole gradient; 0 switches clipping off.")
     zero_stage: int = Field(
         0, ge=0, le=3, description="DeepSpeed ZeRO: what is split over the ranks; 0 nothing, 3 everything."
     )
-    precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="Arithmetic of forward and backward; weights are kept in fp32."
+    offload: Literal["cpu", "nvme"] | None = Field(
+        None,
+        description="Where ZeRO 1 to 3 keep optimizer state and fp32 weights instead of the device: cpu, or nvme (stage 3).",
+    )
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32",
+        description="Arithmetic of forward and backward; weights are kept in fp32. fp16 scales the loss as needed.",
     )
     compile: bool = Field(False, description="torch.compile: pays on long runs, costs about half a minute to start.")
     seed: int = Field(0, ge=0, lt=1 << 32, description="Of the initial weights and of the order of the rows.")
     validation_every: int = Field(100, ge=1, description="Steps between measurements of validation bits per byte.")
     validation_tokens: int = Field(
         32768, ge=1, description="Tokens of one such measurement, spread evenly over the split."
+    )
+    on_spike: Literal["count", "skip"] = Field(
+        "count",
+        description="A step whose loss or gradient lies 6 sigma above the last 128: count it, or leave the weights alone.",
+    )
+    on_not_finite: Literal["stop", "skip"] = Field(
+        "stop", description="A loss or gradient that is inf or nan: stop, or leave the weights alone and go on."
     )
     checkpoint_every: int = Field(100, ge=1, description="Steps between checkpoints.")
 
@@ -67,13 +104,30 @@ class PretrainParams(StageParams):
             raise ValueError(f"kv_heads ({self.kv_heads}) must divide heads ({self.heads})")
         if self.warmup_steps > self.steps:
             raise ValueError(f"warmup_steps ({self.warmup_steps}) must be at most steps ({self.steps})")
-        if self.precision == "bf16" and self.zero_stage == 0:
-            raise ValueError("precision bf16 needs zero_stage 1 or more: stage 0 keeps no fp32 weights and drifts")
-        if self.optimizer == "muon" and self.zero_stage != 0:
+        if self.schedule == "wsd" and self.warmup_steps + self.decay_steps > self.steps:
             raise ValueError(
-                "optimizer muon needs zero_stage 0: it works on whole matrices, which ZeRO flattens and splits"
+                f"warmup_steps ({self.warmup_steps}) and a decay of {self.decay_fraction:g} of the steps must together be at most "
+                f"steps ({self.steps})"
             )
+        if self.precision != "fp32" and self.zero_stage == 0:
+            raise ValueError(
+                f"precision {self.precision} needs zero_stage 1 or more: stage 0 keeps no fp32 weights and drifts"
+            )
+        if self.offload and self.zero_stage == 0:
+            raise ValueError("offload needs zero_stage 1 or more")
+        if self.offload == "nvme" and self.zero_stage != 3:
+            raise ValueError("offload to nvme needs zero_stage 3")
         return self
+
+    @property
+    def decay_steps(self) -> float:
+        """Steps in which wsd decays."""
+        return self.steps * self.decay_fraction
+
+    @property
+    def stable_steps(self) -> int | None:
+        """Steps before wsd's decay begins; None where nothing decays after them."""
+        return int(self.steps - self.decay_steps) if self.schedule == "wsd" and self.decay_fraction else None
 
     def shape(self, vocabulary_size: int, context_length: int) -> Shape:
         """The model's shape over the given vocabulary and context."""

@@ -94,9 +94,9 @@ def params(**changes) -> PretrainParams:
     return validate(PretrainParams, {**TINY, **changes}, "params.yaml: pretrain")
 
 
-def start_apart(root: Path, inputs: Inputs, **changes) -> subprocess.Popen:
+def start_apart(root: Path, inputs: Inputs, ranks: int = 1, **changes) -> subprocess.Popen:
     """The same in a process of its own, which signals can be sent to."""
-    project(root)
+    project(root, ranks)
     script = (
         "import sys, json\n"
         "from pathlib import Path\n"

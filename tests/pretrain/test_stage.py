@@ -11,7 +11,7 @@ from tasks.architectures.build import build_config
 from tasks.architectures.flops import training_flops_per_token
 from tasks.core.errors import UserError
 from tasks.pretrain.data_loader import IGNORE_INDEX, PackedDataset
-from tasks.pretrain.distributed import check_compiler
+from tasks.pretrain.requirements import check_compiler
 from tests.helpers.pretraining import (
     CONTEXT,
     VOCABULARY,
@@ -27,9 +27,11 @@ from tests.helpers.pretraining import (
         ({"hidden": 30}, r"hidden \(30\) must be an even multiple of heads \(4\)"),
         ({"kv_heads": 3}, r"kv_heads \(3\) must divide heads \(4\)"),
         ({"precision": "bf16"}, "needs zero_stage 1 or more"),
-        ({"optimizer": "muon", "zero_stage": 1}, "muon needs zero_stage 0"),
         ({"warmup_steps": 13}, "at most steps"),
         ({"zero_stage": 4}, "zero_stage"),
+        ({"decay_fraction": 0.9}, r"warmup_steps \(2\) and a decay of 0.9 of the steps"),
+        ({"offload": "cpu"}, "offload needs zero_stage 1 or more"),
+        ({"offload": "nvme", "zero_stage": 2}, "nvme needs zero_stage 3"),
     ],
 )
 def test_sizes_that_do_not_fit(changes, message):

@@ -1,0 +1,43 @@
+"""What a machine must have for the parameters: units for the precision, a compiler."""
+
+import sysconfig
+from pathlib import Path
+
+from tasks.core.errors import UserError
+
+
+def check_precision(precision: str, device: str) -> None:
+    """Refuse bf16 where the processor has no units for it: emulated, it is three times slower than fp32.
+
+    Raises:
+        UserError: no bf16 units.
+    """
+    import torch
+
+    if precision != "bf16":
+        return
+    if device == "cuda":
+        able = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        able = any(
+            bool(getattr(torch.cpu, name, bool)()) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        )
+    if not able:
+        raise UserError(
+            f"params.yaml: pretrain.precision: this machine's {device} has no bf16 units, and without them bf16 is "
+            "slower than fp32. Set fp32"
+        )
+
+
+def check_compiler(compile_model: bool) -> None:
+    """Refuse `compile: true` where what torch.compile writes, in C++ that includes Python.h, cannot be compiled.
+
+    Raises:
+        UserError: this Python's headers are missing.
+    """
+    if compile_model and not (Path(sysconfig.get_path("include")) / "Python.h").exists():
+        package = f"python{sysconfig.get_python_version()}-dev"
+        raise UserError(
+            "params.yaml: pretrain.compile: torch.compile needs Python's headers, which are missing on this machine. "
+            f"Install them, e.g. apt-get install {package}, or set compile: false"
+        )

@@ -76,6 +76,15 @@ class PackedDataset:
         """`batch(rows).targets`, without reading tokens."""
         return sum(int(self.segments[self.rows[row] : self.rows[row + 1], 1].sum()) for row in rows)
 
+    def documents(self, row: int) -> Int64:
+        """int64 [context_length]: the number of the document at each place of a row; -1 in padding."""
+        numbers = np.full(self.context_length, -1, dtype=np.int64)
+        at = 0
+        for start, length in self.segments[self.rows[row] : self.rows[row + 1]].tolist():
+            numbers[at : at + length] = np.searchsorted(self.offsets, start, side="right") - 1
+            at += length
+        return numbers
+
     def describe(self, rows: Int64, most: int = 5) -> str:
         """The ids of documents in the given rows, for a message: the first `most` and how many more."""
         starts = np.concatenate([self.segments[self.rows[row] : self.rows[row + 1], 0] for row in rows])

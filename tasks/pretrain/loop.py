@@ -239,6 +239,7 @@ class Trainer:
             "epochs": round(self.step * self.batch_rows / len(self.data), 4),
             "training_loss": round(sum(self.losses) / len(self.losses), 6) if self.losses else None,
             "validation_bits_per_byte": None if self.bits_per_byte is None else round(self.bits_per_byte, 6),
+            "validation_bits_per_byte_by_source": {n: round(v, 6) for n, v in self.validation.by_source.items()},
             "validation_rows": len(self.validation.rows),
             "spikes": self.stability.spikes,
             "skipped_steps": self.stability.skipped,

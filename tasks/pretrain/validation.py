@@ -1,10 +1,11 @@
-"""Validation: bits per byte of held-out text, comparable over tokenizers."""
+"""Validation: bits per byte of held-out text, in all and by source, comparable over tokenizers."""
 
 import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 
 from tasks.pretrain.data_loader import IGNORE_INDEX, Batch, Int64, PackedDataset, evenly_spaced
@@ -12,18 +13,24 @@ from tasks.pretrain.distributed import ProcessGroup, StopFlag
 
 
 class Validation:
-    """Rows of the validation split, spread evenly over it, `wanted_tokens` at most."""
+    """Rows of the validation split, spread evenly over it, `wanted_tokens` at most; always the same, in the same order.
+
+    Attributes:
+        by_source: bits per byte of each source, of the last measurement.
+    """
 
     def __init__(
         self, data: PackedDataset, token_bytes: Int64, document_start: int, wanted_tokens: int, micro_rows: int
     ) -> None:
-        self.data, self.token_bytes, self.document_start, self.micro_rows = (
-            data,
-            token_bytes,
-            document_start,
-            micro_rows,
-        )
+        self.data, self.token_bytes, self.document_start = data, token_bytes, document_start
+        self.micro_rows = micro_rows
         self.rows = evenly_spaced(len(data), max(1, wanted_tokens // data.context_length))
+        table = data.folder / "documents.parquet"
+        sources = pq.read_table(table, columns=["source"])["source"].to_pylist() if table.exists() else []
+        self.names = sorted(set(sources))
+        numbers = {name: number for number, name in enumerate(self.names)}
+        self._source_of = np.array([*(numbers[source] for source in sources), len(self.names)])  # the last: none
+        self.by_source: dict[str, float] = {}
 
     def measure(
         self, nats: Callable[[Batch], torch.Tensor], engine: Any, group: ProcessGroup, stop: StopFlag
@@ -36,7 +43,7 @@ class Validation:
         if not len(self.rows):
             return True, None
         engine.eval()
-        total_nats = total_bytes = 0.0
+        sums = np.zeros((2, len(self.names) + 1))  # nats and bytes of each source
         try:
             for start in range(0, len(self.rows), self.micro_rows * group.size):
                 here = start + group.rank * self.micro_rows
@@ -46,12 +53,27 @@ class Validation:
                 if not len(rows):
                     batch.labels[:] = IGNORE_INDEX
                 with torch.no_grad():
-                    total_nats += float(nats(batch).double().sum())
-                scored = batch.labels[batch.labels != IGNORE_INDEX]
-                total_bytes += float(np.sum(self.token_bytes[scored]))
+                    lost = nats(batch).double().cpu().numpy().reshape(-1)
+                self._add(sums, rows, batch.labels, lost)
                 if group.all_reduce_sum(float(stop.raised))[0]:
                     return False, None
         finally:
             engine.train()
-        total_nats, total_bytes = group.all_reduce_sum(total_nats, total_bytes)
-        return True, total_nats / math.log(2) / total_bytes if total_bytes else None
+        summed = np.array(group.all_reduce_sum(*sums.reshape(-1).tolist())).reshape(sums.shape) / [[math.log(2)], [1]]
+        self.by_source = {
+            name: float(bits / size) for name, bits, size in zip(self.names, *summed[:, :-1], strict=True) if size
+        }
+        bits, size = summed.sum(1).tolist()
+        return True, bits / size if size else None
+
+    def _add(self, sums: Any, rows: Int64, labels: Int64, nats: Any) -> None:
+        if not len(rows):
+            return
+        scored = labels.reshape(-1) != IGNORE_INDEX
+        documents = np.concatenate([self.data.documents(int(row)) for row in rows])
+        if len(self._source_of) == 1:  # nothing is said of the documents
+            documents[:] = -1
+        source = self._source_of[documents[scored]]
+        size = self.token_bytes[labels.reshape(-1)[scored]]
+        sums[0] += np.bincount(source, nats[scored], sums.shape[1])
+        sums[1] += np.bincount(source, size, sums.shape[1])

@@ -18,7 +18,8 @@ from tasks.core.errors import Interrupted
 from tasks.core.progress import Progress
 from tasks.model.curves import CurveWriter
 from tasks.model.load import load_model
-from tasks.pretrain.checkpoints.files import Checkpoints
+from tasks.pretrain.checkpoints.files import Checkpoint, Checkpoints
+from tasks.pretrain.checkpoints.stable import find_stable, keep_stable
 from tasks.pretrain.data_loader import Batch, PackedDataset, RowSampler
 from tasks.pretrain.distributed import ProcessGroup, StopFlag, join_group
 from tasks.pretrain.document_isolation import require_document_isolation
@@ -28,7 +29,7 @@ from tasks.pretrain.optimizers.fragments import find_fragments, refresh_weights
 from tasks.pretrain.optimizers.optimizer import MixedOptimizer
 from tasks.pretrain.optimizers.schedule import learning_rate
 from tasks.pretrain.params import PretrainParams
-from tasks.pretrain.requirements import check_compiler, check_precision
+from tasks.pretrain.requirements import check_compiler, check_precision, require_fitting
 from tasks.pretrain.stability import Stability
 from tasks.pretrain.throughput import Throughput
 from tasks.pretrain.validation import Validation
@@ -59,7 +60,7 @@ class Trainer:
     def __init__(self, params: PretrainParams, config: dict[str, Any], group: ProcessGroup, stop: StopFlag) -> None:
         self.params, self.group, self.stop = params, group, stop
         pack, self.tokenizer = Path(config["pack"]), Path(config["tokenizer"])
-        self.output = Path(config["output"])
+        self.output, self.stable = Path(config["output"]), Path(config["stable"])
         description = json.loads((pack / "pack.json").read_text())
         self.pad = pad_token(self.tokenizer)
         self.data = PackedDataset(pack, "train", self.pad)
@@ -68,6 +69,7 @@ class Trainer:
         if config.get("start"):
             model = load_model(Path(config["start"]), "cpu")
             self.model_config = model.config
+            require_fitting(model, config["start"], description["vocabulary_size"])
             require_document_isolation(model, config["start"])
         else:
             shape = params.shape(description["vocabulary_size"], self.data.context_length)
@@ -103,7 +105,7 @@ class Trainer:
         params, group = self.params, self.group
         flops = training_flops_per_token(self.model_config, self.parameters, self.data.context_length)
         throughput = Throughput(group, flops, params.precision)
-        loaded = self.checkpoints.load_latest()
+        loaded = self.checkpoints.load_latest() or self._load_stable()
         with ExitStack() as stack:
             curves_path = self.output / "curves.csv"
             self.curves: CurveWriter | None = None
@@ -129,17 +131,39 @@ class Trainer:
                 self.tokens = int(row["tokens"] or 0)
                 stopped = self._finish_step(row)
                 if progress:
-                    shown = {"loss": f"{row['loss']:.3f}", "tokens/s": f"{throughput.tokens_per_second:,.0f}"}
+                    shown = {
+                        "loss": f"{row['loss'] or math.nan:.3f}",
+                        "tokens/s": f"{throughput.tokens_per_second:,.0f}",
+                    }
                     if self.bits_per_byte is not None:
                         shown["validation bits/byte"] = f"{self.bits_per_byte:.3f}"
                     progress.advance(1, **shown)
                 if stopped:
                     raise Interrupted("stopped after a step")
-        weights = full_weights(self.engine, params.zero_stage)
+        weights = self._weights_to_export()
         if group.is_rank_zero:
             save_model(weights, self.model_config, self.tokenizer, self.output, self.pad)
         group.barrier()
         return self._metrics(), throughput.timings()
+
+    def _weights_to_export(self) -> dict[str, torch.Tensor]:
+        best = self.checkpoints.best() if self.params.export == "best" else None
+        if best and self.bits_per_byte is not None and self.best != self.bits_per_byte:
+            log.info(
+                "exporting %s: %.4f validation bits per byte, the last has %.4f",
+                best.name,
+                self.best,
+                self.bits_per_byte,
+            )
+            self.bits_per_byte = self.best
+            return self.checkpoints.weights(best)
+        return full_weights(self.engine, self.params.zero_stage)
+
+    def _load_stable(self) -> Checkpoint | None:
+        """Take up a run that was the same up to its decay, if one is kept."""
+        before = self.params.steps - 1 if self.params.stable_steps is None else self.params.stable_steps
+        found = self.group.broadcast(find_stable(self.stable, before) if self.group.is_rank_zero else None)
+        return self.checkpoints.load(found) if found else None
 
     def _train_step(self) -> Row:
         """One optimizer step; returns its row of the curves, without validation."""
@@ -164,9 +188,9 @@ class Trainer:
         return {
             "step": self.step,
             "tokens": self.tokens + targets,
-            "loss": loss,
+            "loss": loss if math.isfinite(loss) else None,
             "learning_rate": rate,
-            "gradient_norm": norm,
+            "gradient_norm": norm if math.isfinite(norm) else None,
         }
 
     def _nats(self, batch: Batch) -> torch.Tensor:
@@ -181,13 +205,15 @@ class Trainer:
     def _finish_step(self, row: Row) -> bool:
         """Validate, record and save, where due; returns whether all ranks are to stop now."""
         params, last = self.params, self.step == self.params.steps
-        loss = float(row["loss"] or 0.0)
-        if math.isfinite(loss):
-            self.losses = [*self.losses[-9:], loss]
+        if row["loss"] is not None:  # of a skipped step
+            self.losses = [*self.losses[-9:], float(row["loss"])]
         row["validation_bits_per_byte"] = None
         measured, best = True, False
         if last:
             self._save(row)  # before it is evaluated
+            if params.ema_decay:
+                self.optimizer.use_average()
+                refresh_weights(self.engine, params.zero_stage)
         if last or self.step % params.validation_every == 0:
             measured, bits_per_byte = self.validation.measure(self._nats, self.engine, self.group, self.stop)
             if measured:
@@ -195,9 +221,7 @@ class Trainer:
                 best = bits_per_byte is not None and (self.best is None or bits_per_byte < self.best)
                 self.best = bits_per_byte if best else self.best
         if measured and self.curves:
-            self.curves.write(
-                {key: value if value is None or math.isfinite(value) else None for key, value in row.items()}
-            )
+            self.curves.write(row)
         stopped = not measured or (not last and self.group.all_reduce_sum(float(self.stop.raised))[0] > 0)
         due = self.step % params.checkpoint_every == 0 or self.step == params.stable_steps
         if not last and (stopped or due):
@@ -216,9 +240,10 @@ class Trainer:
             "loss_scale": loss_scale_state(self.engine),
             "pending": pending,
         }
-        self.checkpoints.save(
-            self.step, state, self.output / "curves.csv", best, stable=self.step == self.params.stable_steps
-        )
+        stable = self.step == self.params.stable_steps
+        saved = self.checkpoints.save(self.step, state, self.output / "curves.csv", best, stable)
+        if self.group.is_rank_zero and not pending and self.step <= (self.params.stable_steps or 0):
+            keep_stable(saved, self.stable, self.params.keep_stable)
 
     def _restore(self, state: dict[str, Any]) -> None:
         refresh_weights(self.engine, self.params.zero_stage)
@@ -227,7 +252,8 @@ class Trainer:
         self.bits_per_byte, self.best, self.losses = state["bits_per_byte"], state["best"], state["losses"]
         self.stability.restore(state["stability"])
         if state["pending"]:
-            self.losses = self.losses[:-1]
+            if state["pending"]["loss"] is not None:
+                self.losses = self.losses[:-1]
             if self._finish_step(state["pending"]):
                 raise Interrupted("stopped during validation")
 

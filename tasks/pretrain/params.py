@@ -36,6 +36,10 @@ class PretrainParams(StageParams):
     intermediate: int = Field(512, ge=8, description="Width inside the SwiGLU feed-forward block.")
     rope_theta: float = Field(10000.0, gt=0, description="Base of the rotary position angles (arXiv:2104.09864).")
     steps: int = Field(450, ge=1, description="Optimizer steps.")
+    continue_steps: int = Field(
+        0,
+        description="Steps beyond `steps`, or fewer: the run goes on from where the decay of the one before it began, if that is kept.",
+    )
     global_batch_tokens: int = Field(
         4096, ge=8, description="Tokens of one step, over all ranks; a multiple of context_length."
     )
@@ -83,6 +87,13 @@ class PretrainParams(StageParams):
     )
     compile: bool = Field(False, description="torch.compile: pays on long runs, costs about half a minute to start.")
     seed: int = Field(0, ge=0, lt=1 << 32, description="Of the initial weights and of the order of the rows.")
+    export: Literal["last", "best"] = Field(
+        "last",
+        description="The weights that are exported: the last, or those of the best validation among the checkpoints.",
+    )
+    keep_stable: int = Field(
+        1, ge=0, description="Checkpoints from before the decay to keep in .textmill/stable, for `continue_steps`."
+    )
     validation_every: int = Field(100, ge=1, description="Steps between measurements of validation bits per byte.")
     validation_tokens: int = Field(
         32768, ge=1, description="Tokens of one such measurement, spread evenly over the split."
@@ -118,6 +129,12 @@ class PretrainParams(StageParams):
         if self.offload == "nvme" and self.zero_stage != 3:
             raise ValueError("offload to nvme needs zero_stage 3")
         return self
+
+    def at_length(self) -> Self:
+        """The same with `continue_steps` in `steps`."""
+        return self.model_validate(
+            {**self.model_dump(), "steps": self.steps + self.continue_steps, "continue_steps": 0}
+        )
 
     @property
     def decay_steps(self) -> float:

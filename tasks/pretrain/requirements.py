@@ -1,7 +1,8 @@
-"""What a machine must have for the parameters: units for the precision, a compiler."""
+"""What a machine must have for the parameters, and a given model for the rows: units, a compiler, numbers, a vocabulary."""
 
 import sysconfig
 from pathlib import Path
+from typing import Any
 
 from tasks.core.errors import UserError
 
@@ -40,4 +41,23 @@ def check_compiler(compile_model: bool) -> None:
         raise UserError(
             "params.yaml: pretrain.compile: torch.compile needs Python's headers, which are missing on this machine. "
             f"Install them, e.g. apt-get install {package}, or set compile: false"
+        )
+
+
+def require_fitting(model: Any, name: str, vocabulary_size: int) -> None:
+    """Check a given model: its weights are numbers, and its embedding has a row for each token.
+
+    Raises:
+        UserError: one is not.
+    """
+    import torch
+
+    for weight, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise UserError(f"{name}: its weight {weight} holds numbers that are not finite: the model is broken")
+    rows = model.get_input_embeddings().weight.shape[0]
+    if rows < vocabulary_size:
+        raise UserError(
+            f"{name}: its embedding has {rows} rows, but the text was packed with a vocabulary of {vocabulary_size} tokens. "
+            "Run: dvc repro tokenizer pack"
         )

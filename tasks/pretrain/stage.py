@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.core.errors import UserError
-from tasks.core.params import read_yaml
 from tasks.core.paths import Inputs, Metrics, Outputs
 from tasks.pretrain.params import PretrainParams
 
@@ -32,6 +31,8 @@ def run(params: PretrainParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     from tasks.model.adopted_model import adopted_model
     from tasks.model.start_from import read_model_source
     from tasks.pretrain import launch, rank
+    from tasks.pretrain.checkpoints.stable import stable_folder
+    from tasks.pretrain.packed_input import check_rows
 
     source = read_model_source(inputs["tokenizer"])
     if source and source.enters == "finetune":
@@ -40,11 +41,12 @@ def run(params: PretrainParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         raise UserError(
             f"{inputs['tokenizer']}: was not made for pretrain.start_from: {params.start_from}. Run: dvc repro tokenizer"
         )
+    params = params.at_length()
     start = str(adopted_model(inputs["tokenizer"])) if source else None
     execution = load_execution()
     ranks = execution.rank_count()
     device = execution.device_name()
-    _check_batch(params, inputs["pack"], ranks, source.context_length if source else None)
+    check_rows(params, inputs["pack"], ranks, source)
     outcome = launch.run_ranks(
         rank.__name__,
         {
@@ -52,6 +54,7 @@ def run(params: PretrainParams, inputs: Inputs, outputs: Outputs) -> Metrics:
             "pack": str(inputs["pack"].absolute()),
             "tokenizer": str(inputs["tokenizer"].absolute()),
             "start": start,
+            "stable": str(stable_folder(params, inputs["pack"], inputs["tokenizer"])),
             "output": str(outputs.root.absolute()),
         },
         work=outputs.work.absolute(),
@@ -73,24 +76,3 @@ def _pass_over(source: "ModelSource", tokenizer: Path, outputs: Outputs) -> Metr
     write_pointer(outputs.root, tokenizer, reason)
     CurveWriter(outputs / "curves.csv", columns=PRETRAINING_COLUMNS).close()
     return {"start_from": source.start_from, "parameters": source.parameters, "steps": 0, "tokens": 0}
-
-
-def _check_batch(params: PretrainParams, pack: Path, ranks: int, longest: int | None) -> None:
-    packed = read_yaml(pack / "pack.json")  # JSON is YAML, and this reader explains what is wrong with a file
-    context_length = int(packed["context_length"])
-    if longest is not None and context_length > longest:
-        raise UserError(
-            f"params.yaml: pack.context_length: {context_length} is more than the {longest} tokens that {params.start_from} "
-            f"reads. Allowed: up to {longest}"
-        )
-    rows, rest = divmod(params.global_batch_tokens, context_length)
-    if rest or not rows:
-        raise UserError(
-            f"params.yaml: pretrain.global_batch_tokens: must be a multiple of pack.context_length ({context_length}), "
-            f"got {params.global_batch_tokens}"
-        )
-    if rows % ranks:
-        raise UserError(
-            f"params.yaml: pretrain.global_batch_tokens: {params.global_batch_tokens} tokens are {rows} rows, which "
-            f"{ranks} ranks cannot share evenly. Use a multiple of {ranks * context_length}, or other ranks in execution.yaml"
-        )

@@ -54,10 +54,12 @@ def write_split(folder: Path, documents: int, seed: int) -> None:
     np.save(folder / "rows.npy", packed.rows)
 
 
-def make_inputs(root: Path, validation_documents: int = 10) -> Inputs:
+def make_inputs(root: Path, validation_documents: int = 10, train_rows: int | None = None) -> Inputs:
     pack, tokenizer = root / "pack", root / "tokenizer"
     pack.mkdir()
     write_split(pack / "train", 80, seed=1)
+    if train_rows:
+        np.save(pack / "train" / "rows.npy", np.load(pack / "train" / "rows.npy")[: train_rows + 1])
     write_split(pack / "validation", validation_documents, seed=2)
     token_bytes = np.ones(VOCABULARY, dtype=np.int64)
     token_bytes[:6] = 0
@@ -130,3 +132,7 @@ def wait_for(condition, timeout_s: float = 300) -> None:
 def steps_written(root: Path) -> int:
     path = root / "out" / "curves.csv"
     return max(0, path.read_text().count("\n") - 1) if path.exists() else 0
+
+
+def steps_in_checkpoints(root: Path) -> list[int]:
+    return sorted(int(path.name.removeprefix("step-")) for path in (root / "work" / "checkpoints").glob("step-*"))

@@ -1,6 +1,8 @@
 """Training that was killed, stopped or finds a damaged checkpoint goes on to the same bytes."""
 
 import json
+import os
+import shutil
 import signal
 import subprocess
 import time
@@ -9,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.pretraining import (
+    CONTEXT,
     files,
     make_inputs,
     pretrain,
     project,
     start_apart,
+    steps_in_checkpoints,
     steps_written,
     wait_for,
 )
@@ -35,6 +39,49 @@ def test_killed_and_continued_is_never_killed(tmp_path, inputs, monkeypatch, cha
     again, continued = pretrain(root, inputs, monkeypatch, steps=60, **changes)
     assert again == metrics
     assert files(continued.root) == files(whole.root)
+
+
+@pytest.mark.slow
+def test_one_rank_killed_then_all(tmp_path, inputs, monkeypatch):
+    """Twice in one run, the first time one rank alone: its peer does not train on without it, and nothing is lost."""
+    changes = {"steps": 40, "zero_stage": 1, "optimizer": "normuon", "checkpoint_every": 3}
+    metrics, whole = pretrain(tmp_path / "whole", inputs, monkeypatch, ranks=2, **changes)
+    root = tmp_path / "killed"
+    for reached, alone in ((5, True), (16, False)):
+        process = start_apart(root, inputs, ranks=2, **changes)
+        wait_for(lambda reached=reached: steps_written(root) >= reached)
+        if alone:
+            ranks = subprocess.run(
+                ["pgrep", "-f", f"rank --config {root}"], capture_output=True, text=True
+            ).stdout.split()
+            os.kill(int(ranks[-1]), signal.SIGKILL)
+            assert process.wait(120) != 0
+        else:
+            process.kill()
+            process.wait()
+    again, continued = pretrain(root, inputs, monkeypatch, ranks=2, **changes)
+    assert again == metrics
+    assert files(continued.root) == files(whole.root)
+
+
+@pytest.mark.slow
+def test_epochs_end_anywhere(tmp_path, monkeypatch):
+    """Ten rows, four a step, three epochs: stopped at the border of two epochs and within one, the same run."""
+    inputs = make_inputs(tmp_path, train_rows=10)
+    changes = {"steps": 8, "global_batch_tokens": 4 * CONTEXT, "checkpoint_every": 1, "warmup_steps": 0}
+    changes["decay_fraction"] = 0.375  # the checkpoint of step 5, 20 rows, stays
+    root = tmp_path / "stopped"
+    metrics, outputs = pretrain(root, inputs, monkeypatch, **changes)
+    assert metrics["epochs"] == 3.2
+    whole = files(outputs.root)
+    for kept in (7, 5):  # as if killed right after these checkpoints
+        for path in (outputs.work / "checkpoints").glob("step-*"):
+            if int(path.name.removeprefix("step-")) > kept:
+                shutil.rmtree(path)
+        assert max(steps_in_checkpoints(root)) == kept
+        again, continued = pretrain(root, inputs, monkeypatch, **changes)
+        assert again == metrics
+        assert files(continued.root) == whole
 
 
 @pytest.mark.slow

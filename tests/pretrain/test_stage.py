@@ -11,7 +11,7 @@ from tasks.architectures.build import build_config
 from tasks.architectures.flops import training_flops_per_token
 from tasks.core.errors import UserError
 from tasks.pretrain.data_loader import IGNORE_INDEX, PackedDataset
-from tasks.pretrain.requirements import check_compiler
+from tasks.pretrain.requirements import check_compiler, require_fitting
 from tests.helpers.pretraining import (
     CONTEXT,
     VOCABULARY,
@@ -52,6 +52,30 @@ def test_batch_must_be_whole_rows(tmp_path, inputs, monkeypatch):
         pretrain(tmp_path, inputs, monkeypatch, global_batch_tokens=100)
     with pytest.raises(UserError, match="3 ranks cannot share evenly"):
         pretrain(tmp_path, inputs, monkeypatch, ranks=3)
+
+
+def test_rows_that_cannot_be_trained_on(tmp_path, monkeypatch):
+    few = make_inputs(tmp_path)
+    with pytest.raises(UserError, match=r"has \d+ rows to train on, a step takes 400\. Lower .* at most \d+"):
+        pretrain(tmp_path, few, monkeypatch, global_batch_tokens=400 * CONTEXT)
+    path = few["pack"] / "validation" / "tokens.bin"
+    tokens = np.memmap(path, dtype=np.uint16, mode="r+")
+    tokens[17] = VOCABULARY
+    tokens.flush()
+    with pytest.raises(UserError, match="token 17 is 64, but the vocabulary has 64 tokens"):
+        pretrain(tmp_path, few, monkeypatch)
+
+
+def test_a_given_model_must_fit():
+    model = torch.nn.Module()
+    model.get_input_embeddings = lambda: model.embedding
+    model.embedding = torch.nn.Embedding(10, 4)
+    require_fitting(model, "mine", 10)
+    with pytest.raises(UserError, match=r"mine: its embedding has 10 rows, .* vocabulary of 11 tokens"):
+        require_fitting(model, "mine", 11)
+    model.embedding.weight.data[3, 2] = float("inf")
+    with pytest.raises(UserError, match=r"mine: its weight embedding.weight holds numbers that are not finite"):
+        require_fitting(model, "mine", 10)
 
 
 def test_flops_convention():

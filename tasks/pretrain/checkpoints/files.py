@@ -3,10 +3,13 @@
 import hashlib
 import json
 import logging
+import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from tasks.core.errors import UserError
 from tasks.core.paths import write_json
@@ -95,7 +98,7 @@ class Checkpoints:
         found = _by_step(self.folder)
         kept = set(found[: self.keep])
         for kind in ("best", "stable"):
-            kept.update([path for path in found if _read(path).get(kind)][:1])
+            kept.update([path for path in found if _marked(path, kind)][:1])
         for path in found:
             if path not in kept:
                 shutil.rmtree(path)
@@ -129,7 +132,13 @@ class Checkpoints:
 
     def best(self) -> Path | None:
         """The checkpoint with the best validation."""
-        return next((path for path in _by_step(self.folder) if _read(path).get("best")), None)
+        found = (path for path in _by_step(self.folder) if _marked(path, "best"))
+        return next((path for path in found if not find_problem(path)), None)
+
+    def weights(self, folder: Path) -> dict[str, torch.Tensor]:
+        """All weights of a checkpoint on the CPU, fp32, by name."""
+        files, shapes = FragmentFiles(folder), self.optimizer.shapes
+        return {name: files.read("weight", name, 0, math.prod(shape)).view(shape) for name, shape in shapes.items()}
 
     def _newest_whole(self) -> str | None:
         for candidate in _by_step(self.folder):
@@ -158,6 +167,13 @@ def find_problem(folder: Path) -> str | None:
 def _read(folder: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
     return content
+
+
+def _marked(folder: Path, kind: str) -> bool:
+    try:
+        return bool(_read(folder)[kind])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False  # damaged
 
 
 def _digest(path: Path) -> str:

@@ -118,6 +118,13 @@ class MixedOptimizer(torch.optim.Optimizer):
         average: torch.Tensor = state["ema"]
         return average
 
+    @torch.no_grad()
+    def use_average(self) -> None:
+        """Put the moving average in the place of the weights."""
+        for holder, state in self.state.items():
+            if "ema" in state:
+                holder.copy_(state["ema"])
+
     def _buffers(self, holders: list[torch.Tensor], key: str) -> list[torch.Tensor]:
         for holder in holders:
             if key not in self.state[holder]:

@@ -15,6 +15,7 @@ from torch.nn import functional
 from tasks.architectures.build import build_config, build_model
 from tasks.architectures.flops import training_flops_per_token
 from tasks.core.errors import Interrupted
+from tasks.core.paths import write_json
 from tasks.core.progress import Progress
 from tasks.model.curves import CurveWriter
 from tasks.model.load import load_model
@@ -30,6 +31,7 @@ from tasks.pretrain.optimizers.optimizer import MixedOptimizer
 from tasks.pretrain.optimizers.schedule import learning_rate
 from tasks.pretrain.params import PretrainParams
 from tasks.pretrain.requirements import check_compiler, check_precision, require_fitting
+from tasks.pretrain.samples import Samples
 from tasks.pretrain.stability import Stability
 from tasks.pretrain.throughput import Throughput
 from tasks.pretrain.validation import Validation
@@ -95,6 +97,9 @@ class Trainer:
             held_out, token_bytes, description["document_start"], params.validation_tokens, self.micro_rows
         )
         self.stability = Stability(params)
+        self.samples = Samples(
+            params.sample_prompts, self.tokenizer, description["document_start"], self.data.context_length
+        )
         self.step = self.tokens = 0
         self.bits_per_byte: float | None = None
         self.best: float | None = None
@@ -143,6 +148,8 @@ class Trainer:
         weights = self._weights_to_export()
         if group.is_rank_zero:
             save_model(weights, self.model_config, self.tokenizer, self.output, self.pad)
+            if params.sample_every:
+                write_json(self.output / "samples.json", self.samples.taken)
         group.barrier()
         return self._metrics(), throughput.timings()
 
@@ -222,6 +229,8 @@ class Trainer:
                 self.best = bits_per_byte if best else self.best
         if measured and self.curves:
             self.curves.write(row)
+        if measured and params.sample_every and (last or self.step % params.sample_every == 0):
+            self.samples.take(self.engine, self.group, self.step)
         stopped = not measured or (not last and self.group.all_reduce_sum(float(self.stop.raised))[0] > 0)
         due = self.step % params.checkpoint_every == 0 or self.step == params.stable_steps
         if not last and (stopped or due):
@@ -237,6 +246,7 @@ class Trainer:
             "best": self.best,
             "losses": self.losses,
             "stability": self.stability.state(),
+            "samples": self.samples.taken,
             "loss_scale": loss_scale_state(self.engine),
             "pending": pending,
         }
@@ -251,6 +261,7 @@ class Trainer:
         self.step, self.tokens = state["step"], state["tokens"]
         self.bits_per_byte, self.best, self.losses = state["bits_per_byte"], state["best"], state["losses"]
         self.stability.restore(state["stability"])
+        self.samples.taken = state["samples"]
         if state["pending"]:
             if state["pending"]["loss"] is not None:
                 self.losses = self.losses[:-1]

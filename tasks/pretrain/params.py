@@ -105,6 +105,10 @@ class PretrainParams(StageParams):
     on_not_finite: Literal["stop", "skip"] = Field(
         "stop", description="A loss or gradient that is inf or nan: stop, or leave the weights alone and go on."
     )
+    sample_every: int = Field(
+        0, ge=0, description="Steps between looks at how the model continues `sample_prompts` (samples.json); 0: never."
+    )
+    sample_prompts: list[str] = Field(default=["The", "How are you"], description="Beginnings of text to be continued.")
     checkpoint_every: int = Field(100, ge=1, description="Steps between checkpoints.")
 
     @model_validator(mode="after")

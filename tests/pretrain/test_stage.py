@@ -1,6 +1,7 @@
 """Pretrain: sizes that do not fit are refused, a model trains and is what was trained, divergence is named."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -84,7 +85,11 @@ def test_flops_convention():
 
 
 def test_trains_and_saves_what_it_trained(tmp_path, inputs, monkeypatch):
-    metrics, outputs = pretrain(tmp_path, inputs, monkeypatch, steps=40, validation_every=20)
+    sampling = {"sample_every": 20, "sample_prompts": ["t9"]}
+    metrics, outputs = pretrain(tmp_path, inputs, monkeypatch, steps=40, validation_every=20, **sampling)
+    samples = json.loads((outputs / "samples.json").read_text())
+    assert [sample["step"] for sample in samples] == [20, 40]
+    assert samples[1]["text"].split()[:3] == ["t16", "t23", "t30"]  # what it was taught
     curves = list(csv.DictReader((outputs / "curves.csv").open()))
     assert [int(row["step"]) for row in curves] == list(range(1, 41))
     assert float(curves[0]["loss"]) == pytest.approx(np.log(VOCABULARY), rel=0.05)  # it begins knowing nothing

@@ -8,13 +8,15 @@ from tasks.core.errors import UserError
 
 
 def check_precision(precision: str, device: str) -> None:
-    """Refuse bf16 where the processor has no units for it: emulated, it is three times slower than fp32.
+    """Refuse bf16 where the processor has no units for it: emulated, it is three times slower than fp32. And fp16 without a GPU.
 
     Raises:
-        UserError: no bf16 units.
+        UserError: no bf16 units, no GPU for fp16.
     """
     import torch
 
+    if precision == "fp16" and device != "cuda":
+        raise UserError("params.yaml: pretrain.precision: fp16 is for GPUs: DeepSpeed has none on a processor. Set fp32")
     if precision != "bf16":
         return
     if device == "cuda":

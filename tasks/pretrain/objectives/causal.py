@@ -1,0 +1,49 @@
+"""Causal language modelling: each token predicts the next one of its document."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from tasks.architectures.family import Family
+from tasks.architectures.isolation import isolating_arguments
+from tasks.pretrain.data_loader import IGNORE_INDEX, Batch
+from tasks.pretrain.objectives.objective import Arrays, Extras
+from tasks.pretrain.objectives.router_balance import load_balancing_loss
+from tasks.pretrain.objectives.token_nats import CHUNKED_FROM, bare_model, label_nats
+
+
+class Causal:
+    """Bengio et al. 2003; Radford et al. 2018. Of a model with experts, the load-balancing loss goes with it.
+
+    A model whose output head is not the last step before the softmax (a soft cap, a scale) must have `chunked_from` beyond its
+    vocabulary.
+    """
+
+    def __init__(self, family: Family, router_weight: float | None = None, chunked_from: int = CHUNKED_FROM) -> None:
+        self.family, self.chunked_from = family, chunked_from
+        self.extra_weights: Mapping[str, float] = {} if router_weight is None else {"load_balancing": router_weight}
+
+    def collate(self, batch: Batch, generators: Sequence[np.random.Generator]) -> Arrays:
+        """The rows as they are; nothing is drawn."""
+        return {"input_ids": batch.input_ids, "position_ids": batch.position_ids, "labels": batch.labels}
+
+    def targets(self, inputs: Arrays) -> int:
+        """All tokens but padding."""
+        return int(np.count_nonzero(inputs["labels"] != IGNORE_INDEX))
+
+    def nats(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, Extras]:
+        """See `Objective.nats`; extras: `load_balancing`, where there are experts."""
+        bare = bare_model(model)
+        arguments = {
+            "input_ids": inputs["input_ids"],
+            **isolating_arguments(self.family, bare.config, inputs["position_ids"], next(bare.parameters()).dtype),
+        }
+        if not self.extra_weights:
+            return label_nats(model, inputs["labels"], arguments, self.chunked_from)[0], {}
+        nats, output = label_nats(
+            model, inputs["labels"], {**arguments, "output_router_logits": True}, self.chunked_from
+        )
+        seen = inputs["labels"] != IGNORE_INDEX
+        balance = load_balancing_loss(output.router_logits, seen, bare.config.num_experts_per_tok)
+        return nats, {"load_balancing": balance}

@@ -1,0 +1,97 @@
+"""Span corruption: spans of a document are dropped and told after, each behind its sentinel (T5, arXiv:1910.10683, 3.1.4)."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from tasks.architectures.special_ids import SpecialIds
+from tasks.pretrain.data_loader import IGNORE_INDEX, Batch, Int64
+from tasks.pretrain.objectives.document_rows import documents_of, pad_rows, present
+from tasks.pretrain.objectives.objective import Arrays, Extras
+from tasks.pretrain.objectives.token_nats import CHUNKED_FROM, label_nats
+
+
+class SpanCorruption:
+    """`fraction` of a document's tokens in spans of `mean_span`; the decoder begins with the padding's id, as T5's does."""
+
+    extra_weights: Mapping[str, float] = {}
+
+    def __init__(self, fraction: float, mean_span: float, ids: SpecialIds, chunked_from: int = CHUNKED_FROM) -> None:
+        self.fraction, self.mean_span, self.ids, self.chunked_from = fraction, mean_span, ids, chunked_from
+
+    def collate(self, batch: Batch, generators: Sequence[np.random.Generator]) -> Arrays:
+        """A document a row: `input_ids`, `attention_mask`, and `decoder_input_ids` with `labels`, which end in the document's end."""
+        sources, targets = [], []
+        for piece in documents_of(batch):
+            tokens = batch.input_ids[piece.row, piece.start : piece.end]
+            source, target = self._corrupt(tokens, generators[piece.row])
+            sources.append(source)
+            targets.append(target)
+        labels = pad_rows(targets, IGNORE_INDEX)
+        shifted = pad_rows([np.concatenate([[self.ids.pad], target[:-1]]) for target in targets], self.ids.pad)
+        shifted[shifted == IGNORE_INDEX] = self.ids.pad
+        return {
+            "input_ids": pad_rows(sources, self.ids.pad),
+            "attention_mask": present(sources),
+            "decoder_input_ids": shifted,
+            "labels": labels,
+        }
+
+    def _corrupt(self, tokens: Int64, generator: np.random.Generator) -> tuple[Int64, Int64]:
+        """(what is left, with a sentinel for each span; sentinels with what they stand for, and the end)."""
+        end = [self.ids.document_start]
+        noise = noise_spans(len(tokens), self.fraction, self.mean_span, generator)
+        if not len(noise):
+            return np.concatenate([tokens, end]), np.array([IGNORE_INDEX])
+        source: list[Int64] = []
+        target: list[Int64] = []
+        at = 0
+        for sentinel, (start, stop) in zip(self.ids.sentinels, noise, strict=False):
+            source += [tokens[at:start], np.array([sentinel])]
+            target += [np.array([sentinel]), tokens[start:stop]]
+            at = stop
+        return np.concatenate([*source, tokens[at:], end]), np.concatenate([*target, end])
+
+    def targets(self, inputs: Arrays) -> int:
+        """Dropped tokens, sentinels and ends."""
+        return int(np.count_nonzero(inputs["labels"] != IGNORE_INDEX))
+
+    def nats(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, Extras]:
+        """See `Objective.nats`."""
+        return sequence_nats(model, inputs, self.chunked_from), {}
+
+
+def sequence_nats(model: torch.nn.Module, inputs: dict[str, torch.Tensor], chunked_from: int) -> torch.Tensor:
+    """Nats of an encoder-decoder's labels; the encoder's padding is masked, the decoder's lies behind all that counts."""
+    arguments = {name: value for name, value in inputs.items() if name != "labels"}
+    return label_nats(model, inputs["labels"], {**arguments, "use_cache": False}, chunked_from)[0]
+
+
+def noise_spans(length: int, fraction: float, mean_span: float, generator: np.random.Generator) -> Int64:
+    """Spans to drop of `length` tokens, int64 [spans, 2] (start, end): `fraction` of them in all, at random places.
+
+    As in T5 the numbers of dropped tokens and of spans are fixed by the length; dropped and kept tokens are each parted at random
+    and take turns, beginning with what is kept, and no part is empty. Unlike there, something may be kept behind the last span:
+    else the one span of a short document were always its end.
+    """
+    dropped = min(max(round(length * fraction), 1), length - 1)
+    if dropped < 1:
+        return np.empty((0, 2), dtype=np.int64)
+    spans = min(max(round(dropped / mean_span), 1), length - dropped)
+    kept_lengths = _parts(length - dropped + 1, spans + 1, generator)[:-1]  # the last one may be empty
+    span_lengths = _parts(dropped, spans, generator)
+    ends = np.cumsum(kept_lengths + span_lengths)
+    return np.stack([ends - span_lengths, ends], 1)
+
+
+def _parts(total: int, parts: int, generator: np.random.Generator) -> Int64:
+    """`total` as a sum of `parts` positive numbers, each way of parting as likely as any other."""
+    cuts = np.sort(generator.choice(total - 1, parts - 1, replace=False)) + 1
+    return np.diff(np.concatenate([[0], cuts, [total]])).astype(np.int64)
+
+
+def most_spans(context_length: int, fraction: float, mean_span: float) -> int:
+    """How many sentinels a document of a whole row needs."""
+    dropped = min(max(round(context_length * fraction), 1), context_length - 1)
+    return max(round(dropped / mean_span), 1)

@@ -5,6 +5,25 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 ObjectiveName = Literal["causal", "masked", "replaced_token", "span_corruption", "denoising"]
+FamilyName = Literal[
+    "llama",
+    "mistral",
+    "qwen3",
+    "gemma",
+    "arcee",
+    "mixtral",
+    "gpt2",
+    "opt",
+    "falcon",
+    "mpt",
+    "bert",
+    "roberta",
+    "modernbert",
+    "deberta",
+    "electra",
+    "t5",
+    "bart",
+]
 Isolation = Literal["positions", "mask", "rows"]
 Positions = Literal["learned", "sinusoidal", "rope", "alibi", "relative"]
 Attributes = str | tuple[str, ...]

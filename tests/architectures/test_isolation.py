@@ -96,5 +96,6 @@ def test_rows_are_taken_apart_into_documents() -> None:
     inputs = objective.collate(batch, row_generators(0, 0, [0, 1]))
     assert inputs["attention_mask"].sum(1).tolist() == LENGTHS * 2
     assert inputs["input_ids"].shape == (8, max(LENGTHS))
+    assert inputs["origins"].tolist() == [0, 11, 13, 25, 32, 43, 45, 57]
     nothing = Batch(batch.input_ids, batch.position_ids, np.full((2, CONTEXT), IGNORE_INDEX))
     assert objective.targets(objective.collate(nothing, row_generators(0, 0, [0, 1]))) <= 1

@@ -42,12 +42,20 @@ def ids_of(family: Family, vocabulary: int = VOCABULARY, context: int = CONTEXT,
     return objective_ids(family, family.objective, params, vocabulary, START, PAD, context)
 
 
-def tiny(name: str, layers: int = 2, hidden: int = 32, heads: int = 4, seed: int = 0, **choices: Any) -> Any:
+def tiny(
+    name: str,
+    layers: int = 2,
+    hidden: int = 32,
+    heads: int = 4,
+    seed: int = 0,
+    masking: dict[str, Any] | None = None,
+    **choices: Any,
+) -> Any:
     """A model of a family, as it is built for its own objective (ELECTRA's without its generator)."""
     family, chosen = FAMILIES[name], Architecture.model_validate(choices)
     shape = shape_of(family, layers, hidden, heads)
     check_shape(family, shape, chosen)
-    config = create_config(family, shape, chosen, ids_of(family))
+    config = create_config(family, shape, chosen, ids_of(family, **(masking or {})))
     return create_model(family, family.objective, config, chosen, seed)
 
 
@@ -56,7 +64,7 @@ def trained_pair(
 ) -> tuple[Any, Objective]:
     """A model as it is trained (ELECTRA's with its generator), and its objective."""
     family, params = FAMILIES[name], MaskingParams.model_validate(masking or {})
-    model = tiny(name, **sizes)
+    model = tiny(name, masking=masking, **sizes)
     if family.objective == "replaced_token":
         choices = Architecture.model_validate({key: value for key, value in sizes.items() if key in family.choices})
         model = ReplacedTokenModel(family, model.config, params.generator_share, choices, seed=0)

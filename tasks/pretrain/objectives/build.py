@@ -48,7 +48,7 @@ def build_objective(
     fraction = masking.fraction or family.masked_fraction
     mean_span = masking.mean_span or OWN_MEAN_SPAN
     if objective == "causal":
-        return Causal(family, getattr(config, "router_aux_loss_coef", None), chunked_from)
+        return Causal(family, config.router_aux_loss_coef if "experts" in family.choices else None, chunked_from)
     if objective == "span_corruption":
         return SpanCorruption(fraction, mean_span, ids, chunked_from)
     if objective == "denoising":

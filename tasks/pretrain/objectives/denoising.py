@@ -11,7 +11,7 @@ import torch
 
 from tasks.architectures.special_ids import SpecialIds
 from tasks.pretrain.data_loader import IGNORE_INDEX, Batch, Int64
-from tasks.pretrain.objectives.document_rows import documents_of, pad_rows, present
+from tasks.pretrain.objectives.document_rows import documents_of, origins, pad_rows, present
 from tasks.pretrain.objectives.objective import Arrays, Extras
 from tasks.pretrain.objectives.span_corruption import sequence_nats
 from tasks.pretrain.objectives.token_nats import CHUNKED_FROM
@@ -39,6 +39,7 @@ class Denoising:
             "attention_mask": present(masked),
             "decoder_input_ids": pad_rows(whole, self.ids.pad),
             "labels": pad_rows(labels, IGNORE_INDEX),
+            "origins": origins(pieces, batch.input_ids.shape[1]),
         }
 
     def targets(self, inputs: Arrays) -> int:

@@ -40,3 +40,8 @@ def pad_rows(rows: Sequence[Int64], fill: int) -> Int64:
 def present(rows: Sequence[Int64]) -> Int64:
     """An attention mask, int64 [rows, longest]: 1 where a row has a token, 0 where it is filled up."""
     return pad_rows([np.ones(len(row), dtype=np.int64) for row in rows], 0)
+
+
+def origins(pieces: Sequence[Piece], context_length: int) -> Int64:
+    """Of each piece the place of its first token among the tokens of the batch, row after row: int64 [pieces]."""
+    return np.array([piece.row * context_length + piece.start for piece in pieces], dtype=np.int64)

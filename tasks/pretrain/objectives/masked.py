@@ -11,7 +11,7 @@ import torch
 from tasks.architectures.family import Family
 from tasks.architectures.isolation import isolating_arguments
 from tasks.pretrain.data_loader import IGNORE_INDEX, Batch
-from tasks.pretrain.objectives.document_rows import documents_of, pad_rows, present
+from tasks.pretrain.objectives.document_rows import documents_of, origins, pad_rows, present
 from tasks.pretrain.objectives.hiding import Hiding
 from tasks.pretrain.objectives.objective import Arrays, Extras
 from tasks.pretrain.objectives.token_nats import CHUNKED_FROM, bare_model, label_nats
@@ -36,6 +36,7 @@ class Masked:
         return {
             "input_ids": pad_rows(rows, self.pad),
             "attention_mask": present(rows),
+            "origins": origins(pieces, batch.input_ids.shape[1]),
             "labels": pad_rows([labels[piece.row, piece.start : piece.end] for piece in pieces], IGNORE_INDEX),
         }
 

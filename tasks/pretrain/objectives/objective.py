@@ -26,6 +26,9 @@ class Objective(Protocol):
     def collate(self, batch: Batch, generators: Sequence[np.random.Generator]) -> Arrays:
         """Inputs and `labels`, int64 [rows, tokens]; labels are in line with the logits, IGNORE_INDEX where nothing is to predict.
 
+        Where the rows were taken apart, `origins`, int64 [rows], say of each the place of its first token in the batch, counted
+        row after row; else labels stand where the batch has its tokens.
+
         `generators`: one for each row of `batch` (`row_generators`), of which all randomness comes.
         """
         ...

@@ -7,7 +7,7 @@ import torch
 
 from tasks.architectures.special_ids import SpecialIds
 from tasks.pretrain.data_loader import IGNORE_INDEX, Batch, Int64
-from tasks.pretrain.objectives.document_rows import documents_of, pad_rows, present
+from tasks.pretrain.objectives.document_rows import documents_of, origins, pad_rows, present
 from tasks.pretrain.objectives.objective import Arrays, Extras
 from tasks.pretrain.objectives.token_nats import CHUNKED_FROM, label_nats
 
@@ -23,7 +23,8 @@ class SpanCorruption:
     def collate(self, batch: Batch, generators: Sequence[np.random.Generator]) -> Arrays:
         """A document a row: `input_ids`, `attention_mask`, and `decoder_input_ids` with `labels`, which end in the document's end."""
         sources, targets = [], []
-        for piece in documents_of(batch):
+        pieces = documents_of(batch)
+        for piece in pieces:
             tokens = batch.input_ids[piece.row, piece.start : piece.end]
             source, target = self._corrupt(tokens, generators[piece.row])
             sources.append(source)
@@ -36,6 +37,7 @@ class SpanCorruption:
             "attention_mask": present(sources),
             "decoder_input_ids": shifted,
             "labels": labels,
+            "origins": origins(pieces, batch.input_ids.shape[1]),
         }
 
     def _corrupt(self, tokens: Int64, generator: np.random.Generator) -> tuple[Int64, Int64]:
@@ -64,7 +66,7 @@ class SpanCorruption:
 
 def sequence_nats(model: torch.nn.Module, inputs: dict[str, torch.Tensor], chunked_from: int) -> torch.Tensor:
     """Nats of an encoder-decoder's labels; the encoder's padding is masked, the decoder's lies behind all that counts."""
-    arguments = {name: value for name, value in inputs.items() if name != "labels"}
+    arguments = {name: value for name, value in inputs.items() if name not in ("labels", "origins")}
     return label_nats(model, inputs["labels"], {**arguments, "use_cache": False}, chunked_from)[0]
 
 

@@ -70,6 +70,8 @@ def test_rows_are_hidden_anew_each_time_and_alike_however_they_are_split() -> No
             for rows in (np.array([0, 1]), np.array([2, 3]))
         ]
         for key, array in whole.items():
+            if key == "origins":
+                continue
             at = 0
             for half in halves:
                 part = array[at : at + len(half[key])]
@@ -79,7 +81,11 @@ def test_rows_are_hidden_anew_each_time_and_alike_however_they_are_split() -> No
                 at += len(half[key])
             assert at == len(array)
         again = objective.collate(batch, row_generators(3, 6, range(4)))
-        assert any(again[key].shape != whole[key].shape or (again[key] != whole[key]).any() for key in whole)
+        assert any(
+            again[key].shape != whole[key].shape or (again[key] != whole[key]).any()
+            for key in whole
+            if key != "origins"
+        )
 
 
 TEXTS = [

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from tasks.architectures.choices import Architecture
-from tasks.architectures.families import FAMILIES
-from tasks.architectures.family import Family, ObjectiveName
+from tasks.architectures.families.choices import Architecture
+from tasks.architectures.families.family import Family, ObjectiveName
+from tasks.architectures.families.table import FAMILIES
 from tasks.architectures.shape import Shape
 from tasks.core.errors import UserError
 

@@ -10,27 +10,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 
-from tasks.architectures.build import build_config, build_model
 from tasks.architectures.flops import training_flops_per_token
 from tasks.core.errors import Interrupted
 from tasks.core.paths import write_json
 from tasks.core.progress import Progress
 from tasks.model.curves import CurveWriter
-from tasks.model.load import load_model
 from tasks.pretrain.checkpoints.files import Checkpoint, Checkpoints
 from tasks.pretrain.checkpoints.stable import find_stable, keep_stable
-from tasks.pretrain.data_loader import Batch, PackedDataset, RowSampler
+from tasks.pretrain.data_loader import PackedDataset, RowSampler
 from tasks.pretrain.distributed import ProcessGroup, StopFlag, join_group
-from tasks.pretrain.document_isolation import require_document_isolation
 from tasks.pretrain.engine import gradient_norm, loss_scale_state, restore_loss_scale, start_engine
 from tasks.pretrain.export import full_weights, pad_token, save_model
+from tasks.pretrain.learner import adopt_learner, make_learner
+from tasks.pretrain.objectives.objective import Arrays, Extras, row_generators
 from tasks.pretrain.optimizers.fragments import find_fragments, refresh_weights
 from tasks.pretrain.optimizers.optimizer import MixedOptimizer
 from tasks.pretrain.optimizers.schedule import learning_rate
 from tasks.pretrain.params import PretrainParams
-from tasks.pretrain.requirements import check_compiler, check_precision, require_fitting
+from tasks.pretrain.requirements import check_compiler, check_precision
 from tasks.pretrain.samples import Samples
 from tasks.pretrain.stability import Stability
 from tasks.pretrain.throughput import Throughput
@@ -68,15 +66,13 @@ class Trainer:
         self.data = PackedDataset(pack, "train", self.pad)
         self.batch_rows = params.global_batch_tokens // self.data.context_length
         self.order = RowSampler(len(self.data), self.batch_rows, params.seed)
+        vocabulary, document_start = description["vocabulary_size"], description["document_start"]
         if config.get("start"):
-            model = load_model(Path(config["start"]), "cpu")
-            self.model_config = model.config
-            require_fitting(model, config["start"], description["vocabulary_size"])
-            require_document_isolation(model, config["start"])
+            self.learner = adopt_learner(params, Path(config["start"]), vocabulary, document_start, self.pad)
         else:
-            shape = params.shape(description["vocabulary_size"], self.data.context_length)
-            self.model_config = build_config(shape, params.rope_theta, description["document_start"], self.pad)
-            model = build_model(self.model_config, params.seed)
+            context = self.data.context_length
+            self.learner = make_learner(params, vocabulary, document_start, self.pad, context, self.tokenizer)
+        model, self.objective = self.learner.model, self.learner.objective
         self.parameters = sum(parameter.numel() for parameter in model.parameters())
         rank_rows = self.batch_rows // group.size
         self.micro_rows = max(
@@ -84,7 +80,7 @@ class Trainer:
         )
         self.accumulation = rank_rows // self.micro_rows
         model.to(group.device)
-        self.optimizer = MixedOptimizer(model, params)
+        self.optimizer = MixedOptimizer(model, params, self.learner.rate_multipliers(params))
         self.engine = start_engine(model, self.optimizer, params, self.micro_rows, self.accumulation)
         fragments, sharded = find_fragments(self.engine, params.zero_stage), params.zero_stage > 0
         self.optimizer.bind(fragments, sharded, group.device)
@@ -94,21 +90,20 @@ class Trainer:
         token_bytes = np.load(pack / "token_bytes.npy")
         held_out = PackedDataset(pack, "validation", self.pad)
         self.validation = Validation(
-            held_out, token_bytes, description["document_start"], params.validation_tokens, self.micro_rows
+            held_out, self.objective, token_bytes, document_start, params.validation_tokens, self.micro_rows
         )
         self.stability = Stability(params)
-        self.samples = Samples(
-            params.sample_prompts, self.tokenizer, description["document_start"], self.data.context_length
-        )
+        self.samples = Samples(params.sample_prompts, self.tokenizer, document_start, self.data.context_length)
         self.step = self.tokens = 0
         self.bits_per_byte: float | None = None
         self.best: float | None = None
         self.losses: list[float] = []
+        self.extras: dict[str, float] = {}
 
     def train(self) -> tuple[dict[str, Any], dict[str, float]]:
         """Run from the newest checkpoint, or from the start, to the end."""
         params, group = self.params, self.group
-        flops = training_flops_per_token(self.model_config, self.parameters, self.data.context_length)
+        flops = training_flops_per_token(self.learner.config, self.parameters, self.data.context_length)
         throughput = Throughput(group, flops, params.precision)
         loaded = self.checkpoints.load_latest() or self._load_stable()
         with ExitStack() as stack:
@@ -147,7 +142,7 @@ class Trainer:
                     raise Interrupted("stopped after a step")
         weights = self._weights_to_export()
         if group.is_rank_zero:
-            save_model(weights, self.model_config, self.tokenizer, self.output, self.pad)
+            save_model(weights, self.learner, self.tokenizer, self.output)
             if params.sample_every:
                 write_json(self.output / "samples.json", self.samples.taken)
         group.barrier()
@@ -175,16 +170,32 @@ class Trainer:
     def _train_step(self) -> Row:
         """One optimizer step; returns its row of the curves, without validation."""
         rows = self.order.rows_of_step(self.step)
-        targets = self.data.targets(rows)  # of the global batch: the loss is its mean, however it is split
-        mine = rows.reshape(self.group.size, self.accumulation, self.micro_rows)[self.group.rank]
+        places = np.arange(len(rows)).reshape(self.group.size, self.accumulation, self.micro_rows)[self.group.rank]
+        mine = [
+            self.objective.collate(self.data.batch(rows[at]), row_generators(self.params.seed, self.step, at.tolist()))
+            for at in places
+        ]
+        # Of the global batch: the loss is its mean, however it is split.
+        targets = max(1, int(self.group.all_reduce_sum(float(sum(map(self.objective.targets, mine))))[0]))
         total = torch.zeros((), dtype=torch.float64, device=self.group.device)
+        extras = dict.fromkeys(self.objective.extra_weights, 0.0)
         for number, micro in enumerate(mine):
-            nats = self._nats(self.data.batch(micro)).sum()
+            if self.params.architecture.dropout:  # of all else nothing draws; so a run taken up again draws the same
+                torch.manual_seed(hash((self.params.seed, self.step, self.group.rank, number)))
+            by_label, further = self._nats(micro)
+            nats = by_label.sum()
             total += nats.detach()
             # DeepSpeed divides by the accumulated batches and averages over the ranks; the loss already is a mean.
-            self.engine.backward(nats * (self.group.size * self.accumulation / targets))
+            share = self.group.size * self.accumulation
+            lost = nats * (share / targets)
+            for name, extra in further.items():
+                lost = lost + extra * (self.objective.extra_weights[name] * share / self.batch_rows)
+                extras[name] += extra.item() / self.batch_rows
+            self.engine.backward(lost)
             if number < self.accumulation - 1:
                 self.engine.step()
+        if extras:
+            self.extras = dict(zip(extras, self.group.all_reduce_sum(*extras.values()), strict=True))
         loss = self.group.all_reduce_sum(total.item())[0] / targets
         norm = gradient_norm(self.engine, self.group, self.params.zero_stage)
         rate = learning_rate(self.params, self.step)
@@ -200,14 +211,12 @@ class Trainer:
             "gradient_norm": norm if math.isfinite(norm) else None,
         }
 
-    def _nats(self, batch: Batch) -> torch.Tensor:
-        """Negative log-likelihood of each label, nats, fp32 [rows · context_length]; 0 where nothing is to predict."""
-        inputs, positions, labels = (
-            torch.from_numpy(array).to(self.group.device, non_blocking=True)
-            for array in (batch.input_ids, batch.position_ids, batch.labels)
-        )
-        logits = self.engine(input_ids=inputs, position_ids=positions, use_cache=False).logits
-        return functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), reduction="none")
+    def _nats(self, inputs: Arrays) -> tuple[torch.Tensor, Extras]:
+        """What the objective says of collated inputs."""
+        tensors = {
+            name: torch.from_numpy(array).to(self.group.device, non_blocking=True) for name, array in inputs.items()
+        }
+        return self.objective.nats(self.engine, tensors)
 
     def _finish_step(self, row: Row) -> bool:
         """Validate, record and save, where due; returns whether all ranks are to stop now."""
@@ -222,7 +231,9 @@ class Trainer:
                 self.optimizer.use_average()
                 refresh_weights(self.engine, params.zero_stage)
         if last or self.step % params.validation_every == 0:
-            measured, bits_per_byte = self.validation.measure(self._nats, self.engine, self.group, self.stop)
+            measured, bits_per_byte = self.validation.measure(
+                lambda inputs: self._nats(inputs)[0], self.engine, self.group, self.stop
+            )
             if measured:
                 self.bits_per_byte = row["validation_bits_per_byte"] = bits_per_byte
                 best = bits_per_byte is not None and (self.best is None or bits_per_byte < self.best)
@@ -245,6 +256,7 @@ class Trainer:
             "bits_per_byte": self.bits_per_byte,
             "best": self.best,
             "losses": self.losses,
+            "extras": self.extras,
             "stability": self.stability.state(),
             "samples": self.samples.taken,
             "loss_scale": loss_scale_state(self.engine),
@@ -260,6 +272,7 @@ class Trainer:
         restore_loss_scale(self.engine, state["loss_scale"])
         self.step, self.tokens = state["step"], state["tokens"]
         self.bits_per_byte, self.best, self.losses = state["bits_per_byte"], state["best"], state["losses"]
+        self.extras = state["extras"]
         self.stability.restore(state["stability"])
         self.samples.taken = state["samples"]
         if state["pending"]:
@@ -280,4 +293,5 @@ class Trainer:
             "validation_rows": len(self.validation.rows),
             "spikes": self.stability.spikes,
             "skipped_steps": self.stability.skipped,
+            **{name: round(value, 6) for name, value in self.extras.items()},
         }

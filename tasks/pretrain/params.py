@@ -5,9 +5,14 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from tasks.architectures.families.choices import Architecture
+from tasks.architectures.families.family import Family, FamilyName, ObjectiveName
+from tasks.architectures.families.table import FAMILIES
 from tasks.architectures.shape import Shape
+from tasks.architectures.shape_checks import check_shape, require_objective
 from tasks.core.params import StageParams
 from tasks.model.start_from import require_local_model
+from tasks.pretrain.objectives.params import MaskingParams
 
 
 class RoleRates(StageParams):
@@ -19,7 +24,7 @@ class RoleRates(StageParams):
 
 
 class PretrainParams(StageParams):
-    """A decoder with RMSNorm, RoPE, SwiGLU and grouped-query attention (Llama 2, arXiv:2307.09288), trained by Muon or AdamW."""
+    """A model of one of the families, by default a Llama (arXiv:2307.09288), trained by Muon or AdamW."""
 
     start_from: str | None = Field(
         None,
@@ -27,14 +32,25 @@ class PretrainParams(StageParams):
         description="A model to train on, in place of one of the sizes below: a folder, a .gguf file, package:NAME or the "
         "hub's owner/name@revision. Its tokenizer is adopted.",
     )
-    layers: int = Field(4, ge=1, description="Decoder blocks.")
+    family: FamilyName = Field("llama", description="Family of models: its blocks, positions and classes.")
+    objective: ObjectiveName | None = Field(
+        None, description="What it is trained to do; null: what the family was made for."
+    )
+    layers: int = Field(4, ge=1, description="Blocks; in t5 and bart of the encoder, and as many of the decoder.")
     hidden: int = Field(192, ge=8, description="Width of the residual stream; a multiple of heads.")
     heads: int = Field(3, ge=1, description="Attention heads.")
     kv_heads: int = Field(
         1, ge=1, description="Heads of keys and values, shared by groups of heads (GQA); divides heads."
     )
-    intermediate: int = Field(512, ge=8, description="Width inside the SwiGLU feed-forward block.")
-    rope_theta: float = Field(10000.0, gt=0, description="Base of the rotary position angles (arXiv:2104.09864).")
+    intermediate: int = Field(512, ge=8, description="Width inside the feed-forward block.")
+    architecture: Architecture = Field(
+        default_factory=lambda: Architecture.model_validate({}),
+        description="What departs from the family's own architecture; null: nothing does.",
+    )
+    masking: MaskingParams = Field(
+        default_factory=lambda: MaskingParams.model_validate({}),
+        description="Used by objectives that hide tokens; null: as in the family's paper.",
+    )
     steps: int = Field(450, ge=1, description="Optimizer steps.")
     continue_steps: int = Field(
         0,
@@ -113,10 +129,11 @@ class PretrainParams(StageParams):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.hidden % self.heads or (self.hidden // self.heads) % 2:
-            raise ValueError(f"hidden ({self.hidden}) must be an even multiple of heads ({self.heads})")
-        if self.heads % self.kv_heads:
-            raise ValueError(f"kv_heads ({self.kv_heads}) must divide heads ({self.heads})")
+        if self.start_from is None:
+            require_objective(self.model_family, self.objective)
+            check_shape(self.model_family, self.shape(1, 1), self.architecture)
+            if self.sample_every and not self.model_family.is_causal:
+                raise ValueError(f"sample_every: {self.family} continues no text; set 0")
         if self.warmup_steps > self.steps:
             raise ValueError(f"warmup_steps ({self.warmup_steps}) must be at most steps ({self.steps})")
         if self.schedule == "wsd" and self.warmup_steps + self.decay_steps > self.steps:
@@ -149,6 +166,10 @@ class PretrainParams(StageParams):
     def stable_steps(self) -> int | None:
         """Steps before wsd's decay begins; None where nothing decays after them."""
         return int(self.steps - self.decay_steps) if self.schedule == "wsd" and self.decay_fraction else None
+
+    @property
+    def model_family(self) -> Family:
+        return FAMILIES[self.family]
 
     def shape(self, vocabulary_size: int, context_length: int) -> Shape:
         """The model's shape over the given vocabulary and context."""

@@ -55,6 +55,7 @@ def _train(config: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         from tasks.pretrain.params import PretrainParams
 
         transformers_logging.disable_progress_bar()
+        transformers_logging.set_verbosity_error()  # it recommends the attention mask that would let documents see each other
         metrics, timings = train(PretrainParams.model_validate(config.pop("params")), config)
         return 0, {"status": "finished", "metrics": metrics, "timings": timings}
     except Interrupted:

@@ -16,7 +16,9 @@ def check_precision(precision: str, device: str) -> None:
     import torch
 
     if precision == "fp16" and device != "cuda":
-        raise UserError("params.yaml: pretrain.precision: fp16 is for GPUs: DeepSpeed has none on a processor. Set fp32")
+        raise UserError(
+            "params.yaml: pretrain.precision: fp16 is for GPUs: DeepSpeed has none on a processor. Set fp32"
+        )
     if precision != "bf16":
         return
     if device == "cuda":

@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
-from tasks.pretrain.data_loader import IGNORE_INDEX, Batch, Int64, PackedDataset, evenly_spaced
+from tasks.pretrain.data_loader import IGNORE_INDEX, Int64, PackedDataset, evenly_spaced
 from tasks.pretrain.distributed import ProcessGroup, StopFlag
+from tasks.pretrain.objectives.objective import Arrays, Objective, row_generators
 
 
 class Validation:
@@ -20,10 +21,16 @@ class Validation:
     """
 
     def __init__(
-        self, data: PackedDataset, token_bytes: Int64, document_start: int, wanted_tokens: int, micro_rows: int
+        self,
+        data: PackedDataset,
+        objective: Objective,
+        token_bytes: Int64,
+        document_start: int,
+        wanted_tokens: int,
+        micro_rows: int,
     ) -> None:
         self.data, self.token_bytes, self.document_start = data, token_bytes, document_start
-        self.micro_rows = micro_rows
+        self.objective, self.micro_rows = objective, micro_rows
         self.rows = evenly_spaced(len(data), max(1, wanted_tokens // data.context_length))
         table = data.folder / "documents.parquet"
         sources = pq.read_table(table, columns=["source"])["source"].to_pylist() if table.exists() else []
@@ -33,12 +40,13 @@ class Validation:
         self.by_source: dict[str, float] = {}
 
     def measure(
-        self, nats: Callable[[Batch], torch.Tensor], engine: Any, group: ProcessGroup, stop: StopFlag
+        self, nats: Callable[[Arrays], torch.Tensor], engine: Any, group: ProcessGroup, stop: StopFlag
     ) -> tuple[bool, float | None]:
         """(whether it was measured to the end, bits per byte or None without rows). Collective.
 
-        Bits per byte = nats / ln 2 / UTF-8 bytes, both summed over the tokens of the text; that a document ends is no
-        text. Ranks share the rows, and agree to break off when one of them was asked to stop.
+        Bits per byte = nats / ln 2 / UTF-8 bytes, both summed over the tokens of the text that are to be predicted (where tokens
+        are hidden those, the same ones each time); that a document ends is no text. Ranks share the rows, and agree to break off
+        when one of them was asked to stop.
         """
         if not len(self.rows):
             return True, None
@@ -48,13 +56,15 @@ class Validation:
             for start in range(0, len(self.rows), self.micro_rows * group.size):
                 here = start + group.rank * self.micro_rows
                 rows = self.rows[here : here + self.micro_rows]
-                batch = self.data.batch(rows if len(rows) else self.rows[:1])  # ZeRO-3 needs every rank in each pass
-                batch.labels[batch.labels == self.document_start] = IGNORE_INDEX
+                there = rows if len(rows) else self.rows[:1]  # ZeRO-3 needs every rank in each pass
+                inputs = self.objective.collate(self.data.batch(there), row_generators(0, 0, there.tolist()))
+                labels = inputs["labels"]
+                labels[(labels == self.document_start) | (labels >= len(self.token_bytes))] = IGNORE_INDEX
                 if not len(rows):
-                    batch.labels[:] = IGNORE_INDEX
+                    labels[:] = IGNORE_INDEX
                 with torch.no_grad():
-                    lost = nats(batch).double().cpu().numpy().reshape(-1)
-                self._add(sums, rows, batch.labels, lost)
+                    lost = nats(inputs).double().cpu().numpy().reshape(-1)
+                self._add(sums, rows, inputs, lost)
                 if group.all_reduce_sum(float(stop.raised))[0]:
                     return False, None
         finally:
@@ -66,14 +76,17 @@ class Validation:
         bits, size = summed.sum(1).tolist()
         return True, bits / size if size else None
 
-    def _add(self, sums: Any, rows: Int64, labels: Int64, nats: Any) -> None:
+    def _add(self, sums: Any, rows: Int64, inputs: Arrays, nats: Any) -> None:
         if not len(rows):
             return
-        scored = labels.reshape(-1) != IGNORE_INDEX
+        labels = inputs["labels"]
+        scored = labels != IGNORE_INDEX
         documents = np.concatenate([self.data.documents(int(row)) for row in rows])
         if len(self._source_of) == 1:  # nothing is said of the documents
             documents[:] = -1
-        source = self._source_of[documents[scored]]
-        size = self.token_bytes[labels.reshape(-1)[scored]]
-        sums[0] += np.bincount(source, nats[scored], sums.shape[1])
+        if "origins" in inputs:
+            documents = np.repeat(documents[inputs["origins"]], labels.shape[1])
+        source = self._source_of[documents.reshape(labels.shape)[scored]]
+        size = self.token_bytes[labels[scored]]
+        sums[0] += np.bincount(source, nats[scored.reshape(-1)], sums.shape[1])
         sums[1] += np.bincount(source, size, sums.shape[1])

@@ -110,6 +110,8 @@ def run(params: TokenizerParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         )
     if given:
         return _adopt(*given, wants_gguf, shards, documents, outputs)
+    if wants_gguf:
+        _require_gguf(inputs)
     if wants_gguf and params.model != "bpe":
         raise UserError(
             f"params.yaml: tokenizer.model: {params.model}: GGUF export takes byte-level BPE only. Set bpe, or "
@@ -160,6 +162,20 @@ def run(params: TokenizerParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         log.info("tokenizer: of the sizes compared, %d is proposed", metrics["comparison"]["proposed"])
     _log_fertility(metrics)
     return metrics
+
+
+def _require_gguf(inputs: Inputs) -> None:
+    """Check that the model to be trained can be exported to GGUF: told before it is trained, not after."""
+    from tasks.architectures.families.choices import Architecture
+    from tasks.architectures.families.table import FAMILIES
+
+    family = FAMILIES[inputs.settings.get("pretrain.family", "llama")]
+    choices = inputs.settings.get("pretrain.architecture") or Architecture.model_validate({})
+    sizes = (inputs.settings.get(f"pretrain.{name}") for name in ("hidden", "heads"))
+    if reason := choices.why_no_gguf(family, *sizes):
+        raise UserError(
+            f"params.yaml: quantize.formats: {reason}. Set [torchao-int8], or pretrain.family to llama without these choices"
+        )
 
 
 def _adopt(

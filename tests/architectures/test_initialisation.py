@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from tasks.architectures.block_weights import block_matrices, residual_outputs
-from tasks.architectures.create import model_class
-from tasks.architectures.families import FAMILIES
-from tasks.architectures.initialisation import sinusoids
-from tasks.architectures.mup import learning_rate_multipliers
+from tasks.architectures.building.block_weights import block_matrices, residual_outputs
+from tasks.architectures.building.create import model_class
+from tasks.architectures.building.initialisation import sinusoids
+from tasks.architectures.building.mup import learning_rate_multipliers
+from tasks.architectures.families.table import FAMILIES
 from tests.helpers.architectures import VOCABULARY, tiny
 
 
@@ -107,7 +107,7 @@ def logits_size(name: str, width: int, base: int | None, tied: bool) -> float:
 
 
 def test_rates_of_muon_fall_with_the_root_of_the_width() -> None:
-    """Its updates have singular values of one size, Adam's entries of one size (tasks.architectures.mup)."""
+    """Its updates have singular values of one size, Adam's entries of one size (tasks.architectures.building.mup)."""
     model = tiny("llama", hidden=128)
     inner = frozenset(name for name, *_ in block_matrices(model, FAMILIES["llama"]))
     scales = learning_rate_multipliers(model, FAMILIES["llama"], 32, inner)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.architectures.families import FAMILIES
-from tasks.architectures.isolation import isolating_arguments
+from tasks.architectures.building.isolation import isolating_arguments
+from tasks.architectures.families.table import FAMILIES
 from tasks.pretrain.data_loader import IGNORE_INDEX, Batch
 from tasks.pretrain.objectives.objective import row_generators
 from tests.helpers.architectures import CONTEXT, packed, tensors, tiny, trained_pair

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.architectures.create import model_class
-from tasks.architectures.embedding import embed, linear_probe
-from tasks.architectures.families import FAMILIES
-from tasks.architectures.family import Family
+from tasks.architectures.building.create import model_class
+from tasks.architectures.families.family import Family
+from tasks.architectures.families.table import FAMILIES
+from tasks.model.embedding import embed, linear_probe
 from tasks.pretrain.data_loader import IGNORE_INDEX
 from tasks.pretrain.objectives.objective import Objective
 from tests.helpers.architectures import PAD, START, ids_of, trained_pair

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import transformers
 
-from tasks.architectures.choices import Architecture
-from tasks.architectures.create import create_config
-from tasks.architectures.families import FAMILIES
+from tasks.architectures.building.create import create_config
+from tasks.architectures.families.choices import Architecture
+from tasks.architectures.families.table import FAMILIES
 from tasks.architectures.shape_checks import check_shape, require_objective
 from tasks.core.errors import UserError
 from tests.helpers.architectures import PAD, START, ids_of, shape_of, tiny

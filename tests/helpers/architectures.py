@@ -5,14 +5,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from tasks.architectures.choices import Architecture
-from tasks.architectures.create import create_config, create_model
-from tasks.architectures.electra import ReplacedTokenModel
-from tasks.architectures.families import FAMILIES
-from tasks.architectures.family import Family
+from tasks.architectures.building.create import create_config, create_model
+from tasks.architectures.building.electra import ReplacedTokenModel
+from tasks.architectures.building.special_ids import SpecialIds
+from tasks.architectures.families.choices import Architecture
+from tasks.architectures.families.family import Family
+from tasks.architectures.families.table import FAMILIES
 from tasks.architectures.shape import Shape
 from tasks.architectures.shape_checks import check_shape
-from tasks.architectures.special_ids import SpecialIds
 from tasks.pretrain.data_loader import IGNORE_INDEX, Batch, Int64
 from tasks.pretrain.objectives.build import build_objective, objective_ids
 from tasks.pretrain.objectives.objective import Objective, row_generators

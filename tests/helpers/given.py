@@ -55,7 +55,7 @@ def qwen_split() -> Any:
 
 
 def given_model(folder: Path, kind: str, splitter: Any, template: str | None = CHATML, **changes: Any) -> Any:
-    """A model with random weights of one of the kinds llama, qwen2, gpt2, opt, and its tokenizer, saved to `folder`."""
+    """A model with random weights of one of the kinds llama, qwen2, gpt2, opt, bloom, and its tokenizer, saved to `folder`."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 

@@ -24,12 +24,13 @@ from tasks.model.model_pointer import resolve_model
 from tasks.model.start_from import entry_stage, locate_model, read_model_source
 from tasks.pack import stage as pack
 from tasks.pretrain import stage as pretrain
-from tasks.pretrain.document_isolation import require_document_isolation
+from tasks.pretrain.document_isolation import isolating_family
 from tasks.quantize.gguf_export import export_gguf
 from tasks.tokenizer import stage as tokenizer_stage
 from tasks.tokens.chat_encoder import ChatEncoder
 from tasks.tokens.encode import load_tokenizer
 from tests.helpers import hub_server
+from tests.helpers.architectures import tiny
 from tests.helpers.checkout import ROOT
 from tests.helpers.given import CHATML, digits_split, given_model, gpt2_split, qwen_split
 from tests.helpers.tiny import conversation, conversations
@@ -177,10 +178,20 @@ def test_what_cannot_be_exported_is_told_before_anything_is_trained(data: Path, 
 
 
 def test_documents_that_would_see_each_other_are_refused(tmp_path: Path) -> None:
-    for kind in ("llama", "gpt2", "qwen2"):
-        require_document_isolation(given_model(tmp_path / kind, kind, gpt2_split()), kind)
-    with pytest.raises(UserError, match=r"opt.*finetune\.start_from instead"):
-        require_document_isolation(given_model(tmp_path / "opt", "opt", gpt2_split()), "opt")
+    """Known families are kept apart as they want it (OPT by a mask); of unknown ones, those that positions keep apart."""
+    found = {
+        kind: isolating_family(given_model(tmp_path / kind, kind, gpt2_split()), kind)
+        for kind in ("llama", "opt", "qwen2")
+    }
+    assert {kind: family.isolation for kind, family in found.items()} == {
+        "llama": "positions",
+        "opt": "mask",
+        "qwen2": "positions",
+    }
+    with pytest.raises(UserError, match=r"bloom.*finetune\.start_from instead, or start from one of: llama, mistral"):
+        isolating_family(given_model(tmp_path / "bloom", "bloom", gpt2_split()), "bloom")
+    with pytest.raises(UserError, match=r"bert is no decoder.*pretrain\.family: bert"):
+        isolating_family(tiny("bert"), "mine")
 
 
 def test_files_that_changed_since_the_tokenizer_was_adopted(data: Path, tmp_path: Path) -> None:

@@ -3,7 +3,10 @@
 import numpy as np
 import torch
 
-from tasks.architectures.build import build_config, build_model
+from tasks.architectures.building.create import create_config, create_model
+from tasks.architectures.building.special_ids import special_ids
+from tasks.architectures.families.choices import Architecture
+from tasks.architectures.families.table import FAMILIES
 from tasks.pretrain.data_loader import IGNORE_INDEX, PackedDataset, RowSampler
 from tests.helpers.pretraining import (
     CONTEXT,
@@ -35,7 +38,11 @@ def test_each_epoch_visits_every_row_once():
 
 
 def test_documents_in_a_row_do_not_see_each_other(inputs):
-    model = build_model(build_config(params().shape(VOCABULARY, CONTEXT), 1e4, 0, 1), seed=0).eval()
+    family, choices = FAMILIES["llama"], Architecture()
+    config = create_config(
+        family, params().shape(VOCABULARY, CONTEXT), choices, special_ids("causal", VOCABULARY, 0, 1)
+    )
+    model = create_model(family, "causal", config, choices, seed=0).eval()
     data = PackedDataset(inputs["pack"], "train", pad=1)
     number = next(row for row in range(len(data)) if data.rows[row + 1] - data.rows[row] > 1)
     batch = data.batch(np.array([number]))

@@ -8,7 +8,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tasks.architectures.build import build_config
+from tasks.architectures.building.create import create_config
+from tasks.architectures.building.special_ids import special_ids
+from tasks.architectures.families.choices import Architecture
+from tasks.architectures.families.table import FAMILIES
 from tasks.architectures.flops import training_flops_per_token
 from tasks.core.errors import UserError
 from tasks.pretrain.data_loader import IGNORE_INDEX, PackedDataset
@@ -25,8 +28,8 @@ from tests.helpers.pretraining import (
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"hidden": 30}, r"hidden \(30\) must be an even multiple of heads \(4\)"),
-        ({"kv_heads": 3}, r"kv_heads \(3\) must divide heads \(4\)"),
+        ({"hidden": 30}, r"pretrain\.hidden: must be an even multiple of heads \(4\), got 30"),
+        ({"kv_heads": 3}, r"pretrain\.kv_heads: must divide heads \(4\), got 3"),
         ({"precision": "bf16"}, "needs zero_stage 1 or more"),
         ({"warmup_steps": 13}, "at most steps"),
         ({"zero_stage": 4}, "zero_stage"),
@@ -80,7 +83,8 @@ def test_a_given_model_must_fit():
 
 
 def test_flops_convention():
-    config = build_config(params().shape(VOCABULARY, CONTEXT), 1e4, 0, 1)
+    shape = params().shape(VOCABULARY, CONTEXT)
+    config = create_config(FAMILIES["llama"], shape, Architecture(), special_ids("causal", VOCABULARY, 0, 1))
     assert training_flops_per_token(config, 1000, CONTEXT) == 6 * 1000 + 12 * 2 * 32 * CONTEXT
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, pre_tokenizers
 from transformers import AutoTokenizer
 
+from tasks.architectures.families.choices import Architecture, RopeScaling
 from tasks.core.errors import UserError
 from tasks.model.gguf_support import read_tokenizer_json, why_no_gguf_tokenizer
 from tasks.pack.stage import _token_bytes
@@ -146,6 +147,25 @@ def test_what_gguf_cannot_hold_is_told_before_anything_is_trained(tmp_path, fold
     settings = {"quantize.formats": ("torchao-int8", "q8_0")}
     with pytest.raises(UserError, match=r"tokenizer\.model: unigram: .*quantize\.formats to \[torchao-int8\]"):
         train(tmp_path / "refused", rows, settings=settings, vocab_size=300, model="unigram")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "reason"),
+    [
+        ({"pretrain.family": "bert"}, "knows llama, not bert"),
+        ({"pretrain.architecture": Architecture(activation="gelu")}, "architecture.activation gelu"),
+        ({"pretrain.architecture": Architecture(rope_scaling=RopeScaling())}, "architecture.rope_scaling"),
+        (
+            {"pretrain.architecture": Architecture(head_dim=64), "pretrain.hidden": 192, "pretrain.heads": 4},
+            "head_dim 64",
+        ),
+    ],
+)
+def test_a_model_that_gguf_cannot_hold_is_told_before_it_is_trained(tmp_path, chosen, reason):
+    rows = corpus(tmp_path / "documents", count=6)
+    with pytest.raises(UserError, match=rf"quantize\.formats: .*{reason}.*Set \[torchao-int8\]"):
+        train(tmp_path / "refused", rows, settings={"quantize.formats": ("q8_0",), **chosen}, vocab_size=300)
+    train(tmp_path / "out", rows, settings={"quantize.formats": ("torchao-int8",), **chosen}, vocab_size=300)
 
 
 @pytest.mark.parametrize("model", MODELS)

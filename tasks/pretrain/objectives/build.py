@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from tasks.architectures.family import Family, ObjectiveName
-from tasks.architectures.special_ids import SpecialIds, special_ids
+from tasks.architectures.building.special_ids import SpecialIds, special_ids
+from tasks.architectures.families.family import Family, ObjectiveName
 from tasks.pretrain.objectives.causal import Causal
 from tasks.pretrain.objectives.denoising import Denoising
 from tasks.pretrain.objectives.hiding import OWN_SHARES, Hiding

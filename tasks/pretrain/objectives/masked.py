@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from tasks.architectures.family import Family
-from tasks.architectures.isolation import isolating_arguments
+from tasks.architectures.building.isolation import isolating_arguments
+from tasks.architectures.families.family import Family
 from tasks.pretrain.data_loader import IGNORE_INDEX, Batch
 from tasks.pretrain.objectives.document_rows import documents_of, origins, pad_rows, present
 from tasks.pretrain.objectives.hiding import Hiding

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from tasks.architectures.family import Family
+from tasks.architectures.families.family import Family
 from tasks.pretrain.data_loader import IGNORE_INDEX, Batch
 from tasks.pretrain.objectives.hiding import Hiding
 from tasks.pretrain.objectives.masked import Masked, encoder_arguments
@@ -22,7 +22,7 @@ DRAWS = 1 << 31
 
 
 class ReplacedToken:
-    """Over a `tasks.architectures.electra.ReplacedTokenModel`; positions are those of hidden tokens, scored by the generator."""
+    """Over a `tasks.architectures.building.electra.ReplacedTokenModel`; positions are those of hidden tokens, scored by the generator."""
 
     def __init__(self, family: Family, hiding: Hiding, pad: int) -> None:
         self.masked = Masked(family, hiding, pad)

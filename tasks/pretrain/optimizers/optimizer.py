@@ -1,5 +1,6 @@
 """One optimizer for all weights: Muon or NorMuon for the matrices, AdamW for everything else, on any share of them."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -31,14 +32,17 @@ class MixedOptimizer(torch.optim.Optimizer):
         updates: steps that changed the weights so far.
     """
 
-    def __init__(self, model: Any, params: "PretrainParams") -> None:
-        self.roles = weight_roles(model)
+    def __init__(self, model: Any, params: "PretrainParams", multipliers: Mapping[str, float] | None = None) -> None:
+        """`multipliers`: further multiples of the learning rate, by name of the weight (muP)."""
+        self.roles, multipliers = weight_roles(model), multipliers or {}
         self.shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
         names = {id(parameter): name for name, parameter in model.named_parameters()}
         groups: dict[tuple[Any, ...], list[torch.nn.Parameter]] = {}
         for parameter in model.parameters():
             if parameter.requires_grad:
-                groups.setdefault(self._settings(names[id(parameter)], params), []).append(parameter)
+                name = names[id(parameter)]
+                algorithm, rate, decay = self._settings(name, params)
+                groups.setdefault((algorithm, rate * multipliers.get(name, 1.0), decay), []).append(parameter)
         super().__init__(
             [
                 {"params": members, "algorithm": algorithm, "rate": rate, "weight_decay": decay}

@@ -8,7 +8,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from tasks.architectures.families import FAMILIES
+from tasks.architectures.families.table import FAMILIES
 from tasks.pretrain.data_loader import IGNORE_INDEX, Batch
 from tasks.pretrain.objectives.denoising import infill
 from tasks.pretrain.objectives.objective import row_generators

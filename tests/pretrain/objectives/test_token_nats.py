@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.architectures.families import FAMILIES
+from tasks.architectures.families.table import FAMILIES
 from tasks.pretrain.objectives import token_nats
 from tasks.pretrain.objectives.objective import row_generators
 from tasks.pretrain.objectives.replaced_token import DRAWS, draw

@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 
-from tasks.architectures.block_weights import block_matrices, residual_outputs
-from tasks.architectures.choices import Architecture
-from tasks.architectures.family import Family
-from tasks.architectures.mup import initialise_mup
+from tasks.architectures.building.block_weights import block_matrices, residual_outputs
+from tasks.architectures.building.mup import initialise_mup
+from tasks.architectures.families.choices import Architecture
+from tasks.architectures.families.family import Family
 
 
 def initialise(model: Any, family: Family, choices: Architecture, seed: int) -> None:
@@ -33,11 +33,16 @@ def initialise(model: Any, family: Family, choices: Architecture, seed: int) -> 
             elif choices.scale_residual and not own:  # GPT-2 and ModernBERT scale themselves
                 weight.div_(math.sqrt(2 * model.config.num_hidden_layers))
     if choices.positions == "sinusoidal":
-        for name, module in model.named_modules():
-            if isinstance(module, torch.nn.Embedding) and name.endswith(family.position_tables):
-                with torch.no_grad():
-                    module.weight.copy_(sinusoids(*module.weight.shape))
-                module.weight.requires_grad_(False)
+        set_sinusoids(model, family)
+
+
+def set_sinusoids(model: Any, family: Family) -> None:
+    """Make the tables of positions sines that do not learn."""
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Embedding) and name.endswith(family.position_tables):
+            with torch.no_grad():
+                module.weight.copy_(sinusoids(*module.weight.shape))
+            module.weight.requires_grad_(False)
 
 
 def sinusoids(positions: int, width: int) -> torch.Tensor:

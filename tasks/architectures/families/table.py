@@ -1,8 +1,7 @@
 """The families of models that can be trained, by name."""
 
-from tasks.architectures import decoder_families as decoders
-from tasks.architectures import encoder_families as encoders
-from tasks.architectures.family import Family
+from tasks.architectures.families import decoders, encoders
+from tasks.architectures.families.family import Family
 
 FAMILIES: dict[str, Family] = {
     family.name: family

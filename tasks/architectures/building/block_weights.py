@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from tasks.architectures.family import Family
+from tasks.architectures.families.family import Family
 
 
 def block_matrices(model: Any, family: Family) -> Iterator[tuple[str, torch.nn.Parameter, int, int]]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tasks.architectures.family import ObjectiveName
+from tasks.architectures.families.family import ObjectiveName
 
 MASK = "<|mask|>"
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from tasks.architectures.block_weights import block_matrices
-from tasks.architectures.choices import Architecture
-from tasks.architectures.family import Family
+from tasks.architectures.building.block_weights import block_matrices
+from tasks.architectures.families.choices import Architecture
+from tasks.architectures.families.family import Family
 
 
 def width_factor(model: Any, base_width: int) -> float:

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from tasks.architectures.choices import Architecture
-from tasks.architectures.family import Attributes, Family, ObjectiveName
-from tasks.architectures.initialisation import initialise
+from tasks.architectures.building.initialisation import initialise
+from tasks.architectures.building.special_ids import SpecialIds
+from tasks.architectures.families.choices import Architecture
+from tasks.architectures.families.family import Attributes, Family, ObjectiveName
 from tasks.architectures.shape import Shape
-from tasks.architectures.special_ids import SpecialIds
 
 OWN_ROPE_THETA = 10000.0
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from tasks.architectures.family import Family
+from tasks.architectures.families.family import Family
 
 BERT = Family(
     name="bert",  # arXiv:1810.04805
@@ -38,7 +38,7 @@ ROBERTA = replace(
 )
 ELECTRA = replace(
     BERT,
-    name="electra",  # arXiv:2003.10555; the discriminator: its generator is made by tasks.architectures.electra
+    name="electra",  # arXiv:2003.10555; the discriminator: its generator is made by tasks.architectures.building.electra
     model_type="electra",
     config="ElectraConfig",
     shape={**BERT.shape, "hidden": ("hidden_size", "embedding_size")},

@@ -5,7 +5,7 @@ Dropout is 0 in all of them unless `pretrain.architecture.dropout` says otherwis
 
 from dataclasses import replace
 
-from tasks.architectures.family import Family
+from tasks.architectures.families.family import Family
 
 LLAMA = Family(
     name="llama",  # Llama 2, arXiv:2307.09288

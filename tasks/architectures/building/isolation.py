@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from tasks.architectures.family import Family
+from tasks.architectures.families.family import Family
 
 
 def isolating_arguments(family: Family, config: Any, position_ids: torch.Tensor, dtype: torch.dtype) -> dict[str, Any]:

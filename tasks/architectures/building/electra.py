@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from tasks.architectures.choices import Architecture
-from tasks.architectures.family import Family
-from tasks.architectures.initialisation import initialise
+from tasks.architectures.building.initialisation import initialise
+from tasks.architectures.families.choices import Architecture
+from tasks.architectures.families.family import Family
 from tasks.architectures.shape import Shape
 
 

@@ -1,0 +1,1 @@
+"""Families of models as data, and what may be chosen inside them."""

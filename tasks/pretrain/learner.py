@@ -1,0 +1,90 @@
+"""What is trained: a model with its first weights, or somebody else's, and the objective that it is trained by."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.architectures.building.create import create_config, create_model
+from tasks.architectures.building.electra import ReplacedTokenModel
+from tasks.architectures.building.mup import learning_rate_multipliers
+from tasks.architectures.building.special_ids import SpecialIds, special_ids
+from tasks.architectures.families.family import Family
+from tasks.architectures.roles import weight_roles
+from tasks.architectures.shape_checks import require_objective
+from tasks.model.load import load_model
+from tasks.pretrain.document_isolation import KNOWN_HEADS, isolating_family
+from tasks.pretrain.objectives.build import build_objective, objective_ids
+from tasks.pretrain.objectives.objective import Objective
+from tasks.pretrain.objectives.token_nats import CHUNKED_FROM
+from tasks.pretrain.objectives.token_texts import read_token_texts
+from tasks.pretrain.params import PretrainParams
+from tasks.pretrain.requirements import require_fitting
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A model on the CPU, and how it learns.
+
+    Attributes:
+        model: what the engine is given; ELECTRA's is a pair of which the discriminator is kept.
+        family, objective: its family, and its objective.
+        ids: its special ids; the tokens that it adds to the tokenizer's are saved with the model.
+        context_length: tokens that it reads.
+        sinusoidal: its tables of positions are sines that do not learn, and are no weights of a checkpoint.
+    """
+
+    model: Any
+    family: Family
+    objective: Objective
+    ids: SpecialIds
+    context_length: int
+    sinusoidal: bool = False
+
+    @property
+    def config(self) -> Any:
+        return self.model.config
+
+    def rate_multipliers(self, params: PretrainParams) -> dict[str, float]:
+        """By name of a weight, what muP multiplies its learning rate by; empty without muP."""
+        base = params.architecture.mup_base_width
+        if base is None or params.start_from:
+            return {}
+        muon = params.optimizer in ("muon", "normuon")
+        roles = weight_roles(self.model)
+        matrices = frozenset(name for name, weight in roles.items() if muon and weight.role == "matrix")
+        return learning_rate_multipliers(self.model, self.family, base, matrices)
+
+
+def make_learner(
+    params: PretrainParams, vocabulary: int, document_start: int, pad: int, context_length: int, tokenizer: Path
+) -> Learner:
+    """A new model of the shape, family and choices that `params` name."""
+    family, choices = params.model_family, params.architecture
+    name = require_objective(family, params.objective)
+    ids = objective_ids(family, name, params.masking, vocabulary, document_start, pad, context_length)
+    config = create_config(family, params.shape(ids.embedding_rows, context_length), choices, ids)
+    model = (
+        ReplacedTokenModel(family, config, params.masking.generator_share, choices, params.seed)
+        if name == "replaced_token"
+        else create_model(family, name, config, choices, params.seed)
+    )
+    texts = [] if name == "causal" else read_token_texts(tokenizer)[:vocabulary]
+    objective = build_objective(family, name, params.masking, ids, texts, config)
+    return Learner(model, family, objective, ids, context_length, choices.positions == "sinusoidal")
+
+
+def adopt_learner(params: PretrainParams, start: Path, vocabulary: int, document_start: int, pad: int) -> Learner:
+    """The model in `start`, to be trained on to predict the next token.
+
+    Raises:
+        UserError: it cannot be read, is broken, has another vocabulary, or its documents could not be kept apart in a packed row.
+    """
+    model = load_model(start, "cpu")
+    require_fitting(model, str(params.start_from), vocabulary)
+    family = isolating_family(model, str(params.start_from))
+    ids = special_ids("causal", model.config.vocab_size, document_start, pad)
+    known = model.config.model_type in KNOWN_HEADS
+    objective = build_objective(
+        family, "causal", params.masking, ids, [], model.config, CHUNKED_FROM if known else ids.vocabulary + 1
+    )
+    return Learner(model, family, objective, ids, int(model.config.max_position_embeddings))

@@ -1,0 +1,1 @@
+"""Stage plan: what to train for a budget, before it is spent."""

@@ -1,0 +1,164 @@
+"""Scaling laws by name: the loss of a model after so many tokens, and the best size for so much arithmetic.
+
+Each law keeps its own constants, its own way to count parameters and its own unit of loss: none of them can be mixed.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from tasks.architectures.memory import Parameters
+
+Counted = Literal["blocks", "blocks and head", "all"]
+PF_DAY = 1e15 * 86400
+"""FLOPs of a day at 10^15 a second, Kaplan's unit."""
+REPEATED_TOKENS, EXCESS_PARAMETERS = 15.387756, 5.309743
+"""R*_D and R*_N of Muennighoff et al. 2023 (arXiv:2305.16264, appendix A): how slowly repeats, and size, lose their worth."""
+
+
+class Law(Protocol):
+    """What the planner asks of a law."""
+
+    name: str
+    source: str
+    unit: str
+    counted: Counted
+    flops_range: tuple[float, float]
+
+    def loss(self, parameters: float, tokens: float, unique_tokens: float | None = None) -> float:
+        """The loss in `unit`; `tokens` beyond `unique_tokens` are repeats."""
+        ...
+
+    def regret(self, parameters: float, tokens: float, unique_tokens: float, flops: float) -> float:
+        """What the planner makes as small as it can within `flops`."""
+        ...
+
+
+def count(parameters: Parameters, counted: Counted) -> int:
+    """The parameters as a law counts them; a tied embedding is the head and counts once."""
+    if counted == "blocks":
+        return parameters.blocks
+    return parameters.blocks + parameters.head if counted == "blocks and head" else parameters.total
+
+
+@dataclass(frozen=True)
+class ParametricLaw:
+    """L(N, D) = E + A / N^alpha + B / D^beta (Hoffmann et al. 2022, arXiv:2203.15556, approach 3).
+
+    Tokens that repeat are worth less and less (Muennighoff et al. 2023): of D tokens over U unique ones count
+    U + U·R*(1 - exp(-(D/U - 1) / R*)). With `excess_parameters` the same holds of parameters beyond the best for U.
+    """
+
+    name: str
+    source: str
+    E: float
+    A: float
+    B: float
+    alpha: float
+    beta: float
+    counted: Counted
+    flops_range: tuple[float, float]
+    unit: str = "nats a token"
+    excess_parameters: bool = False
+
+    def loss(self, parameters: float, tokens: float, unique_tokens: float | None = None) -> float:
+        unique = min(tokens, unique_tokens or tokens)
+        worth = diminishing(tokens, unique, REPEATED_TOKENS)
+        if self.excess_parameters:
+            best = min(parameters, self.parameters_for(unique))
+            parameters = diminishing(parameters, best, EXCESS_PARAMETERS)
+        return self.E + self.A / parameters**self.alpha + self.B / worth**self.beta
+
+    def regret(self, parameters: float, tokens: float, unique_tokens: float, flops: float) -> float:
+        return self.loss(parameters, tokens, unique_tokens)
+
+    @property
+    def _balance(self) -> float:
+        return (self.alpha * self.A / (self.beta * self.B)) ** (1 / (self.alpha + self.beta))
+
+    def optimum(self, flops: float) -> tuple[float, float]:
+        """Parameters and tokens of the smallest loss for `flops` = 6ND, all tokens unique (ibid., equation 4)."""
+        parameters = self._balance * (flops / 6) ** (self.beta / (self.alpha + self.beta))
+        return parameters, flops / 6 / parameters
+
+    def parameters_for(self, tokens: float) -> float:
+        """The size for which `tokens` unique tokens are the best amount."""
+        # D = (C/6)^(alpha/(alpha+beta)) / G, solved for C and put into N = G (C/6)^(beta/(alpha+beta)).
+        return self._balance * float((self._balance * tokens) ** (self.beta / self.alpha))
+
+
+def diminishing(amount: float, unique: float, worth: float) -> float:
+    """What `amount` is worth of which only `unique` is new (Muennighoff et al. 2023, equation 5)."""
+    excess = amount / unique - 1
+    return unique + unique * worth * (1 - math.exp(-excess / worth)) if excess > 0 else amount
+
+
+@dataclass(frozen=True)
+class KaplanLaw:
+    """Kaplan et al. 2020 (arXiv:2001.08361): L(N, D) of equation 1.5, and the size for a compute budget of equation 6.1.
+
+    The two do not follow from each other: the second is for training that stops early, at small batches.
+    """
+
+    name: str = "kaplan"
+    source: str = "Kaplan et al. 2020, arXiv:2001.08361"
+    unit: str = "nats a token"
+    counted: Counted = "blocks"
+    flops_range: tuple[float, float] = (1e-5 * PF_DAY, 10 * PF_DAY)  # the frontier of figure 1
+    critical_parameters: float = 6.4e13
+    critical_tokens: float = 1.8e13
+    alpha_parameters: float = 0.076
+    alpha_tokens: float = 0.103
+
+    def loss(self, parameters: float, tokens: float, unique_tokens: float | None = None) -> float:
+        size = (self.critical_parameters / parameters) ** (self.alpha_parameters / self.alpha_tokens)
+        return float((size + self.critical_tokens / tokens) ** self.alpha_tokens)
+
+    def regret(self, parameters: float, tokens: float, unique_tokens: float, flops: float) -> float:
+        return abs(math.log(parameters / self.optimum(flops)[0]))
+
+    def optimum(self, flops: float) -> tuple[float, float]:
+        """Parameters and tokens for `flops`: 1.3e9 at one PF-day, growing as C^0.73."""
+        parameters = 1.3e9 * (flops / PF_DAY) ** 0.73
+        return parameters, flops / 6 / parameters
+
+
+# Hoffmann et al. trained 70 M to 16 B parameters with 6e18 to 3e21 FLOPs (section 3); Muennighoff et al. fitted 7 M to 9 B.
+CHINCHILLA_RANGE = (6e18, 3e21)
+HOFFMANN = "Hoffmann et al. 2022, arXiv:2203.15556, approach 3"
+# Unrounded exponents, and A, B, E by full digits, as in the source of the paper (Besiroglu et al. 2024, section 2).
+PUBLISHED: dict[str, Law] = {
+    law.name: law
+    for law in (
+        KaplanLaw(),
+        ParametricLaw(
+            "chinchilla", f"{HOFFMANN}, unrounded", 1.6934, 406.4, 410.7, 0.3392, 0.2849, "all", CHINCHILLA_RANGE
+        ),
+        ParametricLaw(
+            "chinchilla_rounded", f"{HOFFMANN}, as printed", 1.69, 406.4, 410.7, 0.34, 0.28, "all", CHINCHILLA_RANGE
+        ),
+        ParametricLaw(
+            "besiroglu",
+            "Besiroglu et al. 2024, arXiv:2404.10102",
+            1.8172,
+            482.01,
+            2085.43,
+            0.3478,
+            0.3658,
+            "all",
+            CHINCHILLA_RANGE,
+        ),
+        ParametricLaw(
+            "muennighoff",
+            "Muennighoff et al. 2023, arXiv:2305.16264, appendix A",
+            math.exp(0.6254804),  # printed as 1.87, 521, 1488 and 0.35
+            math.exp(6.255414),
+            math.exp(7.3049974),
+            0.3526596,
+            0.3526596,
+            "all",
+            (1e18, 1e22),
+            excess_parameters=True,
+        ),
+    )
+}

@@ -128,7 +128,9 @@ def left_out_errors(runs: list[Run], start: Array) -> dict[str, float]:
         if len(rest) < FEWEST_RUNS - 2:
             continue
         constants, _ = fit_constants(rest, [start, start * 0.9])
-        missed = [abs(math.log(constants.loss(size, tokens) / loss)) for size, tokens, loss in (r.point for r in left_out)]
+        missed = [
+            abs(math.log(constants.loss(size, tokens) / loss)) for size, tokens, loss in (r.point for r in left_out)
+        ]
         errors[f"{2.0**budget:.1e}"] = round(sum(missed) / len(missed), 5)
     return errors
 
@@ -141,10 +143,14 @@ def fit(runs: list[Run], seed: int = 0) -> Fit:
     """
     kinds = {(run.vocabulary_size, run.context_length) for run in runs}
     if len(kinds) > 1:
-        raise UserError(f"the runs have several vocabularies and contexts, which one law does not hold for: {sorted(kinds)}")
+        raise UserError(
+            f"the runs have several vocabularies and contexts, which one law does not hold for: {sorted(kinds)}"
+        )
     best = best_runs(runs)
     if len(best) < FEWEST_RUNS:
-        raise UserError(f"{len(best)} sizes and amounts of tokens are too few for five constants. At least {FEWEST_RUNS}")
+        raise UserError(
+            f"{len(best)} sizes and amounts of tokens are too few for five constants. At least {FEWEST_RUNS}"
+        )
     points = np.array([run.point for run in best])
     constants, solution = fit_constants(points)
     generator = np.random.default_rng(seed)

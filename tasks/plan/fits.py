@@ -31,7 +31,8 @@ class Constants(Frozen):
     beta: float = Field(gt=0)
 
     def loss(self, parameters: float, tokens: float) -> float:
-        return self.E + self.A / parameters**self.alpha + self.B / tokens**self.beta
+        """Predict the loss."""
+        return float(self.E + self.A / parameters**self.alpha + self.B / tokens**self.beta)
 
 
 class Fit(Frozen):
@@ -60,7 +61,7 @@ class Fit(Frozen):
     rate_factor: float
 
     def law(self) -> ParametricLaw:
-        """As a law that the planner takes."""
+        """Make a law of it, for the planner."""
         source = f"own fit of {self.runs} runs"
         return ParametricLaw(
             "own", source, **self.constants.model_dump(), counted=self.counted, flops_range=self.flops, unit=self.unit
@@ -85,6 +86,8 @@ def read_fit(path: Path) -> Fit:
         UserError: it is not there, or no such file.
     """
     if not path.is_file():
-        raise UserError(f"params.yaml: plan.fits: {path}: no such file. Make one: python -m tasks.plan.fit RUNS.json {path}")
+        raise UserError(
+            f"params.yaml: plan.fits: {path}: no such file. Make one: python -m tasks.plan.fit RUNS.json {path}"
+        )
     content: dict[str, Any] = read_yaml(path)  # JSON is YAML, and this reader explains what is wrong with a file
     return validate(Fit, content, str(path))

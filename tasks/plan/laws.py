@@ -5,7 +5,7 @@ Each law keeps its own constants, its own way to count parameters and its own un
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 from tasks.architectures.memory import Parameters
 
@@ -14,24 +14,6 @@ PF_DAY = 1e15 * 86400
 """FLOPs of a day at 10^15 a second, Kaplan's unit."""
 REPEATED_TOKENS, EXCESS_PARAMETERS = 15.387756, 5.309743
 """R*_D and R*_N of Muennighoff et al. 2023 (arXiv:2305.16264, appendix A): how slowly repeats, and size, lose their worth."""
-
-
-class Law(Protocol):
-    """What the planner asks of a law."""
-
-    name: str
-    source: str
-    unit: str
-    counted: Counted
-    flops_range: tuple[float, float]
-
-    def loss(self, parameters: float, tokens: float, unique_tokens: float | None = None) -> float:
-        """The loss in `unit`; `tokens` beyond `unique_tokens` are repeats."""
-        ...
-
-    def regret(self, parameters: float, tokens: float, unique_tokens: float, flops: float) -> float:
-        """What the planner makes as small as it can within `flops`."""
-        ...
 
 
 def count(parameters: Parameters, counted: Counted) -> int:
@@ -62,19 +44,21 @@ class ParametricLaw:
     excess_parameters: bool = False
 
     def loss(self, parameters: float, tokens: float, unique_tokens: float | None = None) -> float:
+        """The loss in `unit`; `tokens` beyond `unique_tokens` are repeats."""
         unique = min(tokens, unique_tokens or tokens)
         worth = diminishing(tokens, unique, REPEATED_TOKENS)
         if self.excess_parameters:
             best = min(parameters, self.parameters_for(unique))
             parameters = diminishing(parameters, best, EXCESS_PARAMETERS)
-        return self.E + self.A / parameters**self.alpha + self.B / worth**self.beta
+        return float(self.E + self.A / parameters**self.alpha + self.B / worth**self.beta)
 
     def regret(self, parameters: float, tokens: float, unique_tokens: float, flops: float) -> float:
+        """What the planner makes as small as it can within `flops`: the loss."""
         return self.loss(parameters, tokens, unique_tokens)
 
     @property
     def _balance(self) -> float:
-        return (self.alpha * self.A / (self.beta * self.B)) ** (1 / (self.alpha + self.beta))
+        return float((self.alpha * self.A / (self.beta * self.B)) ** (1 / (self.alpha + self.beta)))
 
     def optimum(self, flops: float) -> tuple[float, float]:
         """Parameters and tokens of the smallest loss for `flops` = 6ND, all tokens unique (ibid., equation 4)."""
@@ -111,10 +95,12 @@ class KaplanLaw:
     alpha_tokens: float = 0.103
 
     def loss(self, parameters: float, tokens: float, unique_tokens: float | None = None) -> float:
+        """The loss in nats a token; it knows nothing of repeats."""
         size = (self.critical_parameters / parameters) ** (self.alpha_parameters / self.alpha_tokens)
         return float((size + self.critical_tokens / tokens) ** self.alpha_tokens)
 
     def regret(self, parameters: float, tokens: float, unique_tokens: float, flops: float) -> float:
+        """What the planner makes as small as it can: the distance from the best size for `flops`."""
         return abs(math.log(parameters / self.optimum(flops)[0]))
 
     def optimum(self, flops: float) -> tuple[float, float]:
@@ -123,42 +109,42 @@ class KaplanLaw:
         return parameters, flops / 6 / parameters
 
 
+Law = ParametricLaw | KaplanLaw
+
 # Hoffmann et al. trained 70 M to 16 B parameters with 6e18 to 3e21 FLOPs (section 3); Muennighoff et al. fitted 7 M to 9 B.
 CHINCHILLA_RANGE = (6e18, 3e21)
 HOFFMANN = "Hoffmann et al. 2022, arXiv:2203.15556, approach 3"
 # Unrounded exponents, and A, B, E by full digits, as in the source of the paper (Besiroglu et al. 2024, section 2).
-PUBLISHED: dict[str, Law] = {
-    law.name: law
-    for law in (
-        KaplanLaw(),
-        ParametricLaw(
-            "chinchilla", f"{HOFFMANN}, unrounded", 1.6934, 406.4, 410.7, 0.3392, 0.2849, "all", CHINCHILLA_RANGE
-        ),
-        ParametricLaw(
-            "chinchilla_rounded", f"{HOFFMANN}, as printed", 1.69, 406.4, 410.7, 0.34, 0.28, "all", CHINCHILLA_RANGE
-        ),
-        ParametricLaw(
-            "besiroglu",
-            "Besiroglu et al. 2024, arXiv:2404.10102",
-            1.8172,
-            482.01,
-            2085.43,
-            0.3478,
-            0.3658,
-            "all",
-            CHINCHILLA_RANGE,
-        ),
-        ParametricLaw(
-            "muennighoff",
-            "Muennighoff et al. 2023, arXiv:2305.16264, appendix A",
-            math.exp(0.6254804),  # printed as 1.87, 521, 1488 and 0.35
-            math.exp(6.255414),
-            math.exp(7.3049974),
-            0.3526596,
-            0.3526596,
-            "all",
-            (1e18, 1e22),
-            excess_parameters=True,
-        ),
-    )
-}
+_LAWS: tuple[Law, ...] = (
+    KaplanLaw(),
+    ParametricLaw(
+        "chinchilla", f"{HOFFMANN}, unrounded", 1.6934, 406.4, 410.7, 0.3392, 0.2849, "all", CHINCHILLA_RANGE
+    ),
+    ParametricLaw(
+        "chinchilla_rounded", f"{HOFFMANN}, as printed", 1.69, 406.4, 410.7, 0.34, 0.28, "all", CHINCHILLA_RANGE
+    ),
+    ParametricLaw(
+        "besiroglu",
+        "Besiroglu et al. 2024, arXiv:2404.10102",
+        1.8172,
+        482.01,
+        2085.43,
+        0.3478,
+        0.3658,
+        "all",
+        CHINCHILLA_RANGE,
+    ),
+    ParametricLaw(
+        "muennighoff",
+        "Muennighoff et al. 2023, arXiv:2305.16264, appendix A",
+        math.exp(0.6254804),  # printed as 1.87, 521, 1488 and 0.35
+        math.exp(6.255414),
+        math.exp(7.3049974),
+        0.3526596,
+        0.3526596,
+        "all",
+        (1e18, 1e22),
+        excess_parameters=True,
+    ),
+)
+PUBLISHED = {law.name: law for law in _LAWS}

@@ -10,13 +10,13 @@ from tasks.pretrain.distributed import ProcessGroup
 
 if TYPE_CHECKING:
     from tasks.pretrain.optimizers.optimizer import MixedOptimizer
-    from tasks.pretrain.params import PretrainParams
+    from tasks.pretrain.params import PlannedParams
 
 NEVER = 1 << 60
 
 
 def start_engine(
-    model: Any, optimizer: "MixedOptimizer", params: "PretrainParams", micro_rows: int, accumulation: int
+    model: Any, optimizer: "MixedOptimizer", params: "PlannedParams", micro_rows: int, accumulation: int
 ) -> Any:
     """The DeepSpeed engine around `model` and `optimizer`. Clipping and the choice of steps to skip are the loop's."""
     import deepspeed

@@ -27,7 +27,7 @@ from tasks.pretrain.objectives.objective import Arrays, Extras, row_generators
 from tasks.pretrain.optimizers.fragments import find_fragments, refresh_weights
 from tasks.pretrain.optimizers.optimizer import MixedOptimizer
 from tasks.pretrain.optimizers.schedule import learning_rate
-from tasks.pretrain.params import PretrainParams
+from tasks.pretrain.params import PlannedParams
 from tasks.pretrain.requirements import check_compiler, check_precision
 from tasks.pretrain.samples import Samples
 from tasks.pretrain.stability import Stability
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 Row = dict[str, float | int | None]
 
 
-def train(params: PretrainParams, config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, float]]:
+def train(params: PlannedParams, config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, float]]:
     """Train to the last step and save the model; returns (metrics, timings).
 
     `config`: pack, tokenizer, output, work (folders), device, threads.
@@ -57,7 +57,7 @@ def train(params: PretrainParams, config: dict[str, Any]) -> tuple[dict[str, Any
 class Trainer:
     """State of a training run on one rank."""
 
-    def __init__(self, params: PretrainParams, config: dict[str, Any], group: ProcessGroup, stop: StopFlag) -> None:
+    def __init__(self, params: PlannedParams, config: dict[str, Any], group: ProcessGroup, stop: StopFlag) -> None:
         self.params, self.group, self.stop = params, group, stop
         pack, self.tokenizer = Path(config["pack"]), Path(config["tokenizer"])
         self.output, self.stable = Path(config["output"]), Path(config["stable"])

@@ -10,12 +10,12 @@ from tasks.core.params import read_yaml
 
 if TYPE_CHECKING:
     from tasks.model.start_from import ModelSource
-    from tasks.pretrain.params import PretrainParams
+    from tasks.pretrain.params import PlannedParams
 
 TOKENS_AT_ONCE = 1 << 24
 
 
-def check_rows(params: "PretrainParams", pack: Path, ranks: int, source: "ModelSource | None") -> None:
+def check_rows(params: "PlannedParams", pack: Path, ranks: int, source: "ModelSource | None") -> None:
     """Check that a step is whole rows that the ranks can share, that there are enough, and that every token is one of the vocabulary.
 
     Raises:

@@ -36,13 +36,17 @@ class PretrainParams(StageParams):
     objective: ObjectiveName | None = Field(
         None, description="What it is trained to do; null: what the family was made for."
     )
-    layers: int = Field(4, ge=1, description="Blocks; in t5 and bart of the encoder, and as many of the decoder.")
-    hidden: int = Field(192, ge=8, description="Width of the residual stream; a multiple of heads.")
-    heads: int = Field(3, ge=1, description="Attention heads.")
-    kv_heads: int = Field(
-        1, ge=1, description="Heads of keys and values, shared by groups of heads (GQA); divides heads."
+    layers: int | None = Field(
+        None,
+        ge=1,
+        description="Blocks, in t5 and bart of the encoder, and as many of the decoder; null: as planned, like all numbers that are null.",
     )
-    intermediate: int = Field(512, ge=8, description="Width inside the feed-forward block.")
+    hidden: int | None = Field(None, ge=8, description="Width of the residual stream; a multiple of heads.")
+    heads: int | None = Field(None, ge=1, description="Attention heads.")
+    kv_heads: int | None = Field(
+        None, ge=1, description="Heads of keys and values, shared by groups of heads (GQA); divides heads."
+    )
+    intermediate: int | None = Field(None, ge=8, description="Width inside the feed-forward block.")
     architecture: Architecture = Field(
         default_factory=lambda: Architecture.model_validate({}),
         description="What departs from the family's own architecture; null: nothing does.",
@@ -51,24 +55,26 @@ class PretrainParams(StageParams):
         default_factory=lambda: MaskingParams.model_validate({}),
         description="Used by objectives that hide tokens; null: as in the family's paper.",
     )
-    steps: int = Field(450, ge=1, description="Optimizer steps.")
+    steps: int | None = Field(None, ge=1, description="Optimizer steps.")
     continue_steps: int = Field(
         0,
         description="Steps beyond `steps`, or fewer: the run goes on from where the decay of the one before it began, if that is kept.",
     )
-    global_batch_tokens: int = Field(
-        4096, ge=8, description="Tokens of one step, over all ranks; a multiple of context_length."
+    global_batch_tokens: int | None = Field(
+        None, ge=8, description="Tokens of one step, over all ranks; a multiple of context_length."
     )
     micro_batch_rows: int = Field(8, ge=1, description="At most this many rows go through the model at once on a rank.")
     optimizer: Literal["adamw", "muon", "normuon"] = Field(
         "muon", description="muon, normuon: matrices by Muon or NorMuon, the rest by AdamW."
     )
-    learning_rate: float = Field(5e-3, gt=0, description="Peak learning rate.")
+    learning_rate: float | None = Field(None, gt=0, description="Peak learning rate.")
     rates: RoleRates = Field(
         default_factory=lambda: RoleRates.model_validate({}),
         description="Multiples of the learning rate for what AdamW trains beside the matrices.",
     )
-    warmup_steps: int = Field(20, ge=0, description="Steps in which the learning rate rises linearly to its peak.")
+    warmup_steps: int | None = Field(
+        None, ge=0, description="Steps in which the learning rate rises linearly to its peak."
+    )
     schedule: Literal["wsd", "cosine", "linear"] = Field(
         "wsd", description="After the warm-up: constant, then a linear decay (wsd); a cosine; a linear decay at once."
     )
@@ -131,12 +137,18 @@ class PretrainParams(StageParams):
     def _fits_together(self) -> Self:
         if self.start_from is None:
             require_objective(self.model_family, self.objective)
-            check_shape(self.model_family, self.shape(1, 1), self.architecture)
+            if all(self.sizes):  # of those that are planned, the plan is checked
+                check_shape(self.model_family, self.shape(1, 1), self.architecture)
             if self.sample_every and not self.model_family.is_causal:
                 raise ValueError(f"sample_every: {self.family} continues no text; set 0")
-        if self.warmup_steps > self.steps:
+        if self.warmup_steps and self.steps and self.warmup_steps > self.steps:
             raise ValueError(f"warmup_steps ({self.warmup_steps}) must be at most steps ({self.steps})")
-        if self.schedule == "wsd" and self.warmup_steps + self.decay_steps > self.steps:
+        if (
+            self.schedule == "wsd"
+            and self.steps
+            and self.warmup_steps
+            and self.warmup_steps + self.steps * self.decay_fraction > self.steps
+        ):
             raise ValueError(
                 f"warmup_steps ({self.warmup_steps}) and a decay of {self.decay_fraction:g} of the steps must together be at most "
                 f"steps ({self.steps})"
@@ -150,6 +162,32 @@ class PretrainParams(StageParams):
         if self.offload == "nvme" and self.zero_stage != 3:
             raise ValueError("offload to nvme needs zero_stage 3")
         return self
+
+    @property
+    def model_family(self) -> Family:
+        return FAMILIES[self.family]
+
+    @property
+    def sizes(self) -> tuple[int | None, ...]:
+        """Layers, hidden, heads, kv_heads and intermediate; None where they are planned."""
+        return self.layers, self.hidden, self.heads, self.kv_heads, self.intermediate
+
+    def shape(self, vocabulary_size: int, context_length: int) -> Shape:
+        """The model's shape over the given vocabulary and context."""
+        return Shape(*(size or 0 for size in self.sizes), vocabulary_size, context_length)
+
+    def check_paths(self, root: Path) -> None:
+        """Check that the model to start from is there, unless it is the hub's."""
+        require_local_model(self.start_from, "pretrain.start_from")
+
+
+class PlannedParams(PretrainParams):
+    """Parameters of which none that training needs is null: what the loop takes. Of a given model the shape is its own."""
+
+    steps: int = Field(ge=1)
+    global_batch_tokens: int = Field(ge=8)
+    learning_rate: float = Field(gt=0)
+    warmup_steps: int = Field(ge=0)
 
     def at_length(self) -> Self:
         """The same with `continue_steps` in `steps`."""
@@ -166,17 +204,3 @@ class PretrainParams(StageParams):
     def stable_steps(self) -> int | None:
         """Steps before wsd's decay begins; None where nothing decays after them."""
         return int(self.steps - self.decay_steps) if self.schedule == "wsd" and self.decay_fraction else None
-
-    @property
-    def model_family(self) -> Family:
-        return FAMILIES[self.family]
-
-    def shape(self, vocabulary_size: int, context_length: int) -> Shape:
-        """The model's shape over the given vocabulary and context."""
-        return Shape(
-            self.layers, self.hidden, self.heads, self.kv_heads, self.intermediate, vocabulary_size, context_length
-        )
-
-    def check_paths(self, root: Path) -> None:
-        """Check that the model to start from is there, unless it is the hub's."""
-        require_local_model(self.start_from, "pretrain.start_from")

@@ -52,11 +52,11 @@ def _train(config: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         from transformers.utils import logging as transformers_logging
 
         from tasks.pretrain.loop import train
-        from tasks.pretrain.params import PretrainParams
+        from tasks.pretrain.params import PlannedParams
 
         transformers_logging.disable_progress_bar()
         transformers_logging.set_verbosity_error()  # it recommends the attention mask that would let documents see each other
-        metrics, timings = train(PretrainParams.model_validate(config.pop("params")), config)
+        metrics, timings = train(PlannedParams.model_validate(config.pop("params")), config)
         return 0, {"status": "finished", "metrics": metrics, "timings": timings}
     except Interrupted:
         return EXIT_INTERRUPTED, {"status": "interrupted"}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.core.errors import UserError
 
 if TYPE_CHECKING:
-    from tasks.pretrain.params import PretrainParams
+    from tasks.pretrain.params import PlannedParams
 
 log = logging.getLogger(__name__)
 WINDOW = 128
@@ -22,7 +22,7 @@ ENOUGH = 32
 class Stability:
     """Watches loss and gradient norm; counts spikes and skipped steps. Its state is JSON."""
 
-    def __init__(self, params: "PretrainParams") -> None:
+    def __init__(self, params: "PlannedParams") -> None:
         self.params = params
         self.losses: list[float] = []
         self.norms: list[float] = []

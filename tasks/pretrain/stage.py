@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def run(params: PretrainParams, inputs: Inputs, outputs: Outputs) -> Metrics:
-    """Train on `pack` with the vocabulary of `tokenizer`.
+    """Train on `pack` with the vocabulary of `tokenizer`; what is null in `params` is as `planned.json` says.
 
     Where the tokenizer was adopted from a model that comes in at finetune, nothing is trained: a pointer to `tokenizer`
     (tasks.model.model_pointer) and a curve without rows are left.
@@ -33,6 +33,7 @@ def run(params: PretrainParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     from tasks.pretrain import launch, rank
     from tasks.pretrain.checkpoints.stable import stable_folder
     from tasks.pretrain.packed_input import check_rows
+    from tasks.pretrain.planned import planned_params
 
     source = read_model_source(inputs["tokenizer"])
     if source and source.enters == "finetune":
@@ -41,20 +42,20 @@ def run(params: PretrainParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         raise UserError(
             f"{inputs['tokenizer']}: was not made for pretrain.start_from: {params.start_from}. Run: dvc repro tokenizer"
         )
-    params = params.at_length()
+    planned = planned_params(params, inputs["planned.json"] if "planned.json" in inputs else None).at_length()
     start = str(adopted_model(inputs["tokenizer"])) if source else None
     execution = load_execution()
     ranks = execution.rank_count()
     device = execution.device_name()
-    check_rows(params, inputs["pack"], ranks, source)
+    check_rows(planned, inputs["pack"], ranks, source)
     outcome = launch.run_ranks(
         rank.__name__,
         {
-            "params": params.model_dump(),
+            "params": planned.model_dump(),
             "pack": str(inputs["pack"].absolute()),
             "tokenizer": str(inputs["tokenizer"].absolute()),
             "start": start,
-            "stable": str(stable_folder(params, inputs["pack"], inputs["tokenizer"])),
+            "stable": str(stable_folder(planned, inputs["pack"], inputs["tokenizer"])),
             "output": str(outputs.root.absolute()),
         },
         work=outputs.work.absolute(),

@@ -16,7 +16,12 @@ TRUE = Constants(E=0.9, A=60.0, B=250.0, alpha=0.35, beta=0.37)
 def run(blocks: int, tokens: int, noise: float = 0.0, **changes) -> Run:
     head = 100_000
     loss = TRUE.loss(blocks + head, tokens) * math.exp(noise)
-    given = {"global_batch_tokens": 4096, "learning_rate": 0.005, "unique_tokens": 10**9, "bits_per_byte": loss} | changes
+    given = {
+        "global_batch_tokens": 4096,
+        "learning_rate": 0.005,
+        "unique_tokens": 10**9,
+        "bits_per_byte": loss,
+    } | changes
     flops = 6.0 * (blocks + head) * tokens
     return Run(blocks=blocks, head=head, tokens=tokens, flops=flops, vocabulary_size=4096, context_length=256, **given)
 
@@ -35,7 +40,9 @@ def test_known_constants_come_back():
         assert getattr(found.constants, name) == pytest.approx(value, rel=0.02), name
     assert found.noise < 1e-4
     assert max(found.left_out.values()) < 1e-3
-    assert found.law().optimum(1e13)[0] == pytest.approx(found.law().parameters_for(1e13 / 6 / found.law().optimum(1e13)[0]))
+    assert found.law().optimum(1e13)[0] == pytest.approx(
+        found.law().parameters_for(1e13 / 6 / found.law().optimum(1e13)[0])
+    )
 
 
 def test_the_interval_holds_the_truth_where_runs_scatter():

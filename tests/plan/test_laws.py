@@ -37,7 +37,9 @@ def test_besiroglu_wants_about_20_tokens_a_parameter():
 def test_kaplan_grows_the_model_five_and_a_half_times_for_ten_times_the_compute():
     kaplan = PUBLISHED["kaplan"]
     assert kaplan.optimum(PF_DAY)[0] == pytest.approx(1.3e9)
-    assert kaplan.optimum(1e22)[0] / kaplan.optimum(1e21)[0] == pytest.approx(5.5, rel=0.05)  # as Hoffmann et al. put it
+    assert kaplan.optimum(1e22)[0] / kaplan.optimum(1e21)[0] == pytest.approx(
+        5.5, rel=0.05
+    )  # as Hoffmann et al. put it
     assert kaplan.loss(1e30, 22e9) == pytest.approx((1.8e13 / 22e9) ** 0.103, rel=1e-6)
 
 

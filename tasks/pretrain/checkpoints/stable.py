@@ -16,14 +16,14 @@ from tasks.core.paths import state_folder
 from tasks.pretrain.checkpoints.files import find_problem
 
 if TYPE_CHECKING:
-    from tasks.pretrain.params import PretrainParams
+    from tasks.pretrain.params import PlannedParams
 
 AFTERWARDS = {"steps", "continue_steps", "decay_fraction", "final_rate", "checkpoint_every", "keep_stable", "export"}
 """What plays no part before the decay."""
 MAX_RUNS = 3
 
 
-def stable_folder(params: "PretrainParams", pack: Path, tokenizer: Path) -> Path:
+def stable_folder(params: "PlannedParams", pack: Path, tokenizer: Path) -> Path:
     """Where stable checkpoints of these parameters, rows and tokenizer are kept."""
     decided = params.model_dump(exclude=AFTERWARDS)
     digest = hashlib.sha256(json.dumps(decided, sort_keys=True).encode())

@@ -11,7 +11,7 @@ from tasks.pretrain.optimizers.fragments import Fragment
 from tasks.pretrain.optimizers.muon import Orthogonaliser
 
 if TYPE_CHECKING:
-    from tasks.pretrain.params import PretrainParams
+    from tasks.pretrain.params import PlannedParams
 
 EPSILON = 1e-8
 STATE_KINDS = {
@@ -32,7 +32,7 @@ class MixedOptimizer(torch.optim.Optimizer):
         updates: steps that changed the weights so far.
     """
 
-    def __init__(self, model: Any, params: "PretrainParams", multipliers: Mapping[str, float] | None = None) -> None:
+    def __init__(self, model: Any, params: "PlannedParams", multipliers: Mapping[str, float] | None = None) -> None:
         """`multipliers`: further multiples of the learning rate, by name of the weight (muP)."""
         self.roles, multipliers = weight_roles(model), multipliers or {}
         self.shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
@@ -59,7 +59,7 @@ class MixedOptimizer(torch.optim.Optimizer):
         self._members: dict[int, list[str]] = {}
         self.orthogonaliser = Orthogonaliser(self.roles, self.shapes, params.optimizer == "normuon", params.beta2)
 
-    def _settings(self, name: str, params: "PretrainParams") -> tuple[str, float, float]:
+    def _settings(self, name: str, params: "PlannedParams") -> tuple[str, float, float]:
         """(algorithm, multiple of the learning rate, weight decay) of a weight."""
         role = self.roles[name].role
         if role == "matrix":

@@ -4,10 +4,10 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tasks.pretrain.params import PretrainParams
+    from tasks.pretrain.params import PlannedParams
 
 
-def learning_rate(params: "PretrainParams", step: int) -> float:
+def learning_rate(params: "PlannedParams", step: int) -> float:
     """The rate of step `step` (from 0): linear warm-up to the peak, then down to `final_rate` of it by `schedule`.
 
     The first step has a share of the peak, never 0. wsd: stable, then a linear decay (MiniCPM, arXiv:2404.06395); cosine:

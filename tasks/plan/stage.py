@@ -1,0 +1,55 @@
+"""Plan: what to train for a budget, chosen by a scaling law before the budget is spent. It trains nothing and measures nothing."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from tasks.core.paths import Inputs, Metrics, Outputs, write_json
+from tasks.plan.params import PlanParams
+
+log = logging.getLogger(__name__)
+
+
+def run(params: PlanParams, inputs: Inputs, outputs: Outputs) -> Metrics:
+    """Plan the keys of pretrain that are null, for the text that pack counted.
+
+    Writes `planned.json`, the values of those keys as pretrain takes them, and `plan.json`: budget, law, the run with its
+    expected loss, what the user's own numbers cost, memory by ZeRO stage, the table of devices, warnings. Both depend on
+    parameters, counts of tokens, the table of devices and the file of fits alone.
+
+    Raises:
+        UserError: no shape fits the numbers that are given, no such file of fits, or a rate is missing where a given model
+            is trained on.
+    """
+    from tasks.model.start_from import read_model_source
+    from tasks.plan import describe
+    from tasks.plan.planner import PLANNED_KEYS, Planner
+
+    pretrain = {key.partition(".")[2]: value for key, value in inputs.settings.items() if key.startswith("pretrain.")}
+    given = {key: pretrain[key] for key in PLANNED_KEYS if pretrain.get(key) is not None}
+    source = read_model_source(inputs["tokenizer"])
+    if source and source.enters == "finetune":
+        log.info("plan: finetune.start_from names %s: nothing is pretrained", source.start_from)
+        write_json(outputs / "planned.json", {"given": given, "values": {}})
+        write_json(outputs / "plan.json", {"start_from": source.start_from})
+        return {"start_from": source.start_from}
+    text = describe.read_text(inputs["pack.json"])
+    planner = Planner(params, text, _fit(params))
+    budget = describe.budget_flops(params)
+    if source:
+        planned, content = describe.continued(planner, budget, given, source.parameters, source.start_from)
+    else:
+        planned, content = describe.described(planner, budget, given, pretrain)
+    write_json(outputs / "planned.json", {"given": given, "values": planned})
+    write_json(outputs / "plan.json", content)
+    for line in describe.lines(content):
+        log.info("plan: %s", line)
+    for warning in content["warnings"]:
+        log.warning("plan: %s", warning)
+    return describe.headline(content)
+
+
+def _fit(params: PlanParams) -> Any:
+    from tasks.plan.fits import read_fit
+
+    return read_fit(Path(params.fits)) if params.fits and "own" in (params.law, params.recipe) else None

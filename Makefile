@@ -12,7 +12,7 @@ export DVC_NO_ANALYTICS = 1
 export NO_MKDOCS_2_WARNING = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install models run preset upgrade test check docs ui chat serve report bench bench-curation bench-patterns bench-memory clean distclean lock audit fuzz format
+.PHONY: help install models run preset upgrade test check docs ui chat serve report sweep bench bench-curation bench-patterns bench-memory clean distclean lock audit fuzz format
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -93,6 +93,9 @@ serve: install ## OpenAI-compatible server of the quantized model (PORT=8080)
 
 report: install ## say where the report is, with timings, provenance and what changed since the last run
 	@python -m flows.local_report
+
+sweep: install ## train every point of a grid of parameters, and go on where one was interrupted (GRID=file.yaml)
+	@python -m flows.sweep $(GRID)
 
 bench: install ## overhead of the flow and of tracking against bare stages
 	python -m benchmarks.overhead

@@ -42,7 +42,7 @@ def run(params: PretrainParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         raise UserError(
             f"{inputs['tokenizer']}: was not made for pretrain.start_from: {params.start_from}. Run: dvc repro tokenizer"
         )
-    planned = planned_params(params, inputs["planned.json"] if "planned.json" in inputs else None).at_length()
+    planned = planned_params(params, inputs["planned.json"] if "planned.json" in list(inputs) else None).at_length()
     start = str(adopted_model(inputs["tokenizer"])) if source else None
     execution = load_execution()
     ranks = execution.rank_count()

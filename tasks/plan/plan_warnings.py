@@ -10,6 +10,8 @@ from tasks.plan.planner import OVER_BUDGET, Planned, Planner
 
 LARGEST_HEAD = 0.5
 """Share of the arithmetic in the output head above which the vocabulary is large for the model."""
+NEAR = 1.5
+"""Factor within which a run still lies in the range of a fit."""
 LEAST_WORTH = 0.97
 """What a token of the run must be worth of a new one, on average, for repeats to need no word."""
 
@@ -59,7 +61,7 @@ def _vocabulary(planner: Planner, run: Planned) -> list[str]:
 def _range(planner: Planner, run: Planned) -> list[str]:
     low, high = planner.law.flops_range
     found = []
-    if not low <= run.flops <= high:
+    if not low / NEAR <= run.flops <= high * NEAR:
         expected = planner.expected(run) is not None
         found.append(
             f"{run.flops:.1e} FLOPs lie outside what {planner.law.source} was fitted to ({low:.1e} to {high:.1e}): "
@@ -69,6 +71,7 @@ def _range(planner: Planner, run: Planned) -> list[str]:
                 else "the shape is an extrapolation, the loss is not predicted."
             )
         )
+    found += _fit_range(planner, run)
     fit = planner.fit
     if planner.params.law == "own" and fit:
         trained = (fit.vocabulary_size, fit.context_length)
@@ -76,6 +79,23 @@ def _range(planner: Planner, run: Planned) -> list[str]:
             found.append(
                 f"The own fit is of a vocabulary of {trained[0]:,} and a context of {trained[1]:,}: of this one the bits per "
                 "byte differ. Fit anew: docs/planning.md."
+            )
+    return found
+
+
+def _fit_range(planner: Planner, run: Planned) -> list[str]:
+    """Of own fits, size and tokens as well: a budget within their range can be spent in a way that none of the runs was."""
+    if planner.params.law != "own" or planner.fit is None:
+        return []
+    found = []
+    sizes = (
+        ("parameters", planner.size(run.parameters), planner.fit.parameters),
+        ("tokens", run.tokens, planner.fit.tokens),
+    )
+    for what, value, (low, high) in sizes:
+        if not low / NEAR <= value <= high * NEAR:
+            found.append(
+                f"{value:,} {what} are outside what the own fit's runs had ({low:,.0f} to {high:,.0f}): an extrapolation."
             )
     return found
 

@@ -9,7 +9,7 @@ from tasks.architectures.memory import Parameters, count_parameters, flops_per_t
 from tasks.architectures.shape import Shape
 from tasks.core.errors import UserError
 from tasks.plan.fits import Fit
-from tasks.plan.laws import PUBLISHED, REPEATED_TOKENS, Law, count, diminishing
+from tasks.plan.laws import PUBLISHED, REPEATED_TOKENS, KaplanLaw, Law, count, diminishing
 from tasks.plan.params import PlanParams
 from tasks.plan.recipes import recipe
 from tasks.plan.shapes import SHAPE_KEYS, candidates, distance_from_aspect
@@ -87,15 +87,16 @@ class Planner:
             raise UserError(
                 f"params.yaml: pretrain: no shape fits {_named(given)}: hidden is an even multiple of heads"
             )
-        fixed = fixed_tokens(given)
+        fixed, most = fixed_tokens(given), self.params.max_epochs * self.text.row_tokens
+        largest = max(self._largest(most), min(self.size(count_parameters(shape)) for shape in shapes))
         ways: list[tuple[float, Shape, Parameters, float]] = []
         for shape in shapes:
             parameters = count_parameters(shape)
             tokens = flops / flops_per_token(shape, parameters)
             if fixed and fixed > OVER_BUDGET * tokens and len(shapes) > 1:
                 continue
-            tokens = fixed or min(tokens, self.params.max_epochs * self.text.row_tokens)
-            if tokens < self.text.context_length and len(shapes) > 1:
+            tokens = fixed or min(tokens, most)
+            if len(shapes) > 1 and (tokens < self.text.context_length or self.size(parameters) > largest):
                 continue
             regret = self.law.regret(self.size(parameters), max(tokens, 1.0), self.text.row_tokens, flops)
             ways.append((regret, shape, parameters, tokens))
@@ -108,6 +109,13 @@ class Planner:
             equal, key=lambda way: (distance_from_aspect(way[1], self.params.aspect), way[0], way[1].hidden)
         )
         return self._finished(shape, parameters, tokens, given)
+
+    def _largest(self, tokens: float) -> float:
+        """The size that is best for what all the text is worth: a larger one spends arithmetic on what it cannot learn."""
+        if isinstance(self.law, KaplanLaw):
+            return math.inf
+        worth = diminishing(tokens, min(tokens, self.text.row_tokens), REPEATED_TOKENS)
+        return self.law.parameters_for(worth)
 
     def _finished(self, shape: Shape, parameters: Parameters, tokens: float, given: Given) -> Planned:
         """Whole rows and steps, the rate and the warm-up."""

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from tasks.core.params import validate
 from tasks.core.paths import Inputs, Outputs
 from tasks.pack.packing import pack_rows
-from tasks.pretrain.params import PretrainParams
+from tasks.pretrain.params import PlannedParams
 from tasks.pretrain.stage import run
 from tests.helpers.checkout import ROOT
 
@@ -92,8 +92,8 @@ def pretrain(root: Path, inputs: Inputs, monkeypatch, ranks: int = 1, **changes)
     return metrics, outputs
 
 
-def params(**changes) -> PretrainParams:
-    return validate(PretrainParams, {**TINY, **changes}, "params.yaml: pretrain")
+def params(**changes) -> PlannedParams:
+    return validate(PlannedParams, {**TINY, **changes}, "params.yaml: pretrain")
 
 
 def start_apart(root: Path, inputs: Inputs, ranks: int = 1, **changes) -> subprocess.Popen:

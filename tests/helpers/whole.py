@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core import graph
-from tasks.core.params import params_model, validate
+from tasks.core.params import params_model, select_values, validate
 from tasks.core.paths import Inputs, Outputs, write_json
 from tests.helpers.checkout import ROOT
 
@@ -35,13 +35,14 @@ def run_stages(folder: Path, params: dict[str, dict[str, Any]]) -> dict[str, Any
     `params` are set above TINY; other keys have the models' defaults.
     """
     measured: dict[str, Any] = {}
+    stages = list(graph.load_graph(ROOT))
+    blocks = {s: validate(params_model(s), TINY.get(s, {}) | params.get(s, {}), s) for s in stages}
     for stage, node in graph.load_graph(ROOT).items():
         outputs = Outputs(folder / "data" / stage, folder / "work" / stage)
         for path in (outputs.root, outputs.work):
             path.mkdir(parents=True)
         inputs = {name: folder / path.relative_to(ROOT) for name, path in node.inputs.items()}
-        settings = TINY.get(stage, {}) | params.get(stage, {})
         run = importlib.import_module(f"tasks.{stage}.stage").run
-        measured[stage] = run(validate(params_model(stage), settings, stage), Inputs(inputs, stage), outputs)
+        measured[stage] = run(blocks[stage], Inputs(inputs, stage, select_values(blocks, node.settings)), outputs)
         write_json(folder / "metrics" / f"{stage}.json", measured[stage])
     return measured

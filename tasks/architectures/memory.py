@@ -87,15 +87,17 @@ def activation_bytes(shape: Shape, rows: int, precision: Precision, checkpointin
     """The largest that a forward and backward pass over `rows` rows holds beside weights, gradients and optimizer.
 
     That is when the backward pass begins: all kept activations, and of the loss its log-probabilities, and the gradients
-    of these and of the logits, all fp32. With checkpointing a block keeps its input alone, and one at a time is computed anew.
+    of these and of the logits, all fp32. With checkpointing a block keeps its input alone, and one at a time is computed anew,
+    when those are gone.
+
+    A process on a CPU takes up to a third more than its tensors: its heap keeps what it cannot give back in pieces.
     """
     layer = layer_activation_bytes(shape, precision)
     kept = shape.hidden * BYTES[precision] if checkpointing else layer
     last_norm = shape.hidden * (3 * 4.0 if precision == "fp32" else 8.0)
     angles = 2 * head_dim(shape) * BYTES[precision]
     logits = 3 * 4.0 * shape.vocabulary_size
-    logits_kept = 4.0 * shape.vocabulary_size
-    largest = max(logits, logits_kept + layer) if checkpointing else logits
+    largest = max(logits, layer + shape.hidden * BYTES[precision]) if checkpointing else logits
     return rows * shape.context_length * (shape.layers * kept + last_norm + angles + largest)
 
 

@@ -11,6 +11,7 @@ from tasks.model.served_format import served_format
 from tasks.report import curation
 from tasks.report.charts import bar_chart, line_chart
 from tasks.report.findings import findings
+from tasks.report.planned import plan_section
 from tasks.report.results import evaluation_set_results, is_tuned, text_results
 
 TEMPLATE = Path(__file__).parent / "report.html.j2"
@@ -28,6 +29,7 @@ class Results:
         largest: what dedup's largest clusters kept.
         splits: words that the tokenizer cuts into the most tokens (`word`, `tokens`).
         examples: stage → reason → removed documents.
+        plan: what the stage plan wrote.
     """
 
     metrics: Mapping[str, Any]
@@ -36,6 +38,7 @@ class Results:
     largest: Sequence[Mapping[str, Any]] = ()
     splits: Sequence[Mapping[str, Any]] = ()
     examples: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]] = field(default_factory=dict)
+    plan: Mapping[str, Any] = field(default_factory=dict)
 
 
 def code_to_html(text: str) -> Any:
@@ -81,6 +84,7 @@ def render(title: str, results: Results, most_reasons: int) -> str:
         splits=results.splits,
         comparison=(comparison := metrics["tokenizer"].get("comparison")),
         compared=sorted((int(n), found) for n, found in comparison["candidates"].items()) if comparison else [],
+        plan=plan_section(results.plan, metrics["pretrain"]),
         training=[(name, Markup(chart)) for name, chart in _training(results.curves)],  # noqa: S704
         tuned=is_tuned(evaluated),
         results_chart=Markup(_results_chart(evaluated)),  # noqa: S704

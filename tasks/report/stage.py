@@ -15,7 +15,9 @@ from tasks.report.headline import headline
 SPLITS_FILE = "report.json"
 """What the tokenizer stage writes about its vocabulary."""
 LARGEST_FILE = "largest.json"
-"""What the largest clusters of duplicates are about; every other JSON file among the inputs is metrics."""
+"""What the largest clusters of duplicates are about."""
+PLAN_FILE = "plan.json"
+"""The plan; every other JSON file among the inputs is metrics."""
 
 
 class ReportParams(StageParams):
@@ -29,14 +31,14 @@ class ReportParams(StageParams):
 
 
 def run(params: ReportParams, inputs: Inputs, outputs: Outputs) -> Metrics:
-    """Write index.html from the metrics of all stages, the largest clusters, the training curves and the samples.
+    """Write index.html from the metrics of all stages, the plan, the largest clusters, the training curves and the samples.
 
     Its metrics are the headline figures of the run.
     """
     from tasks.report import removals
     from tasks.report.page import Results, render
 
-    names = [name for name in inputs if name.endswith(".json") and name not in (SPLITS_FILE, LARGEST_FILE)]
+    names = [name for name in inputs if name.endswith(".json") and name not in (SPLITS_FILE, LARGEST_FILE, PLAN_FILE)]
     metrics = {name.removesuffix(".json"): read_json(inputs[name]) for name in names}
     curves = {
         name.partition("/")[0]: read_curve_columns(path) for name, path in inputs.items() if name.endswith(".csv")
@@ -45,7 +47,8 @@ def run(params: ReportParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     removed = {name.partition("/")[0]: path for name, path in inputs.items() if name.endswith("/removed")}
     examples = removals.removal_examples(removed, {"dedup": inputs["documents"]})
     splits = read_json(inputs[SPLITS_FILE])["longest_splits"]
-    results = Results(metrics, curves, samples[: params.samples], largest, splits, examples)
+    plan = read_json(inputs[PLAN_FILE])
+    results = Results(metrics, curves, samples[: params.samples], largest, splits, examples, plan)
     (outputs / "index.html").write_text(render(params.title, results, params.reasons), encoding="utf-8")
     return headline(metrics)
 

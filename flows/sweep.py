@@ -26,6 +26,7 @@ from tasks.core.graph import load_graph
 from tasks.core.logs import start_log
 from tasks.core.params import check_params, read_yaml
 from tasks.core.paths import STATE, write_json
+from tasks.core.tracking.store import flat_metrics
 
 log = logging.getLogger("textmill.sweep")
 DVC = [sys.executable, "-m", "dvc"]
@@ -122,7 +123,7 @@ def run_sweep(root: Path, path: Path) -> Path:
             failed.append(_said(point.overrides))
     done = experiments(root)
     rows = [
-        {"overrides": point.overrides, "experiment": point.name} | results(root, point.name)
+        {"overrides": point.overrides, "experiment": point.name} | results(root, point.name, stage)
         for point in points
         if point.name in done
     ]
@@ -153,16 +154,23 @@ def experiments(root: Path) -> set[str]:
     return set(subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.split())
 
 
-def results(root: Path, experiment: str) -> dict[str, Any]:
-    """What the fit of a scaling law and the page need of an experiment; from DVC's cache."""
-    import dvc.api
+def results(root: Path, experiment: str, stage: str) -> dict[str, Any]:
+    """What an experiment's last stage measured, from DVC's cache; of training by a plan also what the fit of a law needs."""
+    from dvc.repo import Repo
 
-    plan, measured, packed = (
-        json.loads(dvc.api.read(path, repo=str(root), rev=experiment))
-        for path in ("data/plan/plan.json", "metrics/pretrain.json", "metrics/pack.json")
-    )
+    with Repo.open(str(root), rev=experiment, subrepos=True, uninitialized=True) as repo:
+
+        def read(path: str) -> Any:
+            with repo.dvcfs.open(path, "r", encoding="utf-8") as file:
+                return json.load(file)
+
+        measured = read(f"metrics/{stage}.json")
+        if stage != "pretrain" or "plan" not in read_text((root / "dvc.yaml").read_text())["stages"]:
+            return {"measured": flat_metrics(measured)}
+        plan, packed = read("data/plan/plan.json"), read("metrics/pack.json")
     run, values, text = plan["run"], plan["values"], plan["text"]
     return {
+        "measured": {},
         "blocks": run.get("blocks"),
         "head": run.get("head"),
         "tokens": values["steps"] * values["global_batch_tokens"],

@@ -8,6 +8,7 @@ from typing import Any
 
 from flows.param_overrides import replace_file
 from tasks.report.charts import Series, line_chart
+from tasks.report.page import number
 
 Rows = Sequence[Mapping[str, Any]]
 STYLE = (
@@ -26,16 +27,21 @@ def write_page(path: Path, name: str, rows: Rows) -> Path:
     """Write the page; returns its path."""
     keys = list(dict.fromkeys(key for row in rows for key in row["overrides"]))
     varied = [key for key in keys if len({str(row["overrides"].get(key)) for row in rows}) > 1]
-    shown = sorted(rows, key=lambda row: (row["bits_per_byte"] is None, row["bits_per_byte"]))
-    head = "".join(f"<th>{escape(key)}</th>" for key in (*varied, *MEASURED))
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in _cells(row, varied))}</tr>\n" for row in shown)
+    trained = [row for row in rows if row.get("bits_per_byte") is not None]
+    shown = sorted(trained, key=lambda row: float(row["bits_per_byte"])) or rows
+    columns = MEASURED if trained else list(dict.fromkeys(name for row in rows for name in row["measured"]))
+    head = "".join(f"<th>{escape(key)}</th>" for key in (*varied, *columns))
+    body = "".join(
+        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in _cells(row, varied, columns))}</tr>\n" for row in shown
+    )
+    chart = line_chart(_series(trained), "million tokens", "bits per byte") if trained else ""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         path.touch()
     text = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(name)}</title><style>{STYLE}</style>\n'
-        f"<h1>{escape(name)}</h1>\n<p>{len(rows)} points, the best first.</p>\n"
-        f"{line_chart(_series(rows), 'million tokens', 'bits per byte')}\n<table><tr>{head}</tr>\n{body}</table></html>\n"
+        f"<h1>{escape(name)}</h1>\n<p>{len(rows)} points{', the best first' if trained else ''}.</p>\n"
+        f"{chart}\n<table><tr>{head}</tr>\n{body}</table></html>\n"
     )
     replace_file(path, text)
     return path
@@ -45,11 +51,11 @@ def _size(row: Mapping[str, Any]) -> int:
     return int(row.get("blocks") or 0) + int(row.get("head") or 0)
 
 
-def _cells(row: Mapping[str, Any], varied: Sequence[str]) -> list[str]:
-    measured = [_size(row), row["tokens"], row["flops"], row["bits_per_byte"]]
+def _cells(row: Mapping[str, Any], varied: Sequence[str], columns: Sequence[str]) -> list[str]:
+    measured = {"parameters": _size(row), **row, **row["measured"]}
     return [
         *(str(row["overrides"].get(key, "")) for key in varied),
-        *(f"{n:,}" if isinstance(n, int) else "–" if n is None else f"{n:.4g}" for n in measured),
+        *(number(measured.get(column)) for column in columns),
     ]
 
 
@@ -57,9 +63,8 @@ def _series(rows: Rows) -> list[Series]:
     """A line a size; of one size and amount of tokens the best recipe."""
     sizes: dict[int, dict[int, float]] = defaultdict(dict)
     for row in rows:
-        if row["bits_per_byte"] is not None:
-            best = sizes[_size(row)]
-            best[row["tokens"]] = min(best.get(row["tokens"], float("inf")), row["bits_per_byte"])
+        best = sizes[_size(row)]
+        best[row["tokens"]] = min(best.get(row["tokens"], float("inf")), row["bits_per_byte"])
     return [
         (f"{size / 1e6:.2f} M", [tokens / 1e6 for tokens in sorted(points)], [points[t] for t in sorted(points)])
         for size, points in sorted(sizes.items())

@@ -47,7 +47,9 @@ def plan_section(plan: Mapping[str, Any], pretrain: Mapping[str, Any]) -> dict[s
 def _compared(run: Mapping[str, Any], pretrain: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Rows of what was planned or predicted, and what was measured."""
     expected = run.get("expected") or {}
-    rows = [(name, run[name], None, pretrain.get(name)) for name in ("parameters", "tokens")]
+    rows: list[tuple[str, Any, Any, Any]] = [
+        (name, run[name], None, pretrain.get(name)) for name in ("parameters", "tokens")
+    ]
     if expected.get("unit") == "bits per byte":
         achieved = pretrain.get("validation_bits_per_byte")
         rows.append(("bits per byte on held-out text", expected["loss"], expected.get("interval"), achieved))

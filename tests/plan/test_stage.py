@@ -2,9 +2,11 @@
 
 import pytest
 
+from tasks.architectures.devices import DEVICES
 from tasks.core.errors import UserError
 from tasks.pretrain.params import PretrainParams
 from tasks.pretrain.planned import planned_params
+from tests.helpers.checkout import ROOT
 from tests.helpers.planning import CONSTANTS, FIT, planned
 
 
@@ -169,3 +171,9 @@ def test_pretrain_without_a_plan_and_with_one_of_other_numbers(tmp_path):
     planned(tmp_path)
     with pytest.raises(UserError, match="planned for other numbers"):
         planned_params(PretrainParams(layers=3), tmp_path / "out/planned.json")
+
+
+def test_the_page_has_the_table_of_devices():
+    page = (ROOT / "docs/planning.md").read_text()
+    for device in DEVICES.values():
+        assert f"| `{device.name}` | {device.memory_gib or '–'} | {device.tflops:g} |" in page

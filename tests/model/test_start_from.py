@@ -241,7 +241,8 @@ def test_rows_longer_than_the_given_model_reads(data: Path, tmp_path: Path) -> N
     adopt(data, "pretrain.start_from", tmp_path / "given")
     stage(pack, data, ["decontaminate/documents", "tokenizer"], context_length=256)
     with pytest.raises(UserError, match=r"pack\.context_length: 256 is more than the 128 tokens"):
-        stage(pretrain, data, ["pack", "tokenizer"], start_from=str(tmp_path / "given"))
+        numbers = {"steps": 1, "global_batch_tokens": 256, "warmup_steps": 0, "learning_rate": 1e-4}
+        stage(pretrain, data, ["pack", "tokenizer"], start_from=str(tmp_path / "given"), **numbers)
 
 
 def test_code_that_a_model_brings_is_never_run(data: Path, tmp_path: Path) -> None:

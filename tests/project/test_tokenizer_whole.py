@@ -36,6 +36,7 @@ SMALL: dict[Any, dict[str, Any]] = {
         "intermediate": 64,
         "steps": 2,
         "warmup_steps": 1,
+        "learning_rate": 0.005,
         "global_batch_tokens": 4 * CONTEXT,
         "micro_batch_rows": 4,
         "validation_every": 1,

@@ -8,6 +8,8 @@ from tasks.core.paths import Inputs, Metrics, Outputs, write_json
 from tasks.plan.params import PlanParams
 
 log = logging.getLogger(__name__)
+PROJECT = Path(__file__).parents[2]
+"""Fits lie beside the code that reads them."""
 
 
 def run(params: PlanParams, inputs: Inputs, outputs: Outputs) -> Metrics:
@@ -52,4 +54,4 @@ def run(params: PlanParams, inputs: Inputs, outputs: Outputs) -> Metrics:
 def _fit(params: PlanParams) -> Any:
     from tasks.plan.fits import read_fit
 
-    return read_fit(Path(params.fits)) if params.fits and "own" in (params.law, params.recipe) else None
+    return read_fit(PROJECT / params.fits) if params.fits and "own" in (params.law, params.recipe) else None

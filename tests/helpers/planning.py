@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from tasks.core.params import validate
 from tasks.core.paths import Inputs, Outputs, write_json
@@ -44,7 +45,7 @@ def planned(
     source: dict[str, Any] | None = None,
     **params: Any,
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """(metrics, plan.json, planned.json) of the stage in `root`, the current folder; `settings`: keys of pretrain."""
+    """(metrics, plan.json, planned.json) of the stage in `root`; `settings`: keys of pretrain."""
     write_json(root / FITS, FIT.model_dump(mode="json"))
     (root / "tokenizer").mkdir(exist_ok=True)
     if source:
@@ -57,6 +58,7 @@ def planned(
     outputs = Outputs(root / "out", root / "work")
     outputs.root.mkdir(exist_ok=True)
     checked = validate(PlanParams, {"fits": FITS} | params, "params.yaml: plan")
-    metrics = run(checked, inputs, outputs)
+    with patch("tasks.plan.stage.PROJECT", root):
+        metrics = run(checked, inputs, outputs)
     read = [json.loads((outputs / name).read_text()) for name in ("plan.json", "planned.json")]
     return metrics, read[0], read[1]

@@ -240,8 +240,8 @@ def test_rows_longer_than_the_given_model_reads(data: Path, tmp_path: Path) -> N
     given_model(tmp_path / "given", "llama", gpt2_split())
     adopt(data, "pretrain.start_from", tmp_path / "given")
     stage(pack, data, ["decontaminate/documents", "tokenizer"], context_length=256)
+    numbers = {"steps": 1, "global_batch_tokens": 256, "warmup_steps": 0, "learning_rate": 1e-4}
     with pytest.raises(UserError, match=r"pack\.context_length: 256 is more than the 128 tokens"):
-        numbers = {"steps": 1, "global_batch_tokens": 256, "warmup_steps": 0, "learning_rate": 1e-4}
         stage(pretrain, data, ["pack", "tokenizer"], start_from=str(tmp_path / "given"), **numbers)
 
 

@@ -10,11 +10,6 @@ from tests.helpers.checkout import ROOT
 from tests.helpers.planning import CONSTANTS, FIT, planned
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
 def test_the_budget_is_spent_on_the_best_size(tmp_path):
     metrics, plan, values = planned(tmp_path, flops=3e13)
     run = plan["run"]

@@ -16,8 +16,7 @@ def row(text: str, name: str) -> list[str]:
     return re.findall(r"<td>(.*?)</td>", re.search(rf"<tr><td>{name}</td>.*?</tr>", text)[0])
 
 
-def test_predicted_stands_beside_achieved(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_predicted_stands_beside_achieved(tmp_path):
     _, plan, _ = planned(tmp_path)
     expected = plan["run"]["expected"]
     text = page(plan, validation_bits_per_byte=expected["loss"], tokens=123)
@@ -33,8 +32,7 @@ def test_predicted_stands_beside_achieved(tmp_path, monkeypatch):
     assert "cost" not in text[text.index('id="plan"') : text.index('id="training"')]
 
 
-def test_own_numbers_and_warnings_are_shown(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_own_numbers_and_warnings_are_shown(tmp_path):
     _, plan, _ = planned(tmp_path, {"hidden": 64, "layers": 1}, tokens=500_000)
     text = page(plan)
     assert "(planned: " in text

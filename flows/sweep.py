@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import json
 import logging
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -204,6 +205,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("grid", type=Path, help="YAML file of points: grid, list, set, name, stage")
     start_log(logging.INFO)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is under way is stopped and saved
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell started this in the background
     try:
         page = run_sweep(Path.cwd(), parser.parse_args(arguments).grid)
     except UserError as error:

@@ -29,6 +29,8 @@ DELTA = 1e-3
 BOOTSTRAPS = 100
 FEWEST_RUNS = 8
 """Sizes and amounts of tokens that are needed for five constants."""
+FEWEST_STEPS = 150
+"""Runs of fewer say more of warm-up and batch than of size and tokens, and are left out."""
 Array = Any
 
 
@@ -146,10 +148,11 @@ def fit(runs: list[Run], seed: int = 0) -> Fit:
         raise UserError(
             f"the runs have several vocabularies and contexts, which one law does not hold for: {sorted(kinds)}"
         )
-    best = best_runs(runs)
+    best = best_runs([run for run in runs if run.tokens >= FEWEST_STEPS * run.global_batch_tokens])
     if len(best) < FEWEST_RUNS:
         raise UserError(
-            f"{len(best)} sizes and amounts of tokens are too few for five constants. At least {FEWEST_RUNS}"
+            f"{len(best)} sizes and amounts of tokens with {FEWEST_STEPS} steps or more are too few for five constants. "
+            f"At least {FEWEST_RUNS}"
         )
     points = np.array([run.point for run in best])
     constants, solution = fit_constants(points)

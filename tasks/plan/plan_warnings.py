@@ -6,12 +6,10 @@ from tasks.architectures.devices import DEVICES
 from tasks.architectures.memory import flops_per_token
 from tasks.plan.hardware import room_bytes
 from tasks.plan.laws import REPEATED_TOKENS, diminishing
-from tasks.plan.planner import OVER_BUDGET, Planned, Planner
+from tasks.plan.planner import NEAR, OVER_BUDGET, Planned, Planner
 
 LARGEST_HEAD = 0.5
 """Share of the arithmetic in the output head above which the vocabulary is large for the model."""
-NEAR = 1.5
-"""Factor within which a run still lies in the range of a fit."""
 LEAST_WORTH = 0.97
 """What a token of the run must be worth of a new one, on average, for repeats to need no word."""
 

@@ -18,6 +18,8 @@ PLANNED_KEYS = (*SHAPE_KEYS, "steps", "global_batch_tokens", "learning_rate", "w
 """Keys of pretrain that are planned where they are null."""
 AS_GOOD = 0.001
 """Predicted losses this much apart, relative, count as equal: then the shape's proportions decide."""
+NEAR = 1.5
+"""Factor within which a run still lies in the range of a fit."""
 OVER_BUDGET = 1.05
 """A run that is fixed may cost this much of the budget."""
 Given = Mapping[str, Any]
@@ -90,6 +92,7 @@ class Planner:
         fixed, most = fixed_tokens(given), self.params.max_epochs * self.text.row_tokens
         largest = max(self._largest(most), min(self.size(count_parameters(shape)) for shape in shapes))
         ways: list[tuple[float, Shape, Parameters, float]] = []
+        beyond: list[tuple[float, Shape, Parameters, float]] = []
         for shape in shapes:
             parameters = count_parameters(shape)
             tokens = flops / flops_per_token(shape, parameters)
@@ -98,8 +101,12 @@ class Planner:
             tokens = fixed or min(tokens, most)
             if len(shapes) > 1 and (tokens < self.text.context_length or self.size(parameters) > largest):
                 continue
-            regret = self.law.regret(self.size(parameters), max(tokens, 1.0), self.text.row_tokens, flops)
-            ways.append((regret, shape, parameters, tokens))
+            if len(shapes) > 1 and not fixed and not self._near_runs(parameters, tokens):
+                beyond.append((parameters.total, shape, parameters, tokens))
+                continue
+            ways.append((self._regret(parameters, tokens, flops), shape, parameters, tokens))
+        if not ways and beyond:  # a budget beyond all own runs: the law is all there is
+            ways = [(self._regret(p, tokens, flops), s, p, tokens) for _, s, p, tokens in beyond]
         if not ways:  # not even the smallest: it is told as a run above its budget
             shape = min(shapes, key=lambda one: count_parameters(one).total)
             return self._finished(shape, count_parameters(shape), fixed or float(self.text.context_length), given)
@@ -109,6 +116,16 @@ class Planner:
             equal, key=lambda way: (distance_from_aspect(way[1], self.params.aspect), way[0], way[1].hidden)
         )
         return self._finished(shape, parameters, tokens, given)
+
+    def _regret(self, parameters: Parameters, tokens: float, flops: float) -> float:
+        return self.law.regret(self.size(parameters), max(tokens, 1.0), self.text.row_tokens, flops)
+
+    def _near_runs(self, parameters: Parameters, tokens: float) -> bool:
+        """Whether own runs have had about this size and as many tokens; five constants say little of what lies beyond."""
+        if self.params.law != "own" or self.fit is None:
+            return True
+        pairs = ((self.size(parameters), self.fit.parameters), (tokens, self.fit.tokens))
+        return all(low / NEAR <= value <= high * NEAR for value, (low, high) in pairs)
 
     def _largest(self, tokens: float) -> float:
         """The size that is best for what all the text is worth: a larger one spends arithmetic on what it cannot learn."""

@@ -95,7 +95,7 @@ def test_an_interrupted_sweep_goes_on(toy):
     started = sweep(toy)
     exps = toy / ".git/refs/exps"
     wait_for(lambda: [path for path in exps.rglob("words-*") if path.is_file()])
-    started.send_signal(signal.SIGINT)
+    started.send_signal(signal.SIGTERM)
     said, _ = started.communicate(timeout=120)
     assert started.returncode == 75, said
     again = sweep(toy)

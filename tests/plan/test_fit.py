@@ -13,6 +13,11 @@ from tasks.plan.fits import Constants, read_fit
 TRUE = Constants(E=0.9, A=60.0, B=250.0, alpha=0.35, beta=0.37)
 
 
+@pytest.fixture(autouse=True)
+def few_bootstraps(monkeypatch):
+    monkeypatch.setattr("tasks.plan.fit.BOOTSTRAPS", 12)
+
+
 def run(blocks: int, tokens: int, noise: float = 0.0, **changes) -> Run:
     head = 100_000
     loss = TRUE.loss(blocks + head, tokens) * math.exp(noise)
@@ -69,6 +74,11 @@ def test_of_each_size_the_best_recipe_counts_and_seeds_are_averaged():
 def test_repeats_count_for_less():
     assert run(500_000, 8 * 10**6, unique_tokens=10**6).point[1] < 8 * 10**6
     assert run(500_000, 10**6, unique_tokens=2 * 10**6).point[1] == 10**6
+
+
+def test_runs_of_few_steps_are_left_out():
+    starved = run(3_000_000, 100_000, bits_per_byte=9.0, global_batch_tokens=1024)
+    assert fit([*grid(), starved]).constants == fit(grid()).constants
 
 
 def test_what_cannot_be_fitted_is_refused(tmp_path, capsys):

@@ -83,7 +83,7 @@ def fit_constants(points: Array, starts: list[Array] | None = None) -> tuple[Con
         return float(huber.sum() / DELTA), np.array(gradient) / DELTA
 
     def search(begin: Array, steps: int) -> Any:
-        options = {"maxiter": steps, "ftol": 1e-11}
+        options = {"maxiter": steps, "ftol": 1e-10}
         return minimize(objective, begin, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
 
     if starts is None:
@@ -92,7 +92,7 @@ def fit_constants(points: Array, starts: list[Array] | None = None) -> tuple[Con
         grid = product(shares, shares, shares, (0.3, 0.8), (0.3, 0.8))
         found = sorted((search(np.array(x), 40) for x in grid), key=lambda result: float(result.fun))
         starts = [result.x for result in found[:3]]  # the most promising are followed to their end
-    x = min((search(start, 1000) for start in starts), key=lambda result: float(result.fun)).x
+    x = min((search(start, 300) for start in starts), key=lambda result: float(result.fun)).x
     constants = Constants(
         E=math.exp(x[2]),
         A=math.exp(x[0] + x[3] * middle_size),

@@ -15,7 +15,7 @@ TRUE = Constants(E=0.9, A=60.0, B=250.0, alpha=0.35, beta=0.37)
 
 @pytest.fixture(autouse=True)
 def few_bootstraps(monkeypatch):
-    monkeypatch.setattr("tasks.plan.fit.BOOTSTRAPS", 12)
+    monkeypatch.setattr("tasks.plan.fit.BOOTSTRAPS", 8)
 
 
 def run(blocks: int, tokens: int, noise: float = 0.0, **changes) -> Run:
@@ -59,10 +59,6 @@ def test_the_interval_holds_the_truth_where_runs_scatter():
     assert max(found.left_out.values()) < 0.02
 
 
-def test_the_same_runs_give_the_same_fit():
-    assert fit(grid(0.003)) == fit(grid(0.003))
-
-
 def test_of_each_size_the_best_recipe_counts_and_seeds_are_averaged():
     better = [run(500_000, 10**6, bits_per_byte=x, learning_rate=0.01) for x in (1.9, 2.1)]
     worse = run(500_000, 10**6, bits_per_byte=2.05)
@@ -78,7 +74,8 @@ def test_repeats_count_for_less():
 
 def test_runs_of_few_steps_are_left_out():
     starved = run(3_000_000, 100_000, bits_per_byte=9.0, global_batch_tokens=1024)
-    assert fit([*grid(), starved]).constants == fit(grid()).constants
+    runs = grid(0.003)
+    assert fit([*runs, starved]).model_copy(update={"runs": 16}) == fit(runs)  # and the same runs give the same fit
 
 
 def test_what_cannot_be_fitted_is_refused(tmp_path, capsys):

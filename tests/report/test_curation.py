@@ -178,6 +178,7 @@ def test_the_stage_writes_the_page_from_what_dvc_yaml_names(tmp_path: Path) -> N
     content = {f"{stage}.json": json.dumps(found) for stage, found in curated().items()} | {"finetune.json": "{}"}
     content["report.json"] = json.dumps({"longest_splits": SPLITS, "unused": []})
     content["largest.json"] = json.dumps(LARGEST)
+    content["plan.json"] = "{}"
     inputs = {name: tmp_path / "in" / name for name in load_stage(ROOT, "report").inputs}
     document = {"id": "kept", "text": "The one that stays.", "source": "web"}
     for name, path in inputs.items():

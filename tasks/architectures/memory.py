@@ -53,7 +53,7 @@ def head_dim(shape: Shape) -> int:
 
 
 def count_parameters(shape: Shape, tied: bool = True) -> Parameters:
-    """The parameters of a decoder with SwiGLU, RMSNorm and no biases, as `tasks.architectures.build` makes it."""
+    """The parameters of a decoder with SwiGLU, RMSNorm and no biases: the family llama."""
     keys = shape.kv_heads * head_dim(shape)
     attention = 2 * shape.hidden * shape.hidden + 2 * shape.hidden * keys
     matrices = shape.layers * (attention + 3 * shape.hidden * shape.intermediate)

@@ -9,7 +9,7 @@ from tasks.core.errors import UserError
 from tasks.core.params import read_yaml
 from tasks.plan import hardware
 from tasks.plan.params import PlanParams
-from tasks.plan.plan_warnings import warnings
+from tasks.plan.plan_warnings import family_warning, warnings
 from tasks.plan.planner import Given, Planned, Planner, Text
 from tasks.plan.shapes import SHAPE_KEYS
 
@@ -64,7 +64,10 @@ def described(
             "forms": hardware.forms(run.shape, run.parameters),
         },
         "devices": hardware.device_table(run.shape, run.parameters, rows, optimizer),  # type: ignore[arg-type]
-        "warnings": warnings(planner, run, budget, memory, pretrain.get("zero_stage") or 0),
+        "warnings": [
+            *warnings(planner, run, budget, memory, pretrain.get("zero_stage") or 0),
+            *family_warning(pretrain.get("family")),
+        ],
     }
     return run.values(), content
 

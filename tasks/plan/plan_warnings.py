@@ -27,6 +27,13 @@ def warnings(planner: Planner, run: Planned, budget: float, memory: list[dict[st
     return found
 
 
+def family_warning(family: str | None) -> list[str]:
+    """Sizes and memory are those of a decoder with SwiGLU; of the other families they are near."""
+    if family in (None, "llama", "mistral", "qwen3"):
+        return []
+    return [f"Parameters, arithmetic and memory are counted as llama's: those of {family} differ."]
+
+
 def _text(planner: Planner, run: Planned, budget: float) -> list[str]:
     unique = planner.text.row_tokens
     epochs = run.tokens / unique

@@ -66,8 +66,8 @@ class Planned:
 class Planner:
     """A law, a recipe and the text there is."""
 
-    def __init__(self, params: PlanParams, text: Text, fit: Fit | None) -> None:
-        self.params, self.text, self.fit = params, text, fit
+    def __init__(self, params: PlanParams, text: Text, fit: Fit | None, tied: bool = True) -> None:
+        self.params, self.text, self.fit, self.tied = params, text, fit, tied
         self.law: Law = fit.law() if params.law == "own" and fit else PUBLISHED[params.law]
 
     def size(self, parameters: Parameters) -> int:
@@ -90,11 +90,11 @@ class Planner:
                 f"params.yaml: pretrain: no shape fits {_named(given)}: hidden is an even multiple of heads"
             )
         fixed, most = fixed_tokens(given), self.params.max_epochs * self.text.row_tokens
-        largest = max(self._largest(most), min(self.size(count_parameters(shape)) for shape in shapes))
+        largest = max(self._largest(most), min(self.size(count_parameters(shape, self.tied)) for shape in shapes))
         ways: list[tuple[float, Shape, Parameters, float]] = []
         beyond: list[tuple[float, Shape, Parameters, float]] = []
         for shape in shapes:
-            parameters = count_parameters(shape)
+            parameters = count_parameters(shape, self.tied)
             tokens = flops / flops_per_token(shape, parameters)
             if fixed and fixed > OVER_BUDGET * tokens and len(shapes) > 1:
                 continue
@@ -108,8 +108,10 @@ class Planner:
         if not ways and beyond:  # a budget beyond all own runs: the law is all there is
             ways = [(self._regret(p, tokens, flops), s, p, tokens) for _, s, p, tokens in beyond]
         if not ways:  # not even the smallest: it is told as a run above its budget
-            shape = min(shapes, key=lambda one: count_parameters(one).total)
-            return self._finished(shape, count_parameters(shape), fixed or float(self.text.context_length), given)
+            shape = min(shapes, key=lambda one: count_parameters(one, self.tied).total)
+            return self._finished(
+                shape, count_parameters(shape, self.tied), fixed or float(self.text.context_length), given
+            )
         least = min(regret for regret, *_ in ways)
         equal = [way for way in ways if way[0] <= least + AS_GOOD * max(abs(least), 1e-9)]
         _, shape, parameters, tokens = min(

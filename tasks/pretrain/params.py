@@ -174,7 +174,8 @@ class PretrainParams(StageParams):
 
     def shape(self, vocabulary_size: int, context_length: int) -> Shape:
         """The model's shape over the given vocabulary and context."""
-        return Shape(*(size or 0 for size in self.sizes), vocabulary_size, context_length)
+        layers, hidden, heads, kv_heads, intermediate = (size or 0 for size in self.sizes)
+        return Shape(layers, hidden, heads, kv_heads, intermediate, vocabulary_size, context_length)
 
     def check_paths(self, root: Path) -> None:
         """Check that the model to start from is there, unless it is the hub's."""

@@ -9,8 +9,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tasks.architectures.build import build_config, build_model
+from tasks.architectures.building.create import create_config, create_model
+from tasks.architectures.building.special_ids import special_ids
 from tasks.architectures.devices import DEVICES
+from tasks.architectures.families.choices import Architecture
+from tasks.architectures.families.table import FAMILIES
 from tasks.architectures.flops import training_flops_per_token
 from tasks.architectures.memory import (
     BYTES,
@@ -37,7 +40,9 @@ GPT2_SMALL = Shape(12, 768, 12, 12, 2048, 50304, 1024)
 
 
 def model_of(shape: Shape):
-    return build_model(build_config(shape, 1e4, 0, 1), 0)
+    llama, choices = FAMILIES["llama"], Architecture()
+    config = create_config(llama, shape, choices, special_ids("causal", shape.vocabulary_size, 0, 1))
+    return create_model(llama, "causal", config, choices, 0)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -136,8 +141,8 @@ SCRIPT = """
 import json, os, resource, sys
 import torch
 torch.set_num_threads(1)
-from tasks.architectures.build import build_config, build_model
 from tasks.architectures.shape import Shape
+from tests.architectures.test_memory import model_of
 from torch.nn import functional
 shape, rows = Shape(*json.loads(sys.argv[1])), 4
 def step(shape, model, optimizer, rows):
@@ -151,7 +156,7 @@ def step(shape, model, optimizer, rows):
     optimizer.step()
 small = Shape(1, 64, 2, 2, 64, 64, 16)
 def run(shape, rows):
-    model = build_model(build_config(shape, 1e4, 0, 1), 0)
+    model = model_of(shape)
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     for _ in range(2):
         step(shape, model, optimizer, rows)

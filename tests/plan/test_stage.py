@@ -113,6 +113,16 @@ def test_a_vocabulary_too_large_and_a_fit_of_another_one(tmp_path, monkeypatch):
     assert any("fit is of a vocabulary of 512" in warning for warning in plan["warnings"])
 
 
+def test_an_untied_head_and_another_family(tmp_path):
+    _, plan, _ = planned(tmp_path, {"hidden": 192, "layers": 4, "architecture.tie_embeddings": False, "family": "gpt2"})
+    assert (
+        plan["run"]["parameters"] == plan["run"]["blocks"] + 4096 * 192
+    )  # the head, and not the rows that are looked up
+    weights = plan["memory"]["by_stage"][0]["weights_bytes"]
+    assert weights == 4 * (plan["run"]["parameters"] + 4096 * 192)
+    assert plan["warnings"][-1].startswith("Parameters, arithmetic and memory are counted as llama's")
+
+
 def test_too_little_memory_names_the_stage_that_fits(tmp_path):
     own = {"layers": 32, "hidden": 4096, "heads": 32, "precision": "bf16", "zero_stage": 1, "micro_batch_rows": 1}
     published = {"law": "besiroglu", "recipe": "step_law", "fits": None, "device": "h100-sxm", "devices": 8}

@@ -31,6 +31,27 @@ class Execution(BaseModel):
     )
     threads: Count | Auto = Field(default="auto", description="Threads of one training process; auto: cores / ranks.")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where models run.")
+    nodes: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Several machines for training: the path of a hostfile (`host slots=N` a line), `slurm` inside a job of "
+        "Slurm, `kubernetes` inside a Job; null: this machine. `ranks` then are those of one machine; a hostfile's slots say them.",
+    )
+    remote_shell: str = Field(
+        default="ssh -o BatchMode=yes",
+        min_length=1,
+        description="Hostfile: what a host's name and a shell command are put behind, to start the other machines.",
+    )
+    port: Annotated[int, Field(ge=1, le=65535)] | Auto = Field(
+        default="auto",
+        description="Several machines: where they meet on the first; auto: a free one (Kubernetes: 29500).",
+    )
+    hang_timeout_s: float = Field(
+        default=1800,
+        gt=0,
+        description="Seconds without a finished step, validation batch or checkpoint after which training is taken to hang: "
+        "the stacks of all ranks are written and the run ends.",
+    )
     upload_models: bool = Field(
         default=False,
         description="Send models to an MLflow server that keeps artifacts of its own; false: where they are.",

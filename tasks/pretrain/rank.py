@@ -1,7 +1,8 @@
 """One rank of a training run: `python -m tasks.pretrain.rank --config FILE`, alone or under `torch.distributed.run`.
 
 Launchers parse options by prefix, so everything but the config file's path is in that file. Rank 0, or the first
-rank to fail, leaves `outcome.json` in the work folder; the exit code is the stage's (0, 2, 75, or 1 for a defect).
+rank to fail, leaves `outcome.json` in the work folder; SIGUSR1 has it write its stacks (tasks.pretrain.heartbeat). The
+exit code is the stage's (0, 2, 75, or 1 for a defect).
 """
 
 import argparse
@@ -19,8 +20,9 @@ from tasks.core.disk_full import no_space_left
 from tasks.core.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, Interrupted, UserError
 from tasks.core.logs import start_log
 from tasks.core.parallel.processes import end_with_parent
-from tasks.core.paths import write_json
+from tasks.pretrain import heartbeat
 from tasks.pretrain.launch import PARTIAL
+from tasks.pretrain.outcome import write_outcome
 
 
 def main() -> int:
@@ -29,22 +31,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, required=True, help="JSON file that tasks.pretrain.launch wrote")
     config: dict[str, Any] = json.loads(parser.parse_args().config.read_text())
-    first = os.environ.get("RANK", "0") == "0"
+    rank = os.environ.get("RANK", "0")
+    first = rank == "0"
+    heartbeat.start(Path(config["work"]), int(rank))
     start_log(logging.INFO if first else logging.ERROR)
     for noisy in ("torchao", "torch.utils._pytree", "DeepSpeed"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     code, outcome = _train(config)
-    if first or code not in (0, EXIT_INTERRUPTED):
-        write_outcome(Path(config["work"]), os.environ.get("RANK", "0"), outcome)
+    write_outcome(Path(config["work"]), rank, outcome, tells=first or code not in (0, EXIT_INTERRUPTED))
     return code
-
-
-def write_outcome(work: Path, rank: str, outcome: dict[str, Any]) -> None:
-    """Write `outcome.json`, unless another rank has: the first to fail tells the cause, the others miss their peer."""
-    own = work / f"outcome-{rank}.json"
-    write_json(own, outcome)
-    if not (work / "outcome.json").exists():
-        own.replace(work / "outcome.json")
 
 
 def _train(config: dict[str, Any]) -> tuple[int, dict[str, Any]]:

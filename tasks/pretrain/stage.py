@@ -32,6 +32,7 @@ def run(params: PretrainParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     from tasks.model.start_from import read_model_source
     from tasks.pretrain import launch, rank
     from tasks.pretrain.checkpoints.stable import stable_folder
+    from tasks.pretrain.nodes import find_nodes, rendezvous_port
     from tasks.pretrain.packed_input import check_rows
     from tasks.pretrain.planned import planned_params
 
@@ -45,7 +46,8 @@ def run(params: PretrainParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     planned = planned_params(params, inputs["planned.json"] if "planned.json" in list(inputs) else None).at_length()
     start = str(adopted_model(inputs["tokenizer"])) if source else None
     execution = load_execution()
-    ranks = execution.rank_count()
+    nodes = find_nodes(execution)
+    ranks = sum(node.ranks for node in nodes)
     device = execution.device_name()
     check_rows(planned, inputs["pack"], ranks, source)
     outcome = launch.run_ranks(
@@ -61,7 +63,10 @@ def run(params: PretrainParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         work=outputs.work.absolute(),
         ranks=ranks,
         device=device,
-        threads=execution.thread_count(ranks),
+        threads=execution.thread_count(nodes[0].ranks),
+        nodes=nodes,
+        port=rendezvous_port(nodes, execution),
+        hang_timeout_s=execution.hang_timeout_s,
     )
     outputs.timings.update(outcome["timings"])
     metrics: Metrics = outcome["metrics"]

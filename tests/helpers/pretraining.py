@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -74,13 +75,13 @@ def make_inputs(root: Path, validation_documents: int = 10, train_rows: int | No
     return Inputs({"pack": pack, "tokenizer": tokenizer})
 
 
-def project(root: Path, ranks: int = 1) -> Outputs:
-    """Outputs in `root`, with an execution.yaml beside them; `work` stays, as the stage contract has it."""
+def project(root: Path, ranks: int = 1, execution: str = "") -> Outputs:
+    """Outputs in `root`, with an execution.yaml beside them (`execution`: more of it); `work` stays, as the contract has it."""
     shutil.rmtree(root / "out", ignore_errors=True)
     outputs = Outputs(root / "out", root / "work")
     outputs.root.mkdir(parents=True)
     outputs.work.mkdir(exist_ok=True)
-    (root / "execution.yaml").write_text(f"ranks: {ranks}\nthreads: 1\ndevice: cpu\n")
+    (root / "execution.yaml").write_text(f"ranks: {ranks or 'auto'}\nthreads: 1\ndevice: cpu\n{execution}")
     return outputs
 
 
@@ -96,14 +97,13 @@ def params(**changes) -> PlannedParams:
     return validate(PlannedParams, {**TINY, **changes}, "params.yaml: pretrain")
 
 
-def start_apart(root: Path, inputs: Inputs, ranks: int = 1, **changes) -> subprocess.Popen:
-    """The same in a process of its own, which signals can be sent to."""
-    project(root, ranks)
+def stage_apart(inputs: Inputs, **changes) -> list[str]:
+    """A script that runs the stage in the folder it is started in, and its arguments."""
     script = (
         "import sys, json\n"
         "from pathlib import Path\n"
         "from tasks.core import interruption\n"
-        "from tasks.core.errors import Interrupted\n"
+        "from tasks.core.errors import Interrupted, UserError\n"
         "from tasks.core.paths import Inputs, Outputs\n"
         "from tasks.pretrain.stage import PretrainParams, run\n"
         "interruption.install_handlers()\n"
@@ -112,10 +112,19 @@ def start_apart(root: Path, inputs: Inputs, ranks: int = 1, **changes) -> subpro
         "    run(PretrainParams(**params), Inputs({k: Path(v) for k, v in inputs.items()}), Outputs(Path('out'), Path('work')))\n"
         "except Interrupted:\n"
         "    sys.exit(75)\n"
+        "except UserError as error:\n"
+        "    sys.exit(str(error))\n"
     )
-    arguments = [json.dumps({**TINY, **changes}), json.dumps({name: str(path) for name, path in inputs.items()})]
+    return [script, json.dumps({**TINY, **changes}), json.dumps({name: str(path) for name, path in inputs.items()})]
+
+
+def start_apart(root: Path, inputs: Inputs, execution: str = "", ranks: int = 1, **changes) -> subprocess.Popen:
+    """The same in a process of its own, which signals can be sent to; what it says stands in stderr.txt."""
+    project(root, 0 if "hostfile" in execution else ranks, execution)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([sys.executable, "-c", script, *arguments], cwd=root, env=environment)
+    command = [sys.executable, "-c", *stage_apart(inputs, **changes)]
+    with (root / "stderr.txt").open("w") as errors:
+        return subprocess.Popen(command, cwd=root, env=environment, stderr=errors)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -136,3 +145,9 @@ def steps_written(root: Path) -> int:
 
 def steps_in_checkpoints(root: Path) -> list[int]:
     return sorted(int(path.name.removeprefix("step-")) for path in (root / "work" / "checkpoints").glob("step-*"))
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]

@@ -12,7 +12,7 @@ export DVC_NO_ANALYTICS = 1
 export NO_MKDOCS_2_WARNING = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install models run preset upgrade test check docs ui chat serve report sweep bench bench-curation bench-patterns bench-memory clean distclean lock audit fuzz format
+.PHONY: help install models run preset upgrade test check docs ui chat serve report sweep bench bench-curation bench-patterns bench-training bench-memory clean distclean lock audit fuzz format
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -105,6 +105,9 @@ bench-curation: install ## curation against its peers: MB a second, recall, prec
 
 bench-patterns: install ## how the time of every regular expression grows on the text it takes longest over
 	@python -m benchmarks.patterns
+
+bench-training: install ## pretraining against its peers: tokens a CPU-second, bits per byte at equal CPU time (SECONDS=120)
+	@python -m benchmarks.training $(if $(filter-out environment,$(origin SECONDS)),$(if $(SECONDS),--seconds $(SECONDS)))
 
 bench-memory: install ## peak memory of the data stages at one and ten times the input
 	@python -m benchmarks.memory

@@ -1,0 +1,74 @@
+"""A rank of a training run with clocks in it: steps, what loading takes of them, checkpoints. `benchmarks.gpu.one_gpu` starts it.
+
+The rank is the stage's own; what is measured is wrapped from outside. What takes long and is not measured (export, validation)
+is left out. `timed.json` in the work folder has the seconds.
+"""
+
+import functools
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tasks.core.paths import write_json
+
+CHECKPOINTS = "TEXTMILL_TIMED_CHECKPOINTS"
+"""Environment: `0` leaves checkpoints out."""
+seconds: dict[str, list[float]] = {"step": [], "loader": [], "checkpoint": []}
+_loading = [0.0]
+
+
+def timed(function: Callable[..., Any], spent: Callable[[float], None]) -> Callable[..., Any]:
+    """`function`, of whose seconds `spent` is told."""
+
+    @functools.wraps(function)
+    def wrapper(*arguments: Any, **options: Any) -> Any:
+        started = time.perf_counter()
+        try:
+            return function(*arguments, **options)
+        finally:
+            spent(time.perf_counter() - started)
+
+    return wrapper
+
+
+def _loaded(spent: float) -> None:
+    _loading[0] += spent
+
+
+def _stepped(spent: float) -> None:
+    seconds["step"].append(spent)
+    seconds["loader"].append(_loading[0])
+    _loading[0] = 0.0
+
+
+def main() -> int:
+    """Train as the config file says, with the clocks; returns the exit code."""
+    from tasks.pretrain import loop, rank
+    from tasks.pretrain.data_loader import PackedDataset, RowSampler
+    from tasks.pretrain.validation import Validation
+
+    for owner, name in ((PackedDataset, "batch"), (PackedDataset, "targets"), (RowSampler, "rows_of_step")):
+        setattr(owner, name, timed(getattr(owner, name), _loaded))
+    loop.Trainer._train_step = timed(loop.Trainer._train_step, _stepped)
+    if os.environ.get(CHECKPOINTS) == "0":
+        loop.Trainer._save = lambda *_, **__: None
+    else:
+        loop.Trainer._save = timed(loop.Trainer._save, seconds["checkpoint"].append)
+    Validation.measure = lambda *_, **__: (True, None)
+    loop.full_weights = lambda *_, **__: {}
+    loop.save_model = lambda *_, **__: None
+    config = json.loads(Path(sys.argv[sys.argv.index("--config") + 1]).read_text())
+    code = rank.main()
+    write_json(Path(config["work"]) / "timed.json", seconds)
+    return code
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

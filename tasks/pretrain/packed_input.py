@@ -28,6 +28,23 @@ def check_rows(params: "PlannedParams", pack: Path, ranks: int, source: "ModelSo
             f"params.yaml: pack.context_length: {context_length} is more than the {source.context_length} tokens that "
             f"{params.start_from} reads. Allowed: up to {source.context_length}"
         )
+    rows = check_batch(params, context_length, ranks)
+    there = len(np.load(pack / "train" / "rows.npy", mmap_mode="r")) - 1
+    if there < rows:
+        raise UserError(
+            f"{pack}: has {there} rows to train on, a step takes {rows}. Lower pretrain.global_batch_tokens to at most "
+            f"{there // ranks * ranks * context_length}, or add text (scrape.sources)"
+        )
+    for split in ("train", "validation"):
+        _check_tokens(pack / split / "tokens.bin", packed["dtype"], int(packed["vocabulary_size"]))
+
+
+def check_batch(params: "PretrainParams", context_length: int, ranks: int) -> int:
+    """Check that a step is whole rows that the ranks can share; returns how many.
+
+    Raises:
+        UserError: it is not.
+    """
     rows, rest = divmod(params.global_batch_tokens, context_length)
     if rest or not rows:
         raise UserError(
@@ -39,14 +56,7 @@ def check_rows(params: "PlannedParams", pack: Path, ranks: int, source: "ModelSo
             f"params.yaml: pretrain.global_batch_tokens: {params.global_batch_tokens} tokens are {rows} rows, which "
             f"{ranks} ranks cannot share evenly. Use a multiple of {ranks * context_length}, or other ranks in execution.yaml"
         )
-    there = len(np.load(pack / "train" / "rows.npy", mmap_mode="r")) - 1
-    if there < rows:
-        raise UserError(
-            f"{pack}: has {there} rows to train on, a step takes {rows}. Lower pretrain.global_batch_tokens to at most "
-            f"{there // ranks * ranks * context_length}, or add text (scrape.sources)"
-        )
-    for split in ("train", "validation"):
-        _check_tokens(pack / split / "tokens.bin", packed["dtype"], int(packed["vocabulary_size"]))
+    return rows
 
 
 def _check_tokens(path: Path, dtype: str, vocabulary_size: int) -> None:

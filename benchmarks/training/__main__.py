@@ -2,10 +2,10 @@
 
 One token file, the same threads, three seeds, in each of which the contenders take turns in another order. A short run of
 each tells how many steps fit into the processor time that all get; the schedules end there. One scorer measures bits per
-byte of the same held-out rows. MFU = tokens a CPU-second x FLOPs a token / (measured peak / threads), with FLOPs a token =
-6N + 12·L·H·Q·T (PaLM, arXiv:2204.02311; N: weights of the matrices that multiply) and the peak that of products of random
-fp32 matrices, the best seen over the run. Peers live in environments of their own under .textmill/bench-envs, which this
-makes; one that cannot be installed is reported as such.
+byte of the same held-out rows. MFU = tokens a CPU-second x FLOPs a token / peak, with FLOPs a token = 6N + 12·L·H·Q·T (PaLM,
+arXiv:2204.02311; N: weights of the matrices that multiply) and the peak that of products of random fp32 matrices with the same
+threads, FLOPs a CPU-second as well, the best seen over the run. Peers live in environments of their own under
+.textmill/bench-envs, which this makes; one that cannot be installed is reported as such.
 """
 
 import argparse
@@ -30,17 +30,24 @@ from tasks.core.provenance import processor
 
 ROOT = Path(__file__).parents[2]
 STATE = ROOT / ".textmill/bench-training"
-SIZES = {"layers": 4, "hidden": 192, "heads": 3, "kv_heads": 1, "intermediate": 512}
-"""Where params.yaml leaves a size to the plan."""
-BATCH_TOKENS = 4096
+SIZES = ("layers", "hidden", "heads", "kv_heads", "intermediate")
+UNPLANNED = {"layers": 4, "hidden": 192, "heads": 3, "kv_heads": 1, "intermediate": 512, "global_batch_tokens": 4096}
+UNPLANNED |= {"learning_rate": 5e-3, "warmup_steps": 20}
+"""Where params.yaml leaves a key to the plan, and none was made."""
 LEARNING_RATE = 2e-3
 """Of those whose recipe names none for so small a model: the best of 1e-3, 2e-3 and 4e-3 for the plain loop."""
 PILOT_STEPS = 8
 PEAK = """
-import sys, torch
-from tasks.pretrain.throughput import peak_flops
+import sys, time, torch
 torch.set_num_threads(int(sys.argv[1]))
-print(max(peak_flops(torch.device("cpu"), "fp32") for _ in range(3)))
+size = 1536
+left, right = (torch.randn(size, size, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+best, began = float("inf"), time.perf_counter()
+while time.perf_counter() - began < 3:
+    started = time.process_time()
+    torch.matmul(left, right)
+    best = min(best, time.process_time() - started)
+print(2.0 * size**3 / best)
 """
 
 
@@ -125,17 +132,20 @@ def main() -> None:
                 file=sys.stderr,
             )
         peak = max(peak, measured_peak(options.threads))
-    print(table(chosen, missing, peak / options.threads))
+    print(table(chosen, missing, peak))
     print(f"\n{describe(options, config, peak, load)}")
 
 
 def settings(options: argparse.Namespace) -> dict[str, Any]:
     """What every contender is told: the folder of tokens, sizes, batch, threads; the recipe of params.yaml for Textmill."""
     blocks = read_yaml(ROOT / "params.yaml")
-    recipe = {key: value for key, value in blocks["pretrain"].items() if value is not None}
-    sizes = {key: recipe.get(key, usual) for key, usual in SIZES.items()}
+    plan = ROOT / "data/plan/planned.json"  # what is null in params.yaml
+    planned = json.loads(plan.read_text())["values"] if plan.exists() else {}
+    given = {key: value for key, value in blocks["pretrain"].items() if value is not None}
+    recipe = {**UNPLANNED, **planned, **given}
+    sizes = {key: recipe[key] for key in SIZES}
     context, vocabulary = blocks["pack"]["context_length"], blocks["tokenizer"]["vocab_size"]
-    batch, documents, folder = recipe.get("global_batch_tokens", BATCH_TOKENS), None, options.state / "tokens"
+    batch, documents, folder = recipe["global_batch_tokens"], None, options.state / "tokens"
     if options.tiny:
         sizes = {"layers": 2, "hidden": 32, "heads": 2, "kv_heads": 1, "intermediate": 64}
         context, vocabulary, batch, documents, folder = 32, 280, 256, 400, options.state / "tiny"
@@ -181,13 +191,13 @@ def train(contender: Contender, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def measured_peak(threads: int) -> float:
-    """FLOP/s of products of random matrices in fp32, by a process of its own."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(threads)}
+    """FLOPs a second of processor time of products of random matrices in fp32, by a process of its own."""
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     command = [sys.executable, "-c", PEAK, str(threads)]
     return float(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
 
 
-def table(contenders: Sequence[Contender], missing: dict[str, str], peak_of_a_thread: float) -> str:
+def table(contenders: Sequence[Contender], missing: dict[str, str], peak: float) -> str:
     """Markdown: rates, MFU, Textmill's rate over each peer's, bits per byte with the spread of the seeds."""
     lines = [
         "| contender | parameters | tokens/CPU-s | MFU | Textmill is × as fast | goal | bits per byte | over seeds | CPU-s |"
@@ -199,9 +209,9 @@ def table(contenders: Sequence[Contender], missing: dict[str, str], peak_of_a_th
             lines.append(f"| {each.name} | did not run: {missing[each.name]} | | | | | | | |")
             continue
         bits, last = each.values("bits_per_byte"), each.results[-1]
-        mfu = each.rate * last["flops_per_token"] / peak_of_a_thread
+        mfu = each.rate * last["flops_per_token"] / peak
         ratio = "" if each is own else f"{own.rate / each.rate:.2f}"
-        goal = f"MFU ≥ {MFU_GOAL:.0%}" if each is own else f"≥ {each.goal:g} ×" if each.goal else ""
+        goal = f"MFU ≥ {MFU_GOAL:.0%}" if each is CONTENDERS[0] else f"≥ {each.goal:g} ×" if each.goal else ""
         lines.append(
             f"| {each.name} | {last['parameters']:,} | {each.rate:,.0f} | {mfu:.0%} | {ratio} | {goal} | "
             f"{statistics.median(bits):.4f} | {min(bits):.4f} to {max(bits):.4f} | "
@@ -220,7 +230,7 @@ def describe(options: argparse.Namespace, config: dict[str, Any], peak: float, l
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "deepspeed"))
     return (
         f"{processor()}, {options.threads} threads of {os.cpu_count()} cores, load {load:.2f} at the start, peak "
-        f"{peak / 1e9:.0f} GFLOP/s of fp32; Python {platform.python_version()}, {versions}; {sizes}; {options.seeds} seeds, "
+        f"{peak / 1e9:.0f} GFLOPs of fp32 a CPU-second; Python {platform.python_version()}, {versions}; {sizes}; {options.seeds} seeds, "
         f"{options.seconds:g} CPU-seconds each; commit {commit}. MFU: (6N + 12·L·H·Q·T) FLOPs a token, of that peak."
     )
 

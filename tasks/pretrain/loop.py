@@ -16,6 +16,7 @@ from tasks.core.errors import Interrupted
 from tasks.core.paths import write_json
 from tasks.core.progress import Progress
 from tasks.model.curves import CurveWriter
+from tasks.pretrain import heartbeat
 from tasks.pretrain.checkpoints.files import Checkpoint, Checkpoints
 from tasks.pretrain.checkpoints.stable import find_stable, keep_stable
 from tasks.pretrain.data_loader import PackedDataset, RowSampler
@@ -127,6 +128,7 @@ class Trainer:
             while self.step < params.steps:
                 started = time.monotonic()
                 row = self._train_step()
+                heartbeat.beat()
                 throughput.count(int(row["tokens"] or 0) - self.tokens, time.monotonic() - started)
                 self.tokens = int(row["tokens"] or 0)
                 stopped = self._finish_step(row)
@@ -266,6 +268,7 @@ class Trainer:
         saved = self.checkpoints.save(self.step, state, self.output / "curves.csv", best, stable)
         if self.group.is_rank_zero and not pending and self.step <= (self.params.stable_steps or 0):
             keep_stable(saved, self.stable, self.params.keep_stable)
+        heartbeat.beat()
 
     def _restore(self, state: dict[str, Any]) -> None:
         refresh_weights(self.engine, self.params.zero_stage)

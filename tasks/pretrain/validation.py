@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
+from tasks.pretrain import heartbeat
 from tasks.pretrain.data_loader import IGNORE_INDEX, Int64, PackedDataset, evenly_spaced
 from tasks.pretrain.distributed import ProcessGroup, StopFlag
 from tasks.pretrain.objectives.objective import Arrays, Objective, row_generators
@@ -65,6 +66,7 @@ class Validation:
                 with torch.no_grad():
                     lost = nats(inputs).double().cpu().numpy().reshape(-1)
                 self._add(sums, rows, inputs, lost)
+                heartbeat.beat()
                 if group.all_reduce_sum(float(stop.raised))[0]:
                     return False, None
         finally:

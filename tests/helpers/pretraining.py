@@ -111,6 +111,7 @@ def stage_apart(inputs: Inputs, **changes) -> list[str]:
         "try:\n"
         "    run(PretrainParams(**params), Inputs({k: Path(v) for k, v in inputs.items()}), Outputs(Path('out'), Path('work')))\n"
         "except Interrupted:\n"
+        "    interruption.ignore_further_signals()\n"
         "    sys.exit(75)\n"
         "except UserError as error:\n"
         "    sys.exit(str(error))\n"

@@ -12,12 +12,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tasks.architectures.build import build_config, build_model
+from tasks.architectures.building.create import create_config, model_class
+from tasks.architectures.building.electra import ReplacedTokenModel
+from tasks.architectures.families.choices import Architecture
 from tasks.architectures.flops import training_flops_per_token
 from tasks.architectures.shape import Shape
+from tasks.architectures.shape_checks import require_objective
 from tasks.core.errors import EXIT_USER_ERROR, UserError
 from tasks.core.params import read_yaml, validate
 from tasks.model.adopted_model import adopted_model
+from tasks.pretrain.objectives.build import objective_ids
 from tasks.pretrain.packed_input import check_batch
 from tasks.pretrain.params import PretrainParams
 
@@ -49,7 +53,8 @@ def describe(root: Path, ranks: int) -> str:
     Raises:
         UserError: mistaken parameters, no data/pack yet, a batch that the ranks cannot share.
     """
-    params = validate(PretrainParams, read_yaml(root / "params.yaml").get("pretrain") or {}, "params.yaml: pretrain")
+    given = read_yaml(root / "params.yaml").get("pretrain") or {}
+    params = validate(PretrainParams, given, "params.yaml: pretrain").at_length()
     pack = root / "data/pack/pack.json"
     if not pack.exists():
         raise UserError(f"{pack}: no such file: it says the vocabulary and the context. Make it: dvc repro pack")
@@ -92,8 +97,15 @@ def _model(root: Path, params: PretrainParams, packed: dict[str, Any]) -> Any:
                     f"{folder}: no such folder: it says the model to start from. Make it: dvc repro tokenizer"
                 )
             return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(adopted_model(folder)))
-        shape = params.shape(packed["vocabulary_size"], packed["context_length"])
-        return build_model(build_config(shape, params.rope_theta, packed["document_start"], 0), params.seed)
+        family, context = params.model_family, packed["context_length"]
+        name = require_objective(family, params.objective)
+        start = packed["document_start"]
+        ids = objective_ids(family, name, params.masking, packed["vocabulary_size"], start, start + 1, context)
+        config = create_config(family, params.shape(ids.embedding_rows, context), params.architecture, ids)
+        if name == "replaced_token":
+            first_weights = Architecture.model_validate({})  # whatever they are
+            return ReplacedTokenModel(family, config, params.masking.generator_share, first_weights, params.seed)
+        return model_class(family, name)(config)
 
 
 def _shapes(model: Any) -> list[tuple[str, str]]:
@@ -111,6 +123,8 @@ def _memory(params: PretrainParams, model: Any, packed: dict[str, Any], ranks: i
         return []
     memory = importlib.import_module(MEMORY)
     config = model.config
+    if type(model).__name__ != "LlamaForCausalLM":
+        return ["memory        not forecast: the planner's arithmetic is of Llama's blocks"]
     shape = Shape(
         *(config.num_hidden_layers, config.hidden_size, config.num_attention_heads, config.num_key_value_heads),
         *(config.intermediate_size, config.vocab_size, packed["context_length"]),

@@ -49,9 +49,10 @@ def main() -> int:
     """Train as the config file says, with the clocks; returns the exit code."""
     from tasks.pretrain import loop, rank
     from tasks.pretrain.data_loader import PackedDataset, RowSampler
+    from tasks.pretrain.objectives.causal import Causal
     from tasks.pretrain.validation import Validation
 
-    for owner, name in ((PackedDataset, "batch"), (PackedDataset, "targets"), (RowSampler, "rows_of_step")):
+    for owner, name in ((PackedDataset, "batch"), (Causal, "collate"), (RowSampler, "rows_of_step")):
         setattr(owner, name, timed(getattr(owner, name), _loaded))
     loop.Trainer._train_step = timed(loop.Trainer._train_step, _stepped)
     if os.environ.get(CHECKPOINTS) == "0":
@@ -59,7 +60,7 @@ def main() -> int:
     else:
         loop.Trainer._save = timed(loop.Trainer._save, seconds["checkpoint"].append)
     Validation.measure = lambda *_, **__: (True, None)
-    loop.full_weights = lambda *_, **__: {}
+    loop.Trainer._weights_to_export = lambda *_: {}
     loop.save_model = lambda *_, **__: None
     config = json.loads(Path(sys.argv[sys.argv.index("--config") + 1]).read_text())
     code = rank.main()

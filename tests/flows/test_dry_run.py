@@ -37,6 +37,17 @@ def test_a_model_of_a_billion_on_64_ranks(project, capsys):
     assert re.search(r"model\.embed_tokens\.weight +\[50257, 2048\]\n", said)
 
 
+@pytest.mark.parametrize(
+    ("family", "model"),
+    [("gpt2", "GPT2LMHeadModel"), ("t5", "T5"), ("electra", "ReplacedTokenModel"), ("mixtral", "Mixtral")],
+)
+def test_any_family(project, capsys, family, model):
+    sizes = {"family": family, "global_batch_tokens": 4096, "kv_heads": 3}
+    write_overrides(project / "params.yaml", {f"pretrain.{key}": value for key, value in sizes.items()})
+    assert main(["--ranks", "2"]) == 0
+    assert f"model         {model}" in capsys.readouterr().out
+
+
 def test_mistakes(project, capsys):
     write_overrides(project / "params.yaml", {"pretrain.global_batch_tokens": 1024 * 6})
     assert main(["--ranks", "4"]) == 2

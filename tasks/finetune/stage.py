@@ -75,23 +75,25 @@ def run(params: FinetuneParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     they were) and `curves.csv` (step, tokens, loss, learning_rate, gradient_norm, token_accuracy; loss and accuracy are
     means since the row before). Checkpoints in `outputs.work` let a killed run continue to the same weights.
 
-    Where `train` holds nothing, the base model stays what it is: a pointer to `pretrain` (tasks.model.model_pointer) and a curve
-    without rows are left.
+    Where `train` holds nothing, or the base model predicts no next token, it stays what it is: a pointer to `pretrain`
+    (tasks.model.model_pointer) and a curve without rows are left.
 
     Raises:
         UserError: conversations of which none has an assistant's turn that fits, a chat template that the tokens do not
             follow, a model that cannot be read, a loss that is not finite.
     """
     from tasks.documents.shards import count_rows
-    from tasks.model.load import load_model, prepare_torch
+    from tasks.model.load import load_model, no_causal_class, prepare_torch
     from tasks.model.model_pointer import resolve_model
     from tasks.tokens.chat_encoder import ChatEncoder, require_template
     from tasks.tokens.dialogue_windows import training_order
 
     if not count_rows(inputs["train"]):
-        return _point_to_base(inputs["pretrain"], outputs)
-    device = prepare_torch()
+        return _point_to_base(inputs["pretrain"], outputs, "no conversation to tune on")
     base = resolve_model(inputs["pretrain"])
+    if other := no_causal_class(base):
+        return _point_to_base(inputs["pretrain"], outputs, f"a {other} does not answer")
+    device = prepare_torch()
     require_template(base)
     model = load_model(base, device)
     context = model.config.max_position_embeddings
@@ -130,12 +132,11 @@ def run(params: FinetuneParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     )
 
 
-def _point_to_base(base: Path, outputs: Outputs) -> Metrics:
-    """Nothing to tune on: say so, and leave a pointer to the base model."""
+def _point_to_base(base: Path, outputs: Outputs, reason: str) -> Metrics:
+    """Nothing is tuned: say why, and leave a pointer to the base model."""
     from tasks.model.curves import TUNING_COLUMNS, CurveWriter
     from tasks.model.model_pointer import write_pointer
 
-    reason = "no conversation to tune on"
     log.info("finetune: %s: what is quantized, evaluated and served is the base model, data/%s", reason, base.name)
     write_pointer(outputs.root, base, reason)
     CurveWriter(outputs / "curves.csv", columns=TUNING_COLUMNS).close()

@@ -1,5 +1,6 @@
 """Loading a model folder for evaluation or further training, on the device and threads of execution.yaml."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -28,16 +29,33 @@ def prepare_torch() -> str:
     return device
 
 
+def no_causal_class(folder: Path) -> str | None:
+    """The class of the model in `folder` (config.json) where that predicts no next token: an encoder's, an encoder-decoder's.
+
+    transformers would load it as a causal one all the same, with weights that were trained for another thing.
+    """
+    try:
+        classes = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or []
+    except (OSError, ValueError, AttributeError):
+        return None  # what is wrong with it, loading it tells
+    return next((name for name in classes if not name.endswith(("ForCausalLM", "LMHeadModel"))), None)
+
+
 def load_model(folder: Path, device: str) -> Any:
     """The causal language model in `folder`, fp32, in evaluation mode, on `device`.
 
     Raises:
-        UserError: the folder holds no readable model.
+        UserError: the folder holds no readable model, or one that predicts no next token.
     """
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
+    if other := no_causal_class(folder):
+        raise UserError(
+            f"{folder}: holds a {other}, which does not predict a next token, so it is neither tuned, quantized nor asked "
+            f"here. transformers.{other}.from_pretrained loads it"
+        )
     try:
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False

@@ -8,7 +8,9 @@ import transformers
 from transformers import AutoConfig, AutoTokenizer
 
 from tasks.architectures.families.table import FAMILIES
-from tests.helpers.pretraining import VOCABULARY, pretrain
+from tasks.core.errors import UserError
+from tasks.model.load import load_model
+from tests.helpers.pretraining import VOCABULARY, params, pretrain
 
 CLASSES = {family.name: getattr(transformers, next(iter(family.classes.values()))) for family in FAMILIES.values()}
 SIZES = {"kv_heads": 4, "intermediate": 128}
@@ -29,6 +31,9 @@ def test_a_family_is_trained_and_saved(name, changes, tmp_path, inputs, monkeypa
     curves = [float(row["loss"]) for row in csv.DictReader((outputs / "curves.csv").open())]
     assert curves[-1] < curves[0]
     assert 0 < metrics["validation_bits_per_byte"] < 8
+    if not FAMILIES[name].is_causal:
+        with pytest.raises(UserError, match=f"holds a {CLASSES[name].__name__}, which does not predict a next token"):
+            load_model(outputs.root, "cpu")
     model = CLASSES[name].from_pretrained(outputs.root)
     assert AutoConfig.from_pretrained(outputs.root).model_type == FAMILIES[name].model_type
     tokenizer = AutoTokenizer.from_pretrained(outputs.root)
@@ -69,14 +74,13 @@ def test_ranks_and_stages_change_nothing(name, tmp_path, inputs, monkeypatch):
 
 
 def test_what_a_family_cannot_be_is_told_before_anything_runs():
-    from tasks.core.errors import UserError
-    from tests.helpers.pretraining import params
-
     with pytest.raises(UserError, match=r"params\.yaml: pretrain\.architecture\.norm: llama has no place for it"):
         params(architecture={"norm": "post"})
     with pytest.raises(UserError, match=r"pretrain\.family: .*'llama', 'mistral'.*got 'lama'"):
         params(family="lama")
     with pytest.raises(UserError, match=r"pretrain\.objective: gpt2 is trained by causal, not masked"):
         params(family="gpt2", kv_heads=4, objective="masked")
+    with pytest.raises(UserError, match="sample_every: bert continues no text"):
+        params(family="bert", kv_heads=4, sample_every=5)
     with pytest.raises(UserError, match=r"architecture\.heads: unknown key"):
         params(architecture={"heads": 3})

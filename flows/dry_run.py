@@ -4,14 +4,13 @@ Shapes of the weights, parameters, rows a rank and accumulation, steps and token
 """
 
 import argparse
-import importlib
-import importlib.util
 import logging
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
+from tasks.architectures import memory
 from tasks.architectures.building.create import create_config, model_class
 from tasks.architectures.building.electra import ReplacedTokenModel
 from tasks.architectures.families.choices import Architecture
@@ -23,10 +22,11 @@ from tasks.core.params import read_yaml, validate
 from tasks.model.adopted_model import adopted_model
 from tasks.pretrain.objectives.build import objective_ids
 from tasks.pretrain.packed_input import check_batch
-from tasks.pretrain.params import PretrainParams
+from tasks.pretrain.params import PlannedParams, PretrainParams
+from tasks.pretrain.planned import planned_params
 
-MEMORY = "tasks.architectures.memory"
 LAYER = re.compile(r"\.(\d+)\.")
+"""The number of a block in the name of a weight."""
 STAGES = (0, 1, 2, 3)
 
 
@@ -54,7 +54,9 @@ def describe(root: Path, ranks: int) -> str:
         UserError: mistaken parameters, no data/pack yet, a batch that the ranks cannot share.
     """
     given = read_yaml(root / "params.yaml").get("pretrain") or {}
-    params = validate(PretrainParams, given, "params.yaml: pretrain").at_length()
+    plan = root / "data/plan/planned.json"
+    given_params = validate(PretrainParams, given, "params.yaml: pretrain")
+    params = planned_params(given_params, plan if plan.exists() else None).at_length()
     pack = root / "data/pack/pack.json"
     if not pack.exists():
         raise UserError(f"{pack}: no such file: it says the vocabulary and the context. Make it: dvc repro pack")
@@ -84,7 +86,7 @@ def describe(root: Path, ranks: int) -> str:
     return "\n".join(lines)
 
 
-def _model(root: Path, params: PretrainParams, packed: dict[str, Any]) -> Any:
+def _model(root: Path, params: PlannedParams, packed: dict[str, Any]) -> Any:
     """The model on the device `meta`: shapes without numbers."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -117,11 +119,8 @@ def _shapes(model: Any) -> list[tuple[str, str]]:
     return [(name, f"{list(shape)}{f' × {len(where)}' if where[0] else ''}") for (name, shape), where in found.items()]
 
 
-def _memory(params: PretrainParams, model: Any, packed: dict[str, Any], ranks: int, rows: int) -> list[str]:
+def _memory(params: PlannedParams, model: Any, packed: dict[str, Any], ranks: int, rows: int) -> list[str]:
     """GB that a rank needs by ZeRO stage, as the planner forecasts them."""
-    if importlib.util.find_spec(MEMORY) is None:
-        return []
-    memory = importlib.import_module(MEMORY)
     config = model.config
     if type(model).__name__ != "LlamaForCausalLM":
         return ["memory        not forecast: the planner's arithmetic is of Llama's blocks"]

@@ -39,7 +39,7 @@ def check_rows(params: "PlannedParams", pack: Path, ranks: int, source: "ModelSo
         _check_tokens(pack / split / "tokens.bin", packed["dtype"], int(packed["vocabulary_size"]))
 
 
-def check_batch(params: "PretrainParams", context_length: int, ranks: int) -> int:
+def check_batch(params: "PlannedParams", context_length: int, ranks: int) -> int:
     """Check that a step is whole rows that the ranks can share; returns how many.
 
     Raises:

@@ -43,7 +43,8 @@ class Stability:
             self.spikes += 1
             skip = self.params.on_spike == "skip"
             self.skipped += skip
-            log.warning(
+            log.log(
+                logging.WARNING if skip else logging.INFO,
                 "step %d is a spike (loss %.4g, gradient's norm %.4g)%s; %s",
                 *(step, loss, norm, ", and is skipped" if skip else "", documents()),
             )

@@ -50,11 +50,12 @@ def main() -> int:
     from tasks.pretrain import loop, rank
     from tasks.pretrain.data_loader import PackedDataset, RowSampler
     from tasks.pretrain.objectives.causal import Causal
+    from tasks.pretrain.training_step import TrainingStep
     from tasks.pretrain.validation import Validation
 
     for owner, name in ((PackedDataset, "batch"), (Causal, "collate"), (RowSampler, "rows_of_step")):
         setattr(owner, name, timed(getattr(owner, name), _loaded))
-    loop.Trainer._train_step = timed(loop.Trainer._train_step, _stepped)
+    TrainingStep.take = timed(TrainingStep.take, _stepped)
     if os.environ.get(CHECKPOINTS) == "0":
         loop.Trainer._save = lambda *_, **__: None
     else:

@@ -19,24 +19,21 @@ from tasks.model.curves import CurveWriter
 from tasks.pretrain import heartbeat
 from tasks.pretrain.checkpoints.files import Checkpoint, Checkpoints
 from tasks.pretrain.checkpoints.stable import find_stable, keep_stable
-from tasks.pretrain.data_loader import PackedDataset, RowSampler
+from tasks.pretrain.data_loader import PackedDataset
 from tasks.pretrain.distributed import ProcessGroup, StopFlag, join_group
-from tasks.pretrain.engine import gradient_norm, loss_scale_state, restore_loss_scale, start_engine
+from tasks.pretrain.engine import loss_scale_state, restore_loss_scale, start_engine
 from tasks.pretrain.export import full_weights, pad_token, save_model
 from tasks.pretrain.learner import adopt_learner, make_learner
-from tasks.pretrain.objectives.objective import Arrays, Extras, row_generators
 from tasks.pretrain.optimizers.fragments import find_fragments, refresh_weights
 from tasks.pretrain.optimizers.optimizer import MixedOptimizer
-from tasks.pretrain.optimizers.schedule import learning_rate
 from tasks.pretrain.params import PlannedParams
 from tasks.pretrain.requirements import check_compiler, check_precision
 from tasks.pretrain.samples import Samples
-from tasks.pretrain.stability import Stability
 from tasks.pretrain.throughput import Throughput
+from tasks.pretrain.training_step import Row, TrainingStep
 from tasks.pretrain.validation import Validation
 
 log = logging.getLogger(__name__)
-Row = dict[str, float | int | None]
 
 
 def train(params: PlannedParams, config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, float]]:
@@ -65,41 +62,37 @@ class Trainer:
         description = json.loads((pack / "pack.json").read_text())
         self.pad = pad_token(self.tokenizer)
         self.data = PackedDataset(pack, "train", self.pad)
-        self.batch_rows = params.global_batch_tokens // self.data.context_length
-        self.order = RowSampler(len(self.data), self.batch_rows, params.seed)
         vocabulary, document_start = description["vocabulary_size"], description["document_start"]
         if config.get("start"):
             self.learner = adopt_learner(params, Path(config["start"]), vocabulary, document_start, self.pad)
         else:
             context = self.data.context_length
             self.learner = make_learner(params, vocabulary, document_start, self.pad, context, self.tokenizer)
-        model, self.objective = self.learner.model, self.learner.objective
+        model = self.learner.model
         self.parameters = sum(parameter.numel() for parameter in model.parameters())
-        rank_rows = self.batch_rows // group.size
-        self.micro_rows = max(
-            size for size in range(1, min(params.micro_batch_rows, rank_rows) + 1) if rank_rows % size == 0
-        )
-        self.accumulation = rank_rows // self.micro_rows
         model.to(group.device)
+        self.steps = TrainingStep(params, group, self.data, self.learner.objective)
         self.optimizer = MixedOptimizer(model, params, self.learner.rate_multipliers(params))
-        self.engine = start_engine(model, self.optimizer, params, self.micro_rows, self.accumulation)
+        self.engine = start_engine(model, self.optimizer, params, self.steps.micro_rows, self.steps.accumulation)
         fragments, sharded = find_fragments(self.engine, params.zero_stage), params.zero_stage > 0
         self.optimizer.bind(fragments, sharded, group.device)
+        self.steps.bind(self.engine, self.optimizer)
         self.checkpoints = Checkpoints(Path(config["work"]) / "checkpoints", group, fragments, self.optimizer, sharded)
         if params.compile:
             self.engine.compile()
-        token_bytes = np.load(pack / "token_bytes.npy")
-        held_out = PackedDataset(pack, "validation", self.pad)
         self.validation = Validation(
-            held_out, self.objective, token_bytes, document_start, params.validation_tokens, self.micro_rows
+            PackedDataset(pack, "validation", self.pad),
+            self.learner.objective,
+            np.load(pack / "token_bytes.npy"),
+            document_start,
+            params.validation_tokens,
+            self.steps.micro_rows,
         )
-        self.stability = Stability(params)
         self.samples = Samples(params.sample_prompts, self.tokenizer, document_start, self.data.context_length)
         self.step = self.tokens = 0
         self.bits_per_byte: float | None = None
         self.best: float | None = None
         self.losses: list[float] = []
-        self.extras: dict[str, float] = {}
 
     def train(self) -> tuple[dict[str, Any], dict[str, float]]:
         """Run from the newest checkpoint, or from the start, to the end."""
@@ -127,7 +120,8 @@ class Trainer:
             )
             while self.step < params.steps:
                 started = time.monotonic()
-                row = self._train_step()
+                row = self.steps.take(self.step, self.tokens)
+                self.step += 1
                 heartbeat.beat()
                 throughput.count(int(row["tokens"] or 0) - self.tokens, time.monotonic() - started)
                 self.tokens = int(row["tokens"] or 0)
@@ -154,10 +148,7 @@ class Trainer:
         best = self.checkpoints.best() if self.params.export == "best" else None
         if best and self.bits_per_byte is not None and self.best != self.bits_per_byte:
             log.info(
-                "exporting %s: %.4f validation bits per byte, the last has %.4f",
-                best.name,
-                self.best,
-                self.bits_per_byte,
+                "exporting %s: %.4f validation bits per byte, the last: %.4f", best.name, self.best, self.bits_per_byte
             )
             self.bits_per_byte = self.best
             return self.checkpoints.weights(best)
@@ -168,57 +159,6 @@ class Trainer:
         before = self.params.steps - 1 if self.params.stable_steps is None else self.params.stable_steps
         found = self.group.broadcast(find_stable(self.stable, before) if self.group.is_rank_zero else None)
         return self.checkpoints.load(found) if found else None
-
-    def _train_step(self) -> Row:
-        """One optimizer step; returns its row of the curves, without validation."""
-        rows = self.order.rows_of_step(self.step)
-        places = np.arange(len(rows)).reshape(self.group.size, self.accumulation, self.micro_rows)[self.group.rank]
-        mine = [
-            self.objective.collate(self.data.batch(rows[at]), row_generators(self.params.seed, self.step, at.tolist()))
-            for at in places
-        ]
-        # Of the global batch: the loss is its mean, however it is split.
-        targets = max(1, int(self.group.all_reduce_sum(float(sum(map(self.objective.targets, mine))))[0]))
-        total = torch.zeros((), dtype=torch.float64, device=self.group.device)
-        extras = dict.fromkeys(self.objective.extra_weights, 0.0)
-        for number, micro in enumerate(mine):
-            if self.params.architecture.dropout:  # of all else nothing draws; so a run taken up again draws the same
-                torch.manual_seed(hash((self.params.seed, self.step, self.group.rank, number)))
-            by_label, further = self._nats(micro)
-            nats = by_label.sum()
-            total += nats.detach()
-            # DeepSpeed divides by the accumulated batches and averages over the ranks; the loss already is a mean.
-            share = self.group.size * self.accumulation
-            lost = nats * (share / targets)
-            for name, extra in further.items():
-                lost = lost + extra * (self.objective.extra_weights[name] * share / self.batch_rows)
-                extras[name] += extra.item() / self.batch_rows
-            self.engine.backward(lost)
-            if number < self.accumulation - 1:
-                self.engine.step()
-        if extras:
-            self.extras = dict(zip(extras, self.group.all_reduce_sum(*extras.values()), strict=True))
-        loss = self.group.all_reduce_sum(total.item())[0] / targets
-        norm = gradient_norm(self.engine, self.group, self.params.zero_stage)
-        rate = learning_rate(self.params, self.step)
-        skip = self.stability.skips(self.step + 1, loss, norm, lambda: self.data.describe(rows))
-        self.optimizer.prepare(rate, min(1.0, (self.params.clip or math.inf) / (norm + 1e-6)), skip)
-        self.engine.step()
-        self.step += 1
-        return {
-            "step": self.step,
-            "tokens": self.tokens + targets,
-            "loss": loss if math.isfinite(loss) else None,
-            "learning_rate": rate,
-            "gradient_norm": norm if math.isfinite(norm) else None,
-        }
-
-    def _nats(self, inputs: Arrays) -> tuple[torch.Tensor, Extras]:
-        """What the objective says of collated inputs."""
-        tensors = {
-            name: torch.from_numpy(array).to(self.group.device, non_blocking=True) for name, array in inputs.items()
-        }
-        return self.objective.nats(self.engine, tensors)
 
     def _finish_step(self, row: Row) -> bool:
         """Validate, record and save, where due; returns whether all ranks are to stop now."""
@@ -234,7 +174,7 @@ class Trainer:
                 refresh_weights(self.engine, params.zero_stage)
         if last or self.step % params.validation_every == 0:
             measured, bits_per_byte = self.validation.measure(
-                lambda inputs: self._nats(inputs)[0], self.engine, self.group, self.stop
+                lambda inputs: self.steps.nats(inputs)[0], self.engine, self.group, self.stop
             )
             if measured:
                 self.bits_per_byte = row["validation_bits_per_byte"] = bits_per_byte
@@ -258,8 +198,8 @@ class Trainer:
             "bits_per_byte": self.bits_per_byte,
             "best": self.best,
             "losses": self.losses,
-            "extras": self.extras,
-            "stability": self.stability.state(),
+            "extras": self.steps.extras,
+            "stability": self.steps.stability.state(),
             "samples": self.samples.taken,
             "loss_scale": loss_scale_state(self.engine),
             "pending": pending,
@@ -275,8 +215,8 @@ class Trainer:
         restore_loss_scale(self.engine, state["loss_scale"])
         self.step, self.tokens = state["step"], state["tokens"]
         self.bits_per_byte, self.best, self.losses = state["bits_per_byte"], state["best"], state["losses"]
-        self.extras = state["extras"]
-        self.stability.restore(state["stability"])
+        self.steps.extras = state["extras"]
+        self.steps.stability.restore(state["stability"])
         self.samples.taken = state["samples"]
         if state["pending"]:
             if state["pending"]["loss"] is not None:
@@ -289,12 +229,12 @@ class Trainer:
             "parameters": self.parameters,
             "steps": self.step,
             "tokens": self.tokens,
-            "epochs": round(self.step * self.batch_rows / len(self.data), 4),
+            "epochs": round(self.step * self.steps.batch_rows / len(self.data), 4),
             "training_loss": round(sum(self.losses) / len(self.losses), 6) if self.losses else None,
             "validation_bits_per_byte": None if self.bits_per_byte is None else round(self.bits_per_byte, 6),
             "validation_bits_per_byte_by_source": {n: round(v, 6) for n, v in self.validation.by_source.items()},
             "validation_rows": len(self.validation.rows),
-            "spikes": self.stability.spikes,
-            "skipped_steps": self.stability.skipped,
-            **{name: round(value, 6) for name, value in self.extras.items()},
+            "spikes": self.steps.stability.spikes,
+            "skipped_steps": self.steps.stability.skipped,
+            **{name: round(value, 6) for name, value in self.steps.extras.items()},
         }

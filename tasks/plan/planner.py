@@ -149,10 +149,10 @@ class Planner:
         return Planned(shape, parameters, steps, batch, rate, warmup)
 
     def batch(self, wanted: float, tokens: float) -> int:
-        """A power of two of rows for each device, the nearest to what is wanted, and no more than there are tokens."""
-        row = self.text.context_length * self.params.devices
+        """A power of two of rows for each device, the nearest to what is wanted, and no more than the run or the text has."""
+        row = self.text.context_length * max(1, min(self.params.devices, self.text.rows))
         power = max(0, round(math.log2(max(1.0, wanted / row))))
-        while power and row * 2**power > tokens:
+        while power and row * 2**power > min(tokens, self.text.row_tokens):
             power -= 1
         return row * int(2**power)
 

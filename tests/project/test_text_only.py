@@ -15,7 +15,7 @@ from tasks.core import graph
 from tasks.model.model_pointer import is_pointer, resolve_model
 from tests.helpers.small_project import make, small_project
 from tests.helpers.tiny import conversation
-from tests.helpers.whole import run_stages
+from tests.helpers.whole import TINY, run_stages
 
 SUBJECTS = [
     "Der Bäcker",
@@ -190,7 +190,7 @@ def test_a_few_conversations_and_nothing_held_out(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.slow
 def test_one_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fewer rows than a batch, none for validation."""
+    """Fewer rows than a batch has else, none for validation: the plan makes the batch smaller."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "execution.yaml").write_text("workers: 1\nranks: 1\nthreads: 1\ndevice: cpu\n")
     (tmp_path / "one.txt").write_text(german(0, 6))
@@ -200,6 +200,7 @@ def test_one_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "scrape": {"sources": [{"name": "one", "kind": "files", "paths": ["one.txt"]}]},
             "clean": {"languages": None},
             "tokenizer": {"vocab_size": 270},
+            "pretrain": {**TINY["pretrain"], "global_batch_tokens": None},
         },
     )
     rows = metrics["pack"]["train"]["rows"]

@@ -98,7 +98,9 @@ def _model(root: Path, params: PlannedParams, packed: dict[str, Any]) -> Any:
                 raise UserError(
                     f"{folder}: no such folder: it says the model to start from. Make it: dvc repro tokenizer"
                 )
-            return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(adopted_model(folder)))
+            return AutoModelForCausalLM.from_config(
+                AutoConfig.from_pretrained(adopted_model(folder), trust_remote_code=False), trust_remote_code=False
+            )
         family, context = params.model_family, packed["context_length"]
         name = require_objective(family, params.objective)
         start = packed["document_start"]

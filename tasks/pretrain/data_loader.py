@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 
 from tasks.core.errors import UserError
+from tasks.documents.parquet import read_table
 
 IGNORE_INDEX = -100
 """The label of a position that has nothing to predict (the default `ignore_index` of torch's cross-entropy)."""
@@ -92,7 +92,7 @@ class PackedDataset:
         table = self.folder / "documents.parquet"
         if not table.exists():
             return f"documents number {', '.join(map(str, numbers[:most]))} and {max(0, len(numbers) - most)} more"
-        ids = pq.read_table(table, columns=["id"])["id"].take(numbers[:most].tolist()).to_pylist()
+        ids = read_table(table, columns=["id"])["id"].take(numbers[:most].tolist()).to_pylist()
         more = f" and {len(numbers) - most} more" if len(numbers) > most else ""
         return f"its documents are {', '.join(ids)}{more}"
 

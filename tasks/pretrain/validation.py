@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 
+from tasks.documents.parquet import read_table
 from tasks.pretrain import heartbeat
 from tasks.pretrain.data_loader import IGNORE_INDEX, Int64, PackedDataset, evenly_spaced
 from tasks.pretrain.distributed import ProcessGroup, StopFlag
@@ -34,7 +34,7 @@ class Validation:
         self.objective, self.micro_rows = objective, micro_rows
         self.rows = evenly_spaced(len(data), max(1, wanted_tokens // data.context_length))
         table = data.folder / "documents.parquet"
-        sources = pq.read_table(table, columns=["source"])["source"].to_pylist() if table.exists() else []
+        sources = read_table(table, columns=["source"])["source"].to_pylist() if table.exists() else []
         self.names = sorted(set(sources))
         numbers = {name: number for number, name in enumerate(self.names)}
         self._source_of = np.array([*(numbers[source] for source in sources), len(self.names)])  # the last: none

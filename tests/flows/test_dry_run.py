@@ -11,6 +11,22 @@ from flows.dry_run import main
 from flows.param_overrides import write_overrides
 from tests.helpers.checkout import ROOT
 
+SIZES = {
+    "layers": 4,
+    "hidden": 192,
+    "heads": 3,
+    "kv_heads": 1,
+    "intermediate": 512,
+    "steps": 450,
+    "learning_rate": 0.005,
+    "warmup_steps": 20,
+    "architecture.tie_embeddings": None,
+}
+
+
+def set_sizes(project, **sizes):
+    write_overrides(project / "params.yaml", {f"pretrain.{key}": value for key, value in (SIZES | sizes).items()})
+
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
@@ -26,7 +42,7 @@ def test_a_model_of_a_billion_on_64_ranks(project, capsys):
     """TinyLlama's shape (arXiv:2401.02385), whose weights anybody can multiply out."""
     sizes = {"layers": 22, "hidden": 2048, "heads": 32, "kv_heads": 4, "intermediate": 5632, "steps": 1000}
     sizes |= {"global_batch_tokens": 1024 * 512, "micro_batch_rows": 3, "warmup_steps": 10}
-    write_overrides(project / "params.yaml", {f"pretrain.{key}": value for key, value in sizes.items()})
+    set_sizes(project, **sizes)
     assert main(["--ranks", "64"]) == 0
     said = capsys.readouterr().out
     block = 2048 * (2 * 2048 + 2 * 256 + 3 * 5632 + 2)
@@ -43,13 +59,13 @@ def test_a_model_of_a_billion_on_64_ranks(project, capsys):
 )
 def test_any_family(project, capsys, family, model):
     sizes = {"family": family, "global_batch_tokens": 4096, "kv_heads": 3}
-    write_overrides(project / "params.yaml", {f"pretrain.{key}": value for key, value in sizes.items()})
+    set_sizes(project, **sizes)
     assert main(["--ranks", "2"]) == 0
     assert f"model         {model}" in capsys.readouterr().out
 
 
 def test_mistakes(project, capsys):
-    write_overrides(project / "params.yaml", {"pretrain.global_batch_tokens": 1024 * 6})
+    set_sizes(project, global_batch_tokens=1024 * 6)
     assert main(["--ranks", "4"]) == 2
     assert "6 rows, which 4 ranks cannot share evenly" in capsys.readouterr().err
     (project / "data/pack/pack.json").unlink()
@@ -61,6 +77,6 @@ def test_it_touches_no_device(project, monkeypatch):
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: pytest.fail("looked for a GPU"))
-    write_overrides(project / "params.yaml", {"pretrain.global_batch_tokens": 1024 * 4})
+    set_sizes(project, global_batch_tokens=1024 * 4)
     assert main(["--ranks", "4"]) == 0
     assert "torch" in sys.modules

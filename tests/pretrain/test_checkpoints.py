@@ -14,7 +14,8 @@ from tests.helpers.pretraining import files, params, pretrain, steps_in_checkpoi
 @pytest.mark.slow
 def test_a_longer_run_takes_up_where_the_decay_of_a_shorter_one_began(tmp_path, inputs, monkeypatch, capfd):
     changes = {"optimizer": "normuon", "checkpoint_every": 100, "validation_every": 100}
-    whole, alone = pretrain(tmp_path / "alone", inputs, monkeypatch, steps=24, keep_stable=0, **changes)
+    whole, alone = pretrain(tmp_path / "alone", inputs, monkeypatch, steps=24, **changes)
+    changes["keep_stable"] = 1
     pretrain(tmp_path / "short", inputs, monkeypatch, steps=16, **changes)
     capfd.readouterr()
     metrics, longer = pretrain(tmp_path / "longer", inputs, monkeypatch, steps=16, continue_steps=8, **changes)

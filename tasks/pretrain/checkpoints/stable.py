@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,14 +22,19 @@ if TYPE_CHECKING:
 AFTERWARDS = {"steps", "continue_steps", "decay_fraction", "final_rate", "checkpoint_every", "keep_stable", "export"}
 """What plays no part before the decay."""
 MAX_RUNS = 3
+TASKS = Path(__file__).parents[2]
+CODE = ("pretrain", "architectures", "model", "tokens")
+"""Rooms whose code decides what a run is."""
+PACKAGES = ("torch", "transformers", "deepspeed", "numpy")
 
 
 def stable_folder(params: "PlannedParams", pack: Path, tokenizer: Path) -> Path:
-    """Where stable checkpoints of these parameters, rows and tokenizer are kept."""
-    decided = params.model_dump(exclude=AFTERWARDS)
+    """Where stable checkpoints of these parameters, rows and tokenizer are kept, trained by this code and these packages."""
+    decided = [params.model_dump(exclude=AFTERWARDS), [version(package) for package in PACKAGES]]
     digest = hashlib.sha256(json.dumps(decided, sort_keys=True).encode())
-    for folder in (pack, tokenizer):
-        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    code = [path for room in CODE for path in (TASKS / room).rglob("*.py")]
+    for folder, paths in ((pack, pack.rglob("*")), (tokenizer, tokenizer.rglob("*")), (TASKS, code)):
+        for path in sorted(path for path in paths if path.is_file()):
             digest.update(str(path.relative_to(folder)).encode())
             with path.open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())

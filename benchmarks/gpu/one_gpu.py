@@ -172,7 +172,7 @@ def train(params: dict[str, Any], context: int, vocabulary: int, device: str, ra
     """Run the stage with `rank` as the program of its ranks; its metrics, timings, curve and `timed.json`."""
     from tasks.core.paths import Inputs, Outputs
     from tasks.model.curves import read_curves
-    from tasks.pretrain import launch
+    from tasks.pretrain.launching import launch
     from tasks.pretrain.params import PretrainParams
     from tasks.pretrain.stage import run
 

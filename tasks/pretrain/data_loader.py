@@ -29,11 +29,6 @@ class Batch:
     position_ids: Int64
     labels: Int64
 
-    @property
-    def targets(self) -> int:
-        """Positions that have something to predict."""
-        return int(np.count_nonzero(self.labels != IGNORE_INDEX))
-
 
 class PackedDataset:
     """One split of `data/pack`: memory-mapped tokens and the rows made of them."""
@@ -71,10 +66,6 @@ class PackedDataset:
                 at += length
             positions[number, at:] = np.arange(self.context_length - at)
         return Batch(inputs, positions, labels)
-
-    def targets(self, rows: Int64) -> int:
-        """`batch(rows).targets`, without reading tokens."""
-        return sum(int(self.segments[self.rows[row] : self.rows[row + 1], 1].sum()) for row in rows)
 
     def documents(self, row: int) -> Int64:
         """int64 [context_length]: the number of the document at each place of a row; -1 in padding."""

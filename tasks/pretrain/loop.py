@@ -16,13 +16,13 @@ from tasks.core.errors import Interrupted
 from tasks.core.paths import write_json
 from tasks.core.progress import Progress
 from tasks.model.curves import CurveWriter
-from tasks.pretrain import heartbeat
 from tasks.pretrain.checkpoints.files import Checkpoint, Checkpoints
 from tasks.pretrain.checkpoints.stable import find_stable, keep_stable
 from tasks.pretrain.data_loader import PackedDataset
 from tasks.pretrain.distributed import ProcessGroup, StopFlag, join_group
 from tasks.pretrain.engine import loss_scale_state, restore_loss_scale, start_engine
 from tasks.pretrain.export import full_weights, pad_token, save_model
+from tasks.pretrain.launching import heartbeat
 from tasks.pretrain.learner import adopt_learner, make_learner
 from tasks.pretrain.optimizers.fragments import find_fragments, refresh_weights
 from tasks.pretrain.optimizers.optimizer import MixedOptimizer

@@ -1,7 +1,7 @@
 """One rank of a training run: `python -m tasks.pretrain.rank --config FILE`, alone or under `torch.distributed.run`.
 
 Launchers parse options by prefix, so everything but the config file's path is in that file. Rank 0, or the first
-rank to fail, leaves `outcome.json` in the work folder; SIGUSR1 has it write its stacks (tasks.pretrain.heartbeat). The
+rank to fail, leaves `outcome.json` in the work folder; SIGUSR1 has it write its stacks (tasks.pretrain.launching.heartbeat). The
 exit code is the stage's (0, 2, 75, or 1 for a defect).
 """
 
@@ -20,16 +20,18 @@ from tasks.core.disk_full import no_space_left
 from tasks.core.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, Interrupted, UserError
 from tasks.core.logs import start_log
 from tasks.core.parallel.processes import end_with_parent
-from tasks.pretrain import heartbeat
-from tasks.pretrain.launch import PARTIAL
-from tasks.pretrain.outcome import write_outcome
+from tasks.pretrain.launching import heartbeat
+from tasks.pretrain.launching.launch import PARTIAL
+from tasks.pretrain.launching.outcome import write_outcome
 
 
 def main() -> int:
     """Train as the config file says; returns the exit code."""
     end_with_parent(signal.SIGKILL)
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", type=Path, required=True, help="JSON file that tasks.pretrain.launch wrote")
+    parser.add_argument(
+        "--config", type=Path, required=True, help="JSON file that tasks.pretrain.launching.launch wrote"
+    )
     config: dict[str, Any] = json.loads(parser.parse_args().config.read_text())
     rank = os.environ.get("RANK", "0")
     first = rank == "0"

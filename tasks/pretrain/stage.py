@@ -30,9 +30,10 @@ def run(params: PretrainParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     from tasks.core.execution import load_execution
     from tasks.model.adopted_model import adopted_model
     from tasks.model.start_from import read_model_source
-    from tasks.pretrain import launch, rank
+    from tasks.pretrain import rank
     from tasks.pretrain.checkpoints.stable import stable_folder
-    from tasks.pretrain.nodes import find_nodes, rendezvous_port
+    from tasks.pretrain.launching import launch
+    from tasks.pretrain.launching.nodes import find_nodes, rendezvous_port
     from tasks.pretrain.packed_input import check_rows
     from tasks.pretrain.planned import planned_params
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from tasks.documents.parquet import read_table
-from tasks.pretrain import heartbeat
 from tasks.pretrain.data_loader import IGNORE_INDEX, Int64, PackedDataset, evenly_spaced
 from tasks.pretrain.distributed import ProcessGroup, StopFlag
+from tasks.pretrain.launching import heartbeat
 from tasks.pretrain.objectives.objective import Arrays, Objective, row_generators
 
 

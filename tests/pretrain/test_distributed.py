@@ -87,7 +87,7 @@ if os.environ["RANK"] == "0":
 """
 LAUNCH = """
 from pathlib import Path
-from tasks.pretrain.launch import run_ranks
+from tasks.pretrain.launching.launch import run_ranks
 print(run_ranks("quick_rank", {}, work=Path.cwd(), ranks=2, device="cpu", threads=1)["status"])
 """
 

@@ -7,9 +7,9 @@ import time
 import pytest
 
 from tasks.core.errors import UserError
-from tasks.pretrain.heartbeat import FOLDER, Heartbeat, Watch, hung_ranks
-from tasks.pretrain.launch import run_ranks
-from tasks.pretrain.nodes import Node
+from tasks.pretrain.launching.heartbeat import FOLDER, Heartbeat, Watch, hung_ranks
+from tasks.pretrain.launching.launch import run_ranks
+from tasks.pretrain.launching.nodes import Node
 from tests.helpers.checkout import ROOT
 from tests.helpers.pretraining import free_port
 
@@ -18,7 +18,7 @@ import json, os, sys, time
 from pathlib import Path
 import torch
 from tasks.core.parallel.processes import end_with_parent
-from tasks.pretrain import heartbeat
+from tasks.pretrain.launching import heartbeat
 end_with_parent(9)
 rank = int(os.environ["RANK"])
 heartbeat.start(Path(json.loads(Path(sys.argv[2]).read_text())["work"]), rank)

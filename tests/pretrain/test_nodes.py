@@ -13,9 +13,9 @@ import yaml
 
 from tasks.core.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
 from tasks.core.execution import Execution
-from tasks.pretrain import nodes
-from tasks.pretrain.nodes import Node, find_nodes, read_hostfile
-from tasks.pretrain.same_checkout import fingerprint, require_same
+from tasks.pretrain.launching import nodes
+from tasks.pretrain.launching.nodes import Node, find_nodes, read_hostfile
+from tasks.pretrain.launching.same_checkout import fingerprint, require_same
 from tests.helpers.checkout import ROOT
 from tests.helpers.pretraining import (
     files,
@@ -104,7 +104,7 @@ def test_pods(monkeypatch):
     assert find_nodes(execution) == [Node("pretrain-0.pretrain", 8), Node("pod 1", 8), Node("pod 2", 8)]
     assert nodes.rendezvous_port(find_nodes(execution), execution) == 29500
     monkeypatch.setenv("JOB_COMPLETION_INDEX", "1")
-    with pytest.raises(UserError, match=r"python -m tasks\.pretrain\.node --wait"):
+    with pytest.raises(UserError, match=r"python -m tasks\.pretrain\.launching\.node --wait"):
         find_nodes(execution)
 
 
@@ -152,7 +152,7 @@ def test_two_pods_learn_what_two_ranks_learn(tmp_path, inputs, together, monkeyp
     state = tmp_path / ".textmill"
     state.mkdir()
     (state / "training-node.json").write_text('{"config": "/of/an/earlier/run.json"}')
-    waiting = [sys.executable, "-m", "tasks.pretrain.node", "--wait"]
+    waiting = [sys.executable, "-m", "tasks.pretrain.launching.node", "--wait"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "JOB_COMPLETION_INDEX": "1"}
     with (tmp_path / "pod.txt").open("w") as said:
         pod = subprocess.Popen(waiting, cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, stderr=said)
@@ -282,4 +282,6 @@ def ended(process: psutil.Process) -> bool:
 
 def rank_processes(process: subprocess.Popen) -> list[psutil.Process]:
     found = [(each, each.cmdline()) for each in psutil.Process(process.pid).children(recursive=True)]
-    return [each for each, line in found if "tasks.pretrain.rank" in line and "tasks.pretrain.launch" not in line]
+    return [
+        each for each, line in found if "tasks.pretrain.rank" in line and "tasks.pretrain.launching.launch" not in line
+    ]

@@ -172,6 +172,13 @@ def test_roles_go_by_what_a_weight_does():
     assert mixtral["model.layers.0.mlp.experts.down_proj"].role == "matrix"
 
 
+def half_of(flat: torch.Tensor, number: int) -> torch.Tensor:
+    half = torch.zeros_like(flat)
+    start, end = number * len(flat) // 2, (number + 1) * len(flat) // 2
+    half[start:end] = flat[start:end]
+    return half
+
+
 def test_no_rank_counts_for_what_a_matrix_becomes(monkeypatch):
     """Two ranks with halves of two matrices, played one after the other, come to what one with the whole does."""
     torch.manual_seed(0)
@@ -186,9 +193,15 @@ def test_no_rank_counts_for_what_a_matrix_becomes(monkeypatch):
     for rank in (0, 1):
         calls = []
 
-        def all_reduce(tensor, calls=calls):
+        def all_reduce(tensor, calls=calls, rank=rank):
             calls.append(1)
-            tensor.copy_(flat if len(calls) == 1 else torch.cat(list(expected.values())))
+            if len(calls) == 1:  # each brings its halves, and zeros
+                assert torch.equal(tensor, torch.cat([half_of(whole[name], rank) for name in shapes]))
+                tensor.copy_(flat)
+            else:  # each brings the update of the matrix that it owns, and zeros
+                own = [update if number == rank else 0 * update for number, update in enumerate(expected.values())]
+                assert torch.equal(tensor, torch.cat(own))
+                tensor.copy_(torch.cat(list(expected.values())))
 
         monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
         monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)

@@ -15,7 +15,7 @@ from tasks.core.errors import UserError
 from tasks.core.paths import write_json
 from tasks.pretrain.checkpoints.fragment_files import FragmentFiles, first_problem, write_fragments
 from tasks.pretrain.distributed import ProcessGroup
-from tasks.pretrain.launch import PARTIAL
+from tasks.pretrain.launching.launch import PARTIAL
 from tasks.pretrain.optimizers.fragments import Fragment
 from tasks.pretrain.optimizers.optimizer import MixedOptimizer
 

@@ -26,10 +26,6 @@ class Fragment:
         """The fragment's part of a tensor of the holder's size: a view [count]."""
         return flat.view(-1).narrow(0, self.offset, self.count)
 
-    @property
-    def is_whole(self) -> bool:
-        return self.count == math.prod(self.shape)
-
 
 def find_fragments(engine: Any, zero_stage: int) -> list[Fragment]:
     """The fragments of this rank, in the model's order. A weight of which it holds nothing is left out."""

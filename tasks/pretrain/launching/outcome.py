@@ -9,7 +9,7 @@ from typing import Any
 
 from tasks.core.errors import Interrupted, UserError
 from tasks.core.paths import write_json
-from tasks.pretrain.nodes import Node
+from tasks.pretrain.launching.nodes import Node
 
 LOST_PEER = re.compile(r"clos|reset|abort|peer|pipe|timed? ?out|refused|remote process|socket", re.IGNORECASE)
 """What a rank says that fails because another one is gone."""

@@ -1,6 +1,6 @@
-"""The launcher of a node other than the first: `python -m tasks.pretrain.node --config FILE --node N`, which node 0 starts.
+"""The launcher of a node other than the first: `python -m tasks.pretrain.launching.node --config FILE --node N`, which node 0 starts.
 
-Under Kubernetes nobody starts it but the Job: `python -m tasks.pretrain.node --wait` waits for the run that pod 0 begins.
+Under Kubernetes nobody starts it but the Job: `python -m tasks.pretrain.launching.node --wait` waits for the run that pod 0 begins.
 Either way it checks that it sees the same checkout and data, starts its ranks, and ends with node 0. Exit codes: 0 its ranks
 finished; 2 a user's mistake; 75 node 0 ended before it, or a signal arrived; else what its ranks ended with.
 """
@@ -22,11 +22,11 @@ from typing import Any
 from tasks.core.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
 from tasks.core.logs import start_log
 from tasks.core.paths import STATE
-from tasks.pretrain import heartbeat
-from tasks.pretrain.launch import PEERS_TIMEOUT_S, POLL_S, start_ranks
-from tasks.pretrain.node_state import CALL, NodeState
-from tasks.pretrain.outcome import write_outcome
-from tasks.pretrain.same_checkout import fingerprint, require_same
+from tasks.pretrain.launching import heartbeat
+from tasks.pretrain.launching.launch import PEERS_TIMEOUT_S, POLL_S, start_ranks
+from tasks.pretrain.launching.node_state import CALL, NodeState
+from tasks.pretrain.launching.outcome import write_outcome
+from tasks.pretrain.launching.same_checkout import fingerprint, require_same
 
 log = logging.getLogger(__name__)
 

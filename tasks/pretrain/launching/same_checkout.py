@@ -8,7 +8,7 @@ from typing import Any
 from tasks.core.errors import UserError
 from tasks.core.provenance import package_versions
 
-PROJECT = Path(__file__).parents[2]
+PROJECT = Path(__file__).parents[3]
 END_BYTES = 1 << 20
 """Of a large file its size and this much of its beginning and its end count: a second copy of it is rarely off by less."""
 

@@ -151,7 +151,7 @@ def _pods(execution: Execution, environment: Mapping[str, str]) -> list[Node]:
     if index != "0":
         raise UserError(
             f"execution.yaml: nodes: kubernetes: this is pod {index}: the stage runs in pod 0. "
-            "Here run: python -m tasks.pretrain.node --wait"
+            "Here run: python -m tasks.pretrain.launching.node --wait"
         )
     ranks = execution.rank_count()
     return [Node(address, ranks), *(Node(f"pod {number}", ranks) for number in range(1, int(count or 1)))]

@@ -21,11 +21,11 @@ from typing import Any
 from tasks.core.errors import Interrupted, UserError
 from tasks.core.parallel.processes import end_with_parent
 from tasks.core.paths import state_folder, write_json
-from tasks.pretrain import heartbeat, node_state
-from tasks.pretrain.node_state import NodeState
-from tasks.pretrain.nodes import Node, all_on_loopback
-from tasks.pretrain.outcome import describe, host_of, read_outcome
-from tasks.pretrain.same_checkout import PROJECT, fingerprint
+from tasks.pretrain.launching import heartbeat, node_state
+from tasks.pretrain.launching.node_state import NodeState
+from tasks.pretrain.launching.nodes import Node, all_on_loopback
+from tasks.pretrain.launching.outcome import describe, host_of, read_outcome
+from tasks.pretrain.launching.same_checkout import PROJECT, fingerprint
 
 log = logging.getLogger(__name__)
 PARTIAL = ".partial"
@@ -116,7 +116,7 @@ def start_ranks(config_path: Path, config: dict[str, Any], node: int) -> subproc
 def _start_node(config_path: Path, node: Node, number: int) -> subprocess.Popen[bytes]:
     """Start another node's launcher, which lives as long as the pipe to it."""
     path = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
-    words = ["exec", "env", f"PYTHONPATH={path}", sys.executable, "-m", "tasks.pretrain.node"]
+    words = ["exec", "env", f"PYTHONPATH={path}", sys.executable, "-m", "tasks.pretrain.launching.node"]
     words += ["--config", str(config_path), "--node", str(number)]
     command = f"cd {shlex.quote(str(Path.cwd()))} && {shlex.join(words)}"
     log.info("starting %d ranks on %s", node.ranks, node.host)
@@ -124,7 +124,7 @@ def _start_node(config_path: Path, node: Node, number: int) -> subprocess.Popen[
 
 
 def _call_nodes(config_path: Path) -> None:
-    """Tell nodes that wait for it (`tasks.pretrain.node --wait`) where the run is described."""
+    """Tell nodes that wait for it (`tasks.pretrain.launching.node --wait`) where the run is described."""
     write_json(state_folder(Path.cwd()) / node_state.CALL, {"config": str(config_path)})
 
 

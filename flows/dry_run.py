@@ -14,7 +14,7 @@ from tasks.architectures import memory
 from tasks.architectures.building.create import create_config, model_class
 from tasks.architectures.building.electra import ReplacedTokenModel
 from tasks.architectures.families.choices import Architecture
-from tasks.architectures.flops import training_flops_per_token
+from tasks.architectures.flops import multiplying_parameters, training_flops_per_token
 from tasks.architectures.shape import Shape
 from tasks.architectures.shape_checks import require_objective
 from tasks.core.errors import EXIT_USER_ERROR, UserError
@@ -68,7 +68,7 @@ def describe(root: Path, ranks: int) -> str:
     rows = params.global_batch_tokens // context
     rank_rows = rows // ranks
     at_once = max(size for size in range(1, min(params.micro_batch_rows, rank_rows) + 1) if rank_rows % size == 0)
-    flops = training_flops_per_token(model.config, parameters, context)
+    flops = training_flops_per_token(model.config, multiplying_parameters(model), context)
     tokens = params.steps * params.global_batch_tokens
     lines = [
         f"pretrain on {ranks} {'rank' if ranks == 1 else 'ranks'}; nothing is trained, no device is touched",

@@ -1,10 +1,11 @@
 """What one GPU gives pretraining, within a few minutes: `python -m benchmarks.gpu.one_gpu --out FOLDER` (run.sh does it).
 
-In this order: bf16 at ZeRO 0 is refused; 20 steps of a small model in fp32 on the CPU, in fp32 and in bf16 on the GPU, give the
-same losses; then models of about 124 million and 1 billion parameters, context 2,048, vocabulary 32,768, made-up packed
-rows, bf16, at ZeRO 1, 2 and 3: tokens/s, MFU, memory beside the planner's forecast, what loading and checkpoints take. Each
-measurement is a process with a time limit of its own, and its line stands in results.jsonl as soon as it is known; table.md is
-made of what there is. MFU = tokens/s x (6N + 12·L·H·Q·T) / peak (PaLM, arXiv:2204.02311).
+In this order: bf16 at ZeRO 0 is refused; 20 steps of a small model in fp32 on the CPU, in fp32 and, at each ZeRO stage and by
+each kind of attention, in bf16 on the GPU, give the same losses; then models of about 124 million and 1 billion parameters,
+context 2,048, vocabulary 32,768, made-up packed rows, bf16, at ZeRO 1, 2 and 3: tokens/s, MFU, memory beside the planner's
+forecast, what loading and checkpoints take. Each measurement is a process with a time limit of its own, and its line stands in
+results.jsonl as soon as it is known; table.md is made of what there is. MFU = tokens/s x (6N + 12·L·H·Q·T) / peak (PaLM,
+arXiv:2204.02311), in which attention counts in full, though documents are kept apart: the share of 6N alone stands beside it.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import sys
 import sysconfig
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,23 +35,26 @@ TOLERANCE = {"fp32": 2e-3, "bf16": 5e-2}
 MODELS: dict[str, dict[str, Any]] = {
     "124m": {"layers": 12, "hidden": 768, "heads": 12, "kv_heads": 12, "intermediate": 2048},
     "1b": {"layers": 22, "hidden": 2048, "heads": 16, "kv_heads": 4, "intermediate": 5632},
-    "tiny": {"layers": 2, "hidden": 32, "heads": 4, "kv_heads": 2, "intermediate": 64},
+    "tiny": {"layers": 2, "hidden": 64, "heads": 4, "kv_heads": 2, "intermediate": 64},
 }
+"""Of the family llama, the head being the embedding's matrix."""
 RUNS: dict[str, dict[str, Any]] = {
-    "124m": {"micro_batch_rows": 16, "rows": 64, "steps": 14, "checkpoint_every": 250, "goal": 0.45},
-    "1b": {"micro_batch_rows": 8, "rows": 32, "steps": 8, "checkpoint_every": 500, "goal": 0.55},
+    "124m": {"micro_batch_rows": 32, "rows": 128, "steps": 12, "checkpoint_every": 250, "goal": 0.45},
+    "1b": {"micro_batch_rows": 8, "rows": 64, "steps": 7, "checkpoint_every": 500, "goal": 0.55},
     "tiny": {"micro_batch_rows": 2, "rows": 4, "steps": 5, "checkpoint_every": 250, "goal": 0.0},
 }
 CONTEXT, VOCABULARY = 2048, 32768
+SIZES = ("layers", "hidden", "heads", "kv_heads", "intermediate")
+RANK = "benchmarks.gpu.timed_rank"
 LOADER_GOAL, CHECKPOINT_GOAL = 0.01, 0.02
 LIMITS = [  # measurement, seconds; in the order of what is missed most if time runs out
     ("refusal", 30),
-    ("agreement", 120),
-    ("124m:1", 130),
-    ("1b:1", 170),
-    ("124m:2", 80),
+    ("agreement", 140),
+    ("124m:1", 110),
+    ("1b:1", 180),
+    ("124m:2", 90),
     ("1b:2", 110),
-    ("124m:3", 80),
+    ("124m:3", 90),
     ("1b:3", 110),
 ]
 TINY_LIMITS = [("refusal", 60), ("agreement", 240), ("tiny:1", 120)]
@@ -139,14 +144,21 @@ def compiles() -> bool:
     return torch.cuda.is_available() and (Path(sysconfig.get_path("include")) / "Python.h").exists()
 
 
-def measure(name: str, tiny: bool) -> list[dict[str, Any]]:
-    """The results of one measurement."""
+def measure(name: str, tiny: bool) -> Iterator[dict[str, Any]]:
+    """The results of one measurement, each as soon as it is known; `MODEL:STAGE:KEY=JSON` of one with other parameters."""
     if name == "refusal":
-        return [refusal()]
-    if name == "agreement":
-        return agreement()
-    model, stage = name.split(":")
-    return [speed(model, int(stage), tiny)]
+        yield refusal()
+    elif name == "agreement":
+        yield from agreement()
+    else:
+        model, stage, *changes = name.split(":")
+        yield speed(model, int(stage), tiny, dict(changed_key(change) for change in changes))
+
+
+def changed_key(text: str) -> tuple[str, Any]:
+    """`key=JSON` of a measurement's name."""
+    key, _, value = text.partition("=")
+    return key, json.loads(value)
 
 
 def refusal() -> dict[str, Any]:
@@ -164,8 +176,10 @@ def refusal() -> dict[str, Any]:
 
 def block(model: str, **changes: Any) -> dict[str, Any]:
     """Parameters of pretrain."""
-    never = {"validation_every": 1 << 30, "checkpoint_every": 1 << 30, "validation_tokens": 1}
-    return {"optimizer": "adamw", "learning_rate": 1e-3, "warmup_steps": 2, **MODELS[model], **never, **changes}
+    never = {"schedule": "cosine", "keep_stable": 0}  # no checkpoint from before a decay
+    never |= {"validation_every": 1 << 30, "checkpoint_every": 1 << 30, "validation_tokens": 1}
+    tied = {"architecture": {"tie_embeddings": True}}
+    return {"optimizer": "adamw", "learning_rate": 1e-3, "warmup_steps": 2, **MODELS[model], **tied, **never, **changes}
 
 
 def train(params: dict[str, Any], context: int, vocabulary: int, device: str, rank: str) -> dict[str, Any]:
@@ -203,26 +217,45 @@ def train(params: dict[str, Any], context: int, vocabulary: int, device: str, ra
         }
 
 
-def agreement() -> list[dict[str, Any]]:
+def agreement() -> Iterator[dict[str, Any]]:
     """Losses of the same steps: fp32 on the CPU, then what this machine has beside it."""
     import torch
 
-    variants = [("cpu", "fp32", 0)]
-    variants += [("cuda", "fp32", 0), ("cuda", "bf16", 1)] if torch.cuda.is_available() else [("cpu", "fp32", 1)]
-    found: list[dict[str, Any]] = []
-    for device, precision, stage in variants:
-        params = block("tiny", steps=AGREEMENT_STEPS, global_batch_tokens=1024, micro_batch_rows=8)
-        done = train({**params, "precision": precision, "zero_stage": stage}, 128, 512, device, "")
-        losses = done["losses"]
-        off = max(abs(a - b) for a, b in zip(losses, found[0]["losses"] if found else losses, strict=True))
-        line = {"device": device, "precision": precision, "zero_stage": stage, "losses": losses, "off": off}
-        found.append({**line, "tolerance": TOLERANCE[precision], "agrees": off <= TOLERANCE[precision]})
-    return found
+    variants: list[tuple[str, str, int, str | None]] = [("cpu", "fp32", 0, None)]
+    if torch.cuda.is_available():
+        variants += [("cuda", "fp32", 0, None), ("cuda", "bf16", 1, "sdpa"), ("cuda", "bf16", 1, "flex")]
+        variants += [("cuda", "bf16", stage, None) for stage in (1, 2, 3)]
+    else:
+        variants += [("cpu", "fp32", 1, None)]
+    os.environ[CHECKPOINTS] = "0"
+    expected: list[float] = []
+    for device, precision, stage, attention in variants:
+        params = block("tiny", steps=AGREEMENT_STEPS, global_batch_tokens=1024, micro_batch_rows=4)
+        change = {"precision": precision, "zero_stage": stage, "attention": attention}
+        try:
+            losses = train({**params, **change}, 128, 512, device, RANK)["losses"]
+        except Exception as error:
+            yield {"device": device, **change, "error": str(error)[-300:]}
+            continue
+        expected = expected or losses
+        off = max(abs(a - b) for a, b in zip(losses, expected, strict=True))
+        agrees = off <= TOLERANCE[precision]
+        yield {
+            "device": device,
+            **change,
+            "losses": losses,
+            "off": off,
+            "tolerance": TOLERANCE[precision],
+            "agrees": agrees,
+        }
 
 
-def speed(model: str, stage: int, tiny: bool) -> dict[str, Any]:
-    """Tokens/s, MFU, memory, shares."""
+def speed(model: str, stage: int, tiny: bool, changes: dict[str, Any]) -> dict[str, Any]:
+    """Tokens/s, MFU, memory, shares; `changes` of the parameters."""
     import torch
+
+    from tasks.architectures.memory import count_parameters, flops_per_token
+    from tasks.architectures.shape import Shape
 
     there, how = torch.cuda.is_available(), RUNS[model]
     context, vocabulary = (128, 512) if tiny else (CONTEXT, VOCABULARY)
@@ -237,29 +270,33 @@ def speed(model: str, stage: int, tiny: bool) -> dict[str, Any]:
         zero_stage=stage,
         compile=compiles() and not tiny,
     )
-    done = train(params, context, vocabulary, "cuda" if there else "cpu", "benchmarks.gpu.timed_rank")
+    params |= changes
+    done = train(params, context, vocabulary, "cuda" if there else "cpu", RANK)
     steps, loading = (done["seconds"][key][WARM_UP_STEPS:] for key in ("step", "loader"))
     step = statistics.median(steps)
     rate = params["global_batch_tokens"] / step
     sizes = MODELS[model]
-    parameters: int = done["metrics"]["parameters"]
-    flops = rate * (6 * parameters + 12 * sizes["layers"] * sizes["hidden"] * context)
+    shape = Shape(*(sizes[key] for key in SIZES), vocabulary, context)
+    counted = count_parameters(shape)
+    flops = rate * flops_per_token(shape, counted)
     line: dict[str, Any] = {
         "model": model,
-        "parameters": parameters,
+        "parameters": counted.total,
         "context": context,
         "vocabulary": vocabulary,
         "zero_stage": stage,
         "precision": params["precision"],
         "compile": params["compile"],
+        "changes": changes,
         "tokens_per_second": rate,
         "step_seconds": step,
         "measured_peak_flops": done["timings"]["peak_flops"],
         "mfu_of_measured_peak": flops / done["timings"]["peak_flops"],
         "mfu_of_data_sheet": flops / DATA_SHEET_FLOPS,
+        "share_of_6n": rate * 6 * (counted.blocks + counted.head) / DATA_SHEET_FLOPS,
         "mfu_goal": how["goal"],
         "memory_bytes": done["timings"].get("gpu_peak_bytes"),
-        "forecast_bytes": forecast(sizes, params, context, vocabulary),
+        "forecast_bytes": forecast(shape, params),
         "loader_share": sum(loading) / sum(steps),
     }
     if done["seconds"]["checkpoint"]:
@@ -271,17 +308,10 @@ def speed(model: str, stage: int, tiny: bool) -> dict[str, Any]:
     return line
 
 
-def forecast(sizes: dict[str, Any], params: dict[str, Any], context: int, vocabulary: int) -> float | None:
-    """Bytes that the planner expects, where there is a planner."""
-    try:
-        from tasks.architectures import memory
-    except ImportError:
-        return None
-    from tasks.architectures.shape import Shape
+def forecast(shape: Any, params: dict[str, Any]) -> float:
+    """Bytes that the planner expects."""
+    from tasks.architectures import memory
 
-    shape = Shape(
-        *(sizes[key] for key in ("layers", "hidden", "heads", "kv_heads", "intermediate")), vocabulary, context
-    )
     expected = memory.training_memory(
         shape,
         memory.count_parameters(shape),
@@ -290,8 +320,9 @@ def forecast(sizes: dict[str, Any], params: dict[str, Any], context: int, vocabu
         precision=params["precision"],
         zero_stage=params["zero_stage"],
         ranks=1,
+        checkpointing=bool(params.get("activation_checkpointing")),
     )
-    return float(expected.total)
+    return expected.total
 
 
 def as_table(lines: list[dict[str, Any]]) -> str:
@@ -300,11 +331,14 @@ def as_table(lines: list[dict[str, Any]]) -> str:
     text = [", ".join(f"{key} {value}" for key, value in about["machine"].items() if key != "measurement"), ""]
     refused = about.get("refusal", {})
     text.append(f"bf16 at ZeRO 0: {'refused' if refused.get('refused') else 'NOT REFUSED'} ({refused.get('message')})")
-    text += ["", "| loss of 20 steps | ZeRO | largest difference from fp32 on the CPU, nats | tolerance | |"]
-    text.append("| --- | ---: | ---: | ---: | --- |")
+    text += [
+        "",
+        "| loss of 20 steps | attention | ZeRO | largest difference from fp32 on the CPU, nats | tolerance | |",
+    ]
+    text.append("| --- | --- | ---: | ---: | ---: | --- |")
     for line in lines:
         if "off" in line:
-            start = f"| {line['precision']} on {line['device']} | {line['zero_stage']} | {line['off']:.2g} "
+            start = f"| {line['precision']} on {line['device']} | {line['attention'] or ''} | {line['zero_stage']} | {line['off']:.2g} "
             text.append(f"{start}| {line['tolerance']:g} | {'agrees' if line['agrees'] else 'DIFFERS'} |")
     heads = (
         "model",
@@ -313,11 +347,12 @@ def as_table(lines: list[dict[str, Any]]) -> str:
         "MFU, data sheet",
         "of measured product",
         "goal",
+        "6N alone, data sheet",
         "memory, GB",
         "forecast, GB",
     )
     text += ["", f"| {' | '.join((*heads, 'loader', 'checkpoints'))} |"]
-    text.append("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    text.append(f"| --- |{' ---: |' * 10}")
     text += [_row(line) for line in lines if "tokens_per_second" in line]
     goals = f"Goals: loader < {LOADER_GOAL:.0%} and checkpoints < {CHECKPOINT_GOAL:.0%} of the time; "
     text += ["", f"{goals}MFU of the data sheet's 989.4 TFLOP/s."]
@@ -329,12 +364,14 @@ def _row(line: dict[str, Any]) -> str:
     memory, expected = (f"{size / 1e9:.1f}" if size else "" for size in (line["memory_bytes"], line["forecast_bytes"]))
     share = line.get("checkpoint_share")
     cells = (
-        f"{line['model']}, {line['parameters'] / 1e6:,.1f} M, {line['precision']}{', compiled' * line['compile']}",
+        f"{line['model']}, {line['parameters'] / 1e6:,.1f} M, {line['precision']}{', compiled' * line['compile']}"
+        f"{''.join(f', {key} {value}' for key, value in line['changes'].items())}",
         f"{line['zero_stage']}",
         f"{line['tokens_per_second']:,.0f}",
         f"{line['mfu_of_data_sheet']:.1%}",
         f"{line['mfu_of_measured_peak']:.1%} of {line['measured_peak_flops'] / 1e12:,.1f} TFLOP/s",
         f"≥ {line['mfu_goal']:.0%}" if line["mfu_goal"] else "",
+        f"{line['share_of_6n']:.1%}",
         *(memory, expected),
         f"{line['loader_share']:.2%}",
         f"{share:.2%} ({line['checkpoint_seconds']:.1f} s)" if share is not None else "",

@@ -17,6 +17,8 @@ from tasks.core.paths import write_json
 
 CHECKPOINTS = "TEXTMILL_TIMED_CHECKPOINTS"
 """Environment: `0` leaves checkpoints out."""
+PROFILE = "TEXTMILL_PROFILE"
+"""Environment: a file for a table of the kernels of the sixth step."""
 seconds: dict[str, list[float]] = {"step": [], "loader": [], "checkpoint": []}
 _loading = [0.0]
 
@@ -45,17 +47,62 @@ def _stepped(spent: float) -> None:
     _loading[0] = 0.0
 
 
+def hiding(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`, in which loading takes nothing of the step: the device is busy meanwhile."""
+
+    @functools.wraps(function)
+    def wrapper(*arguments: Any, **options: Any) -> Any:
+        before = _loading[0]
+        done = function(*arguments, **options)
+        _loading[0] = before
+        return done
+
+    return wrapper
+
+
+def profiled(step: Callable[..., Any], table: Path) -> Callable[..., Any]:
+    """`step`, whose sixth call is profiled."""
+    from torch.profiler import ProfilerActivity, profile
+
+    calls = iter(range(1, 1 << 30))
+
+    @functools.wraps(step)
+    def wrapper(*arguments: Any, **options: Any) -> Any:
+        if next(calls) != 6:
+            return step(*arguments, **options)
+        with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
+            done = step(*arguments, **options)
+        table.write_text(
+            seen.key_averages().table(sort_by="self_cuda_time_total", row_limit=45, max_name_column_width=90)
+        )
+        return done
+
+    return wrapper
+
+
+def take_older_torch() -> None:
+    """Flash attention of torch 2.11, which takes fewer heads of keys without being told."""
+    import inspect
+
+    from torch.nn.attention import varlen
+
+    kernel = varlen.varlen_attn
+    if "enable_gqa" not in inspect.signature(kernel).parameters:
+        varlen.varlen_attn = lambda *parts, enable_gqa=False, **options: kernel(*parts, **options)
+
+
 def main() -> int:
     """Train as the config file says, with the clocks; returns the exit code."""
     from tasks.pretrain import loop, rank
-    from tasks.pretrain.data_loader import PackedDataset, RowSampler
-    from tasks.pretrain.objectives.causal import Causal
     from tasks.pretrain.training_step import TrainingStep
     from tasks.pretrain.validation import Validation
 
-    for owner, name in ((PackedDataset, "batch"), (Causal, "collate"), (RowSampler, "rows_of_step")):
-        setattr(owner, name, timed(getattr(owner, name), _loaded))
+    TrainingStep._collated = timed(TrainingStep._collated, _loaded)
+    TrainingStep._backward = hiding(TrainingStep._backward)
     TrainingStep.take = timed(TrainingStep.take, _stepped)
+    if table := os.environ.get(PROFILE):
+        TrainingStep.take = profiled(TrainingStep.take, Path(table))
+    take_older_torch()
     if os.environ.get(CHECKPOINTS) == "0":
         loop.Trainer._save = lambda *_, **__: None
     else:

@@ -14,6 +14,12 @@ BYTES = {"fp32": 4.0, "bf16": 2.0, "int8": 1.0, "int4": 0.5}
 """Bytes of a number. Scales of quantized weights come on top: one in fp16 for each group of `QUANTIZED_GROUP`."""
 QUANTIZED_GROUP = 32
 GIB = float(1 << 30)
+CHUNKED_FROM = 32_000
+"""Vocabulary from which on the logits of a batch are not made at once: below, they are small beside what the blocks keep."""
+CHUNK_POSITIONS = 1024
+"""Positions whose logits are made at a time, on a processor: 131 MB in fp32 over 32,000 tokens."""
+GPU_CHUNK = 8
+"""How many times as many a GPU takes, to be busy with them."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +102,23 @@ def activation_bytes(shape: Shape, rows: int, precision: Precision, checkpointin
     kept = shape.hidden * BYTES[precision] if checkpointing else layer
     last_norm = shape.hidden * (3 * 4.0 if precision == "fp32" else 8.0)
     angles = 2 * head_dim(shape) * BYTES[precision]
-    logits = 3 * 4.0 * shape.vocabulary_size
-    largest = max(logits, layer + shape.hidden * BYTES[precision]) if checkpointing else logits
-    return rows * shape.context_length * (shape.layers * kept + last_norm + angles + largest)
+    tokens = rows * shape.context_length
+    logits = loss_bytes(tokens, shape.vocabulary_size, precision)
+    largest = max(logits, tokens * (layer + shape.hidden * BYTES[precision])) if checkpointing else logits
+    return tokens * (shape.layers * kept + last_norm + angles) + largest
+
+
+def loss_bytes(tokens: int, vocabulary_size: int, precision: Precision) -> float:
+    """The largest that the loss of `tokens` positions holds, at the beginning of its backward pass.
+
+    Its log-probabilities, and the gradients of these and of the logits, all fp32; over a large vocabulary, of a chunk alone. A GPU
+    (bf16) keeps the logits of the others.
+    """
+    if vocabulary_size < CHUNKED_FROM:
+        return 3 * 4.0 * vocabulary_size * tokens
+    chunk = min(tokens, CHUNK_POSITIONS * (1 if precision == "fp32" else GPU_CHUNK))
+    kept = 0.0 if precision == "fp32" else 2.0 * tokens
+    return vocabulary_size * (3 * 4.0 * chunk + kept)
 
 
 def training_memory(

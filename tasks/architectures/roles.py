@@ -36,9 +36,7 @@ def weight_roles(model: Any) -> dict[str, Weight]:
     looked_up = {
         id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)
     }  # before the head: a tied one is looked up too
-    heads = {
-        id(part.get_output_embeddings().weight) for part in _models(model) if part.get_output_embeddings() is not None
-    }
+    heads = {id(head.weight) for head in output_heads(model)}
     transposed = {id(module.weight) for module in model.modules() if isinstance(module, Conv1D)}
     positions = {
         id(parameter)
@@ -60,9 +58,10 @@ def weight_roles(model: Any) -> dict[str, Weight]:
     return roles
 
 
-def _models(model: Any) -> list[Any]:
-    """The transformers models in `model`: itself, or those that an objective has joined in one module."""
-    return [part for part in model.modules() if hasattr(part, "get_output_embeddings")]
+def output_heads(model: Any) -> list[Any]:
+    """The linear maps to the vocabulary, of a transformers model or of those that an objective has joined in one module."""
+    parts = [part for part in model.modules() if hasattr(part, "get_output_embeddings")]
+    return [head for part in parts if (head := part.get_output_embeddings()) is not None]
 
 
 def _blocks(name: str, outputs: int, config: Any) -> tuple[tuple[int, ...], int]:

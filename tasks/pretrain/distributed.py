@@ -71,6 +71,7 @@ def join_group(device: str, threads: int) -> ProcessGroup:
             )
         torch.cuda.set_device(local)
         torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # else each new tensor is written twice
     backend = "nccl" if device == "cuda" else "gloo"
     if size == 1:  # no port, no rendezvous
         store = torch.distributed.HashStore()  # type: ignore[attr-defined]

@@ -4,18 +4,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks.architectures.building.attention import set_attention
 from tasks.architectures.building.create import create_config, create_model
 from tasks.architectures.building.electra import ReplacedTokenModel
 from tasks.architectures.building.mup import learning_rate_multipliers
 from tasks.architectures.building.special_ids import SpecialIds, special_ids
 from tasks.architectures.families.family import Family
+from tasks.architectures.flops import multiplying_parameters, training_flops_per_token
+from tasks.architectures.memory import CHUNKED_FROM
 from tasks.architectures.roles import weight_roles
 from tasks.architectures.shape_checks import require_objective
+from tasks.core.errors import UserError
 from tasks.model.load import load_model
 from tasks.pretrain.document_isolation import KNOWN_HEADS, isolating_family
 from tasks.pretrain.objectives.build import build_objective, objective_ids
 from tasks.pretrain.objectives.objective import Objective
-from tasks.pretrain.objectives.token_nats import CHUNKED_FROM
 from tasks.pretrain.objectives.token_texts import read_token_texts
 from tasks.pretrain.params import PretrainParams
 from tasks.pretrain.requirements import require_fitting
@@ -43,6 +46,12 @@ class Learner:
     @property
     def config(self) -> Any:
         return self.model.config
+
+    def flops_per_token(self, context_length: int) -> int | None:
+        """Of training on it; None for encoder-decoders, whose halves pass different numbers of tokens."""
+        if self.family.is_encoder_decoder:
+            return None
+        return training_flops_per_token(self.config, multiplying_parameters(self.model), context_length)
 
     def rate_multipliers(self, params: PretrainParams) -> dict[str, float]:
         """By name of a weight, what muP multiplies its learning rate by; empty without muP."""
@@ -88,3 +97,23 @@ def adopt_learner(params: PretrainParams, start: Path, vocabulary: int, document
         family, "causal", params.masking, ids, [], model.config, CHUNKED_FROM if known else ids.vocabulary + 1
     )
     return Learner(model, family, objective, ids, int(model.config.max_position_embeddings))
+
+
+def prepare_model(learner: Learner, params: PretrainParams, device: str) -> None:
+    """Have the model compute as `params` say: its attention, and whether blocks are computed again on the way back.
+
+    Raises:
+        UserError: it cannot.
+    """
+    pair = [part for name in ("discriminator", "generator") if (part := getattr(learner.model, name, None)) is not None]
+    for model in pair or [learner.model]:
+        dropout = params.architecture.dropout or 0.0
+        set_attention(model, learner.family, params.attention, device, params.precision, dropout)
+        if not params.activation_checkpointing:
+            continue
+        if not model.supports_gradient_checkpointing:
+            raise UserError(
+                f"params.yaml: pretrain.activation_checkpointing: {learner.family.name} has no such thing. Set it to false"
+            )
+        # The other way compares what it computes again by its shape, which at stage 3 is that of a share.
+        model.gradient_checkpointing_enable({"use_reentrant": params.zero_stage == 3})

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from tasks.architectures.flops import training_flops_per_token
 from tasks.core.errors import Interrupted
 from tasks.core.paths import write_json
 from tasks.core.progress import Progress
@@ -23,7 +22,7 @@ from tasks.pretrain.distributed import ProcessGroup, StopFlag, join_group
 from tasks.pretrain.engine import loss_scale_state, restore_loss_scale, start_engine
 from tasks.pretrain.export import full_weights, pad_token, save_model
 from tasks.pretrain.launching import heartbeat
-from tasks.pretrain.learner import adopt_learner, make_learner
+from tasks.pretrain.learner import adopt_learner, make_learner, prepare_model
 from tasks.pretrain.optimizers.fragments import find_fragments, refresh_weights
 from tasks.pretrain.optimizers.optimizer import MixedOptimizer
 from tasks.pretrain.params import PlannedParams
@@ -70,6 +69,7 @@ class Trainer:
             self.learner = make_learner(params, vocabulary, document_start, self.pad, context, self.tokenizer)
         model = self.learner.model
         self.parameters = sum(parameter.numel() for parameter in model.parameters())
+        prepare_model(self.learner, params, config["device"])
         model.to(group.device)
         self.steps = TrainingStep(params, group, self.data, self.learner.objective)
         self.optimizer = MixedOptimizer(model, params, self.learner.rate_multipliers(params))
@@ -97,7 +97,7 @@ class Trainer:
     def train(self) -> tuple[dict[str, Any], dict[str, float]]:
         """Run from the newest checkpoint, or from the start, to the end."""
         params, group = self.params, self.group
-        flops = training_flops_per_token(self.learner.config, self.parameters, self.data.context_length)
+        flops = self.learner.flops_per_token(self.data.context_length)
         throughput = Throughput(group, flops, params.precision)
         loaded = self.checkpoints.load_latest() or self._load_stable()
         with ExitStack() as stack:
@@ -123,7 +123,8 @@ class Trainer:
                 row = self.steps.take(self.step, self.tokens)
                 self.step += 1
                 heartbeat.beat()
-                throughput.count(int(row["tokens"] or 0) - self.tokens, time.monotonic() - started)
+                passed = None if self.learner.family.is_causal else self.steps.batch_rows * self.data.context_length
+                throughput.count(int(row["tokens"] or 0) - self.tokens, time.monotonic() - started, passed)
                 self.tokens = int(row["tokens"] or 0)
                 stopped = self._finish_step(row)
                 if progress:

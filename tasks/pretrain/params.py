@@ -5,6 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from tasks.architectures.building.attention import AttentionName
 from tasks.architectures.families.choices import Architecture
 from tasks.architectures.families.family import Family, FamilyName, ObjectiveName
 from tasks.architectures.families.table import FAMILIES
@@ -106,6 +107,13 @@ class PretrainParams(StageParams):
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32",
         description="Arithmetic of forward and backward; weights are kept in fp32. fp16 scales the loss as needed.",
+    )
+    attention: AttentionName | None = Field(
+        None,
+        description="How attention is computed; null: flash on a GPU in bf16 or fp16 where the family can have it, else sdpa.",
+    )
+    activation_checkpointing: bool = Field(
+        False, description="Keep of each block its input alone and compute it again on the way back: memory for time."
     )
     compile: bool = Field(False, description="torch.compile: pays on long runs, costs about half a minute to start.")
     seed: int = Field(0, ge=0, lt=1 << 32, description="Of the initial weights and of the order of the rows.")

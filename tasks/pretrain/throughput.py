@@ -20,19 +20,24 @@ class Throughput:
     else runs on the machine makes it smaller. The larger counts.
     """
 
-    def __init__(self, group: ProcessGroup, flops_per_token: int, precision: str) -> None:
+    def __init__(self, group: ProcessGroup, flops_per_token: int | None, precision: str) -> None:
+        """`flops_per_token`: None where it is not known; there is no MFU then."""
         self.group, self.flops_per_token, self.precision = group, flops_per_token, precision
         self.peak_flops = self._peak()
-        self.tokens, self.seconds, self.steps = 0, 0.0, 0
+        self.tokens, self.computed, self.seconds, self.steps = 0, 0, 0.0, 0
 
     def _peak(self) -> float:
         return self.group.all_reduce_sum(peak_flops(self.group.device, self.precision))[0]
 
-    def count(self, tokens: int, seconds: float) -> None:
-        """Count one step; the first warms up and is left out."""
+    def count(self, tokens: int, seconds: float, computed: int | None = None) -> None:
+        """Count one step, of `tokens` that were predicted; the first warms up and is left out.
+
+        `computed`: tokens that the model passed, where those are more: of an encoder all of a row, not the hidden ones alone.
+        """
         self.steps += 1
         if self.steps > 1:
             self.tokens += tokens
+            self.computed += tokens if computed is None else computed
             self.seconds += seconds
 
     @property
@@ -48,7 +53,9 @@ class Throughput:
         if self.group.device.type == "cuda":  # before products take some
             measured["gpu_peak_bytes"] = float(torch.cuda.max_memory_allocated(self.group.device))
         measured["peak_flops"] = max(self.peak_flops, self._peak())
-        mfu = self.tokens_per_second * self.flops_per_token / measured["peak_flops"]
+        if self.flops_per_token is None or not self.seconds:
+            return measured
+        mfu = self.computed / self.seconds * self.flops_per_token / measured["peak_flops"]
         if mfu <= 1:
             measured["mfu"] = mfu
         elif self.group.is_rank_zero:

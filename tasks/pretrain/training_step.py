@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tasks.pretrain.data_loader import PackedDataset, RowSampler
+from tasks.pretrain.data_loader import Int64, PackedDataset, RowSampler
 from tasks.pretrain.distributed import ProcessGroup
 from tasks.pretrain.engine import gradient_norm
 from tasks.pretrain.objectives.objective import Arrays, Extras, Objective, row_generators
@@ -37,6 +37,7 @@ class TrainingStep:
         self.accumulation = rank_rows // self.micro_rows
         self.stability = Stability(params)
         self.extras: dict[str, float] = {}
+        self._prepared: tuple[int, Int64, list[Arrays]] = (-1, np.empty(0, np.int64), [])
 
     def bind(self, engine: Any, optimizer: MixedOptimizer) -> None:
         """Set the engine and the optimizer that steps are taken with."""
@@ -55,12 +56,7 @@ class TrainingStep:
         Raises:
             UserError: loss or gradient are not finite, where that is to stop training.
         """
-        rows = self.order.rows_of_step(step)
-        places = np.arange(len(rows)).reshape(self.group.size, self.accumulation, self.micro_rows)[self.group.rank]
-        mine = [
-            self.objective.collate(self.data.batch(rows[at]), row_generators(self.params.seed, step, at.tolist()))
-            for at in places
-        ]
+        rows, mine = self._collated(step)
         # Of the global batch: the loss is its mean, however it is split.
         targets = max(1, int(self.group.all_reduce_sum(float(sum(map(self.objective.targets, mine))))[0]))
         loss = self._backward(mine, targets, step)
@@ -76,6 +72,18 @@ class TrainingStep:
             "learning_rate": rate,
             "gradient_norm": norm if math.isfinite(norm) else None,
         }
+
+    def _collated(self, step: int) -> tuple[Int64, list[Arrays]]:
+        """The rows of a step, and this rank's micro-batches of them. Those asked for last are kept."""
+        if self._prepared[0] != step:
+            rows = self.order.rows_of_step(step)
+            places = np.arange(len(rows)).reshape(self.group.size, self.accumulation, self.micro_rows)[self.group.rank]
+            mine = [
+                self.objective.collate(self.data.batch(rows[at]), row_generators(self.params.seed, step, at.tolist()))
+                for at in places
+            ]
+            self._prepared = step, rows, mine
+        return self._prepared[1:]
 
     def _backward(self, mine: list[Arrays], targets: int, step: int) -> float:
         """Pass this rank's micro-batches forward and backward; returns the loss of the global batch, nats a target."""
@@ -96,6 +104,8 @@ class TrainingStep:
             self.engine.backward(lost)
             if number < self.accumulation - 1:
                 self.engine.step()
+        if total.is_cuda and step + 1 < self.params.steps:
+            self._collated(step + 1)  # while the device is busy with this one
         if extras:
             self.extras = dict(zip(extras, self.group.all_reduce_sum(*extras.values()), strict=True))
         return self.group.all_reduce_sum(total.item())[0] / targets

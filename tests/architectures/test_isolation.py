@@ -75,7 +75,9 @@ def documents(inputs: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
             part["labels"] = part["labels"][:, :longest]
         return parts
     starts = [0, *np.cumsum(LENGTHS).tolist()]
-    return [{name: array[:, start:end] for name, array in inputs.items()} for start, end in pairwise(starts)]
+    rows = {name: array for name, array in inputs.items() if array.ndim > 1}
+    parts = [{name: array[:, start:end] for name, array in rows.items()} for start, end in pairwise(starts)]
+    return [{**part, "document_starts": np.array([0, part["labels"].size])} for part in parts]
 
 
 def test_a_llama_reaches_over_documents_when_an_attention_mask_is_given() -> None:

@@ -14,7 +14,7 @@ from tasks.architectures.building.special_ids import special_ids
 from tasks.architectures.devices import DEVICES
 from tasks.architectures.families.choices import Architecture
 from tasks.architectures.families.table import FAMILIES
-from tasks.architectures.flops import training_flops_per_token
+from tasks.architectures.flops import multiplying_parameters, training_flops_per_token
 from tasks.architectures.memory import (
     BYTES,
     activation_bytes,
@@ -27,6 +27,7 @@ from tasks.architectures.memory import (
     weight_bytes,
 )
 from tasks.architectures.shape import Shape
+from tests.helpers.architectures import tiny
 from tests.helpers.checkout import ROOT
 from tests.helpers.live_memory import LiveMemory
 
@@ -55,6 +56,7 @@ def test_parameters_and_flops_are_those_of_the_model(shape):
     assert flops_per_token(shape, counted) == training_flops_per_token(
         model.config, counted.total, shape.context_length
     )
+    assert multiplying_parameters(model) == counted.total
     untied = count_parameters(shape, tied=False)
     assert untied.total == counted.total + counted.head
 
@@ -187,3 +189,14 @@ def test_a_processs_own_memory_grows_as_forecast():
     )
     grown = int(done.stdout.split()[-1])
     assert training_memory(shape, count_parameters(shape), rows=4).total == pytest.approx(grown, rel=0.1)
+
+
+def test_what_is_looked_up_and_experts_that_rest_multiply_nothing():
+    untied = tiny("llama", tie_embeddings=False)
+    assert multiplying_parameters(untied) == untied.num_parameters() - untied.model.embed_tokens.weight.numel()
+    learned = tiny("gpt2")  # tied; its positions are looked up
+    assert multiplying_parameters(learned) == learned.num_parameters() - learned.transformer.wpe.weight.numel()
+    mixed = tiny("mixtral", experts=4, experts_per_token=1)
+    resting = sum(weight.numel() for name, weight in mixed.named_parameters() if ".experts." in name) * 3 // 4
+    looked_up = 0 if mixed.config.tie_word_embeddings else mixed.model.embed_tokens.weight.numel()
+    assert multiplying_parameters(mixed) == mixed.num_parameters() - resting - looked_up

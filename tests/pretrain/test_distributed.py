@@ -24,13 +24,14 @@ from tests.helpers.pretraining import (
 
 @pytest.mark.slow
 def test_how_a_run_is_split_changes_nothing_but_rounding(tmp_path, inputs, monkeypatch):
-    """Stage, ranks, accumulation, offload and optimizer in pairs: the weights after 12 steps, the losses, the norms."""
+    """Stage, ranks, accumulation, offload, optimizer and recomputation in pairs: the weights after 12 steps, the losses, the norms."""
     reference: dict[str, tuple[dict, list[dict[str, str]]]] = {}
     for optimizer in ("adamw", "normuon"):
         _, outputs = pretrain(tmp_path / optimizer, inputs, monkeypatch, optimizer=optimizer)
         reference[optimizer] = load_file(outputs / "model.safetensors"), read_curves(outputs / "curves.csv")
-    for number, (stage, ranks, micro_rows, offload, optimizer) in enumerate(PAIRWISE):
+    for number, (stage, ranks, micro_rows, offload, optimizer, recompute) in enumerate(PAIRWISE):
         changes = {"zero_stage": stage, "micro_batch_rows": micro_rows, "offload": offload, "optimizer": optimizer}
+        changes["activation_checkpointing"] = recompute
         _, outputs = pretrain(tmp_path / str(number), inputs, monkeypatch, ranks=ranks, **changes)
         weights, curves = reference[optimizer]
         for alone, other in zip(curves, read_curves(outputs / "curves.csv"), strict=True):
@@ -41,16 +42,16 @@ def test_how_a_run_is_split_changes_nothing_but_rounding(tmp_path, inputs, monke
 
 
 PAIRWISE = [
-    # stage, ranks, rows at a time (8 in a step), offload, optimizer: each pair of choices that is legal, once at least
-    (0, 2, 1, None, "normuon"),
-    (1, 2, 4, None, "normuon"),
-    (1, 1, 1, "cpu", "adamw"),
-    (2, 1, 2, None, "normuon"),
-    (2, 2, 1, "cpu", "normuon"),
-    (2, 2, 4, None, "adamw"),
-    (3, 2, 1, None, "normuon"),
-    (3, 1, 2, "cpu", "normuon"),
-    (3, 2, 4, "cpu", "adamw"),
+    # stage, ranks, rows at a time (8 in a step), offload, optimizer, blocks computed again: each legal pair of choices once
+    (0, 2, 1, None, "normuon", True),
+    (1, 2, 4, None, "normuon", True),
+    (1, 1, 1, "cpu", "adamw", False),
+    (2, 1, 2, None, "normuon", False),
+    (2, 2, 1, "cpu", "normuon", True),
+    (2, 2, 4, None, "adamw", True),
+    (3, 2, 1, None, "normuon", False),
+    (3, 1, 2, "cpu", "normuon", True),
+    (3, 2, 4, "cpu", "adamw", False),
 ]
 
 

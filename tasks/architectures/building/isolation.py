@@ -4,17 +4,22 @@ from typing import Any
 
 import torch
 
+from tasks.architectures.building.attention import varlen_arguments
 from tasks.architectures.families.family import Family
 
 
-def isolating_arguments(family: Family, config: Any, position_ids: torch.Tensor, dtype: torch.dtype) -> dict[str, Any]:
+def isolating_arguments(
+    family: Family, config: Any, position_ids: torch.Tensor, dtype: torch.dtype, starts: torch.Tensor | None = None
+) -> dict[str, Any]:
     """Keyword arguments of the model's forward that keep the documents of each row apart.
 
     `position_ids`, int64 [rows, tokens], restart at 0 with each document. Families of `positions` make their mask of them,
     for which no attention mask may be given; those of `mask` get one of blocks, to add to attention's scores, of `dtype`;
-    for those of `rows` each row is one document, and the caller masks its padding.
+    for those of `rows` each row is one document, and the caller masks its padding. `starts` are the `document_starts` of
+    `position_ids`, which flash attention takes in place of a mask.
     """
     arguments: dict[str, Any] = {"use_cache": False} if family.is_causal else {}
+    arguments |= varlen_arguments(config, starts)
     if family.first_position:
         arguments["position_ids"] = position_ids + (config.pad_token_id + 1 if family.first_position == "pad" else 0)
     if family.isolation == "mask":

@@ -7,6 +7,7 @@ import numpy as np
 
 from tasks.architectures.building.special_ids import SpecialIds, special_ids
 from tasks.architectures.families.family import Family, ObjectiveName
+from tasks.architectures.memory import CHUNKED_FROM
 from tasks.pretrain.objectives.causal import Causal
 from tasks.pretrain.objectives.denoising import Denoising
 from tasks.pretrain.objectives.hiding import OWN_SHARES, Hiding
@@ -15,7 +16,6 @@ from tasks.pretrain.objectives.objective import Objective
 from tasks.pretrain.objectives.params import MaskingParams
 from tasks.pretrain.objectives.replaced_token import ReplacedToken
 from tasks.pretrain.objectives.span_corruption import SpanCorruption, most_spans
-from tasks.pretrain.objectives.token_nats import CHUNKED_FROM
 from tasks.pretrain.objectives.words import Words
 
 OWN_MEAN_SPAN = 3.0

@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
+from tasks.architectures.building.attention import document_starts
 from tasks.architectures.building.isolation import isolating_arguments
 from tasks.architectures.families.family import Family
+from tasks.architectures.memory import CHUNKED_FROM
 from tasks.pretrain.data_loader import IGNORE_INDEX, Batch
 from tasks.pretrain.objectives.objective import Arrays, Extras
 from tasks.pretrain.objectives.router_balance import load_balancing_loss
-from tasks.pretrain.objectives.token_nats import CHUNKED_FROM, bare_model, label_nats
+from tasks.pretrain.objectives.token_nats import bare_model, label_nats
 
 
 class Causal:
@@ -25,8 +27,13 @@ class Causal:
         self.extra_weights: Mapping[str, float] = {} if router_weight is None else {"load_balancing": router_weight}
 
     def collate(self, batch: Batch, generators: Sequence[np.random.Generator]) -> Arrays:
-        """The rows as they are; nothing is drawn."""
-        return {"input_ids": batch.input_ids, "position_ids": batch.position_ids, "labels": batch.labels}
+        """The rows as they are, and where documents begin; nothing is drawn."""
+        return {
+            "input_ids": batch.input_ids,
+            "position_ids": batch.position_ids,
+            "labels": batch.labels,
+            "document_starts": document_starts(batch.position_ids),
+        }
 
     def targets(self, inputs: Arrays) -> int:
         """All tokens but padding."""
@@ -35,15 +42,15 @@ class Causal:
     def nats(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, Extras]:
         """See `Objective.nats`; extras: `load_balancing`, where there are experts."""
         bare = bare_model(model)
+        dtype = next(bare.parameters()).dtype
         arguments = {
             "input_ids": inputs["input_ids"],
-            **isolating_arguments(self.family, bare.config, inputs["position_ids"], next(bare.parameters()).dtype),
+            **isolating_arguments(self.family, bare.config, inputs["position_ids"], dtype, inputs["document_starts"]),
         }
         if not self.extra_weights:
-            return label_nats(model, inputs["labels"], arguments, self.chunked_from)[0], {}
-        nats, output = label_nats(
-            model, inputs["labels"], {**arguments, "output_router_logits": True}, self.chunked_from
-        )
+            return label_nats(model, inputs["labels"], arguments, self.chunked_from, everywhere=True)[0], {}
+        arguments["output_router_logits"] = True
+        nats, output = label_nats(model, inputs["labels"], arguments, self.chunked_from, everywhere=True)
         seen = inputs["labels"] != IGNORE_INDEX
         balance = load_balancing_loss(output.router_logits, seen, bare.config.num_experts_per_tok)
         return nats, {"load_balancing": balance}

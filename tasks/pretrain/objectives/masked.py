@@ -10,11 +10,12 @@ import torch
 
 from tasks.architectures.building.isolation import isolating_arguments
 from tasks.architectures.families.family import Family
+from tasks.architectures.memory import CHUNKED_FROM
 from tasks.pretrain.data_loader import IGNORE_INDEX, Batch
 from tasks.pretrain.objectives.document_rows import documents_of, origins, pad_rows, present
 from tasks.pretrain.objectives.hiding import Hiding
 from tasks.pretrain.objectives.objective import Arrays, Extras
-from tasks.pretrain.objectives.token_nats import CHUNKED_FROM, bare_model, label_nats
+from tasks.pretrain.objectives.token_nats import bare_model, label_nats
 
 
 class Masked:

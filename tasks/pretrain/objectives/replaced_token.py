@@ -11,11 +11,12 @@ import torch
 from torch.nn import functional
 
 from tasks.architectures.families.family import Family
+from tasks.architectures.memory import CHUNK_POSITIONS
 from tasks.pretrain.data_loader import IGNORE_INDEX, Batch
 from tasks.pretrain.objectives.hiding import Hiding
 from tasks.pretrain.objectives.masked import Masked, encoder_arguments
 from tasks.pretrain.objectives.objective import Arrays, Extras
-from tasks.pretrain.objectives.token_nats import CHUNK_POSITIONS, bare_model, head_passed_over
+from tasks.pretrain.objectives.token_nats import bare_model, head_passed_over
 
 DISCRIMINATOR_WEIGHT = 50.0
 DRAWS = 1 << 31

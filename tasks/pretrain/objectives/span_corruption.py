@@ -6,10 +6,11 @@ import numpy as np
 import torch
 
 from tasks.architectures.building.special_ids import SpecialIds
+from tasks.architectures.memory import CHUNKED_FROM
 from tasks.pretrain.data_loader import IGNORE_INDEX, Batch, Int64
 from tasks.pretrain.objectives.document_rows import documents_of, origins, pad_rows, present
 from tasks.pretrain.objectives.objective import Arrays, Extras
-from tasks.pretrain.objectives.token_nats import CHUNKED_FROM, label_nats
+from tasks.pretrain.objectives.token_nats import label_nats
 
 
 class SpanCorruption:

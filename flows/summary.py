@@ -19,7 +19,7 @@ from tasks.core.restore import recover
 from tasks.model.served_format import served_format
 from tasks.report.findings import tuning
 from tasks.report.page import size
-from tasks.report.results import is_tuned, text_results
+from tasks.report.results import ASKED_ABOUT, is_tuned, restored_results, text_results
 
 CURATING = ("scrape", "clean", "dedup", "decontaminate", "pack")
 """Stages through which documents go on their way into training."""
@@ -78,6 +78,7 @@ def _show_results(root: Path, metrics: dict[str, Any], console: Console) -> None
         console.print("[dim]text of scrape: as fetched; ~ estimated by the tokenizer's bytes per token[/]\n")
     if "evaluate" in metrics:
         _show_bits(metrics["evaluate"], console)
+        _show_restored(metrics["evaluate"], console)
     if "quantize" in metrics:
         _show_models(metrics["quantize"], timings(root).get("quantize", {}), console)
     if "evaluate" in metrics and (root / SAMPLES).exists():
@@ -142,6 +143,22 @@ def _show_bits(evaluated: dict[str, Any], console: Console) -> None:
     console.print()
 
 
+def _show_restored(evaluated: dict[str, Any], console: Console) -> None:
+    """What an encoder or encoder-decoder said of corrupted text, beside what frequencies alone come to."""
+    if not (rows := restored_results(evaluated)):
+        return
+    of = ASKED_ABOUT[evaluated["objective"]]
+    names = ("right", "most frequent", "bits/byte", "frequencies")
+    table = Table(f"held-out text: {of}", *names, box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in rows:
+        values = [row.accuracy, row.majority, row.bits, row.frequencies]
+        table.add_row(row.text, *("–" if value is None else f"{value:.3f}" for value in values))
+    console.print(table)
+    console.print()
+
+
 def _show_models(quantized: dict[str, Any], speeds: dict[str, float], console: Console) -> None:
     """The formats, the one that `make chat` takes first named: size, what it costs on the same text, speed."""
     kind = "tuned model" if is_tuned(quantized) else "base model"
@@ -166,7 +183,7 @@ def _show_samples(path: Path, console: Console, asks: str = LEADS[0], replies_wi
 
     replies: dict[str, str] = {}
     for row in read_json_lines(path):
-        if row["mode"] == "sampled":
+        if row["mode"] in ("sampled", "filled in"):
             replies.setdefault(row["prompt"], row["reply"])
     for prompt, reply in list(replies.items())[:3]:
         console.print(Text.assemble((asks, "dim"), prompt))

@@ -92,7 +92,7 @@ def run(params: FinetuneParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         return _point_to_base(inputs["pretrain"], outputs, "no conversation to tune on")
     base = resolve_model(inputs["pretrain"])
     if other := no_causal_class(base):
-        return _point_to_base(inputs["pretrain"], outputs, f"a {other} does not answer")
+        return _point_to_base(inputs["pretrain"], outputs, f"a {other} does not answer", "quantized and evaluated")
     device = prepare_torch()
     require_template(base)
     model = load_model(base, device)
@@ -132,12 +132,12 @@ def run(params: FinetuneParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     )
 
 
-def _point_to_base(base: Path, outputs: Outputs, reason: str) -> Metrics:
-    """Nothing is tuned: say why, and leave a pointer to the base model."""
+def _point_to_base(base: Path, outputs: Outputs, reason: str, used: str = "quantized, evaluated and served") -> Metrics:
+    """Nothing is tuned: say why, and leave a pointer to the base model, which is `used`."""
     from tasks.model.curves import TUNING_COLUMNS, CurveWriter
     from tasks.model.model_pointer import write_pointer
 
-    log.info("finetune: %s: what is quantized, evaluated and served is the base model, data/%s", reason, base.name)
+    log.info("finetune: %s: what is %s is the base model, data/%s", reason, used, base.name)
     write_pointer(outputs.root, base, reason)
     CurveWriter(outputs / "curves.csv", columns=TUNING_COLUMNS).close()
     return {"documents_in": 0, "documents_out": 0, "removed": {}, "steps": 0, "tokens": 0}

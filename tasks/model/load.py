@@ -47,18 +47,30 @@ def load_model(folder: Path, device: str) -> Any:
     Raises:
         UserError: the folder holds no readable model, or one that predicts no next token.
     """
-    import torch
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
-
     if other := no_causal_class(folder):
         raise UserError(
-            f"{folder}: holds a {other}, which does not predict a next token, so it is neither tuned, quantized nor asked "
-            f"here. transformers.{other}.from_pretrained loads it"
+            f"{folder}: holds a {other}, which does not predict a next token, so it is neither tuned, trained on nor asked in "
+            f"a chat here. transformers.{other}.from_pretrained loads it"
         )
+    return load_own_class(folder, device)
+
+
+def load_own_class(folder: Path, device: str, **options: Any) -> Any:
+    """The model in `folder` by its own class, fp32, in evaluation mode, on `device`; `options` are `from_pretrained`'s.
+
+    Raises:
+        UserError: the folder holds no readable model.
+    """
+    import torch
+    import transformers
+    from safetensors import SafetensorError
+
+    kind = getattr(transformers, no_causal_class(folder) or "AutoModelForCausalLM", None)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False
+        if kind is None:
+            raise ValueError(f"transformers has no class {no_causal_class(folder)}")
+        model = kind.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False, **options
         )
     except (OSError, ValueError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]

@@ -19,9 +19,9 @@ from tasks.model.load import load_model
 from tasks.pretrain.document_isolation import KNOWN_HEADS, isolating_family
 from tasks.pretrain.objectives.build import build_objective, objective_ids
 from tasks.pretrain.objectives.objective import Objective
-from tasks.pretrain.objectives.token_texts import read_token_texts
 from tasks.pretrain.params import PretrainParams
 from tasks.pretrain.requirements import require_fitting
+from tasks.tokens.token_texts import read_token_texts
 
 
 @dataclass(frozen=True)

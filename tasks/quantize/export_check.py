@@ -12,6 +12,8 @@ from tasks.tokens.chat_encoder import ChatEncoder
 
 DECIMALS = 5
 """Decimals kept of what is measured, in nats and bits: enough to compare, few enough to repeat with other threads."""
+TOP_TOKENS = 20
+"""Likeliest tokens of an export that are compared, at each prompt or hidden token."""
 Score = Callable[[Sequence[int], int], Mapping[int, float]]
 
 
@@ -31,11 +33,11 @@ class ExportCheck:
         pairs = zip(self._texts, self._tokens, strict=True)
         return next((text for text, tokens in pairs if exported.tokens(text) != tokens), None)
 
-    def distance(self, exported: Any, candidates: int) -> tuple[float, float]:
+    def distance(self, exported: Any, candidates: int = TOP_TOKENS) -> tuple[float, float]:
         """Largest and mean difference of log-probabilities (nats) over the export's likeliest tokens, under llama.cpp."""
         return self._distance(exported.next_token_log_probabilities, candidates)
 
-    def distance_of(self, model: Any, candidates: int) -> tuple[float, float]:
+    def distance_of(self, model: Any, candidates: int = TOP_TOKENS) -> tuple[float, float]:
         """The same for a model that transformers runs."""
 
         def score(prompt: Sequence[int], count: int) -> Mapping[int, float]:

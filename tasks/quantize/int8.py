@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.errors import UserError
+from tasks.model.load import load_own_class
 from tasks.model.tokenizer_files import copy_tokenizer
 
 PROBE_TOKENS = 16
 
 
 def save_int8(source: Path, folder: Path, chat: bool = True) -> Any:
-    """Quantize the linear layers of the model in `source` to int8 by row and save it to `folder`, the chat template beside
-    it with `chat`; returns it as loaded from there.
+    """Quantize the linear layers of the model in `source` to int8 by row and save it, by its own class, to `folder`, the chat
+    template beside it with `chat`; returns it as loaded from there.
 
     Raises:
         UserError: the saved model does not give the logits of the one in memory.
@@ -24,11 +25,13 @@ def save_int8(source: Path, folder: Path, chat: bool = True) -> Any:
         logging.getLogger(name).setLevel(logging.ERROR)  # they list the GPU kernels that this machine cannot load
     import torch
     from torchao.quantization import Int8WeightOnlyConfig
-    from transformers import AutoModelForCausalLM, TorchAoConfig
+    from transformers import TorchAoConfig
 
-    config = TorchAoConfig(quant_type=Int8WeightOnlyConfig())
-    load = {"dtype": torch.float32, "local_files_only": True, "trust_remote_code": False}
-    quantized = AutoModelForCausalLM.from_pretrained(source, quantization_config=config, **load).eval()
+    quantized = load_own_class(source, "cpu", quantization_config=TorchAoConfig(quant_type=Int8WeightOnlyConfig()))
+    for name, buffer in list(quantized.named_buffers(recurse=False)):
+        # BART's final_logits_bias, always 0: torchao cannot read back what lies outside of any module.
+        delattr(quantized, name)
+        quantized.register_buffer(name, buffer, persistent=False)
     quantized.save_pretrained(folder)
     copy_tokenizer(source, folder, chat)
     if list(folder.glob("*.bin")):
@@ -38,10 +41,11 @@ def save_int8(source: Path, folder: Path, chat: bool = True) -> Any:
     for path in folder.iterdir():
         path.chmod(0o644)  # safetensors writes its files for the owner alone
     sort_header(folder / "model.safetensors")
-    loaded = AutoModelForCausalLM.from_pretrained(folder, **load).eval()
+    loaded = load_own_class(folder, "cpu")
     probe = torch.arange(PROBE_TOKENS)[None] % quantized.config.vocab_size
+    given = {"input_ids": probe, **({"decoder_input_ids": probe} if quantized.config.is_encoder_decoder else {})}
     with torch.inference_mode():
-        if not torch.equal(quantized(probe).logits, loaded(probe).logits):
+        if not torch.equal(quantized(**given).logits, loaded(**given).logits):
             raise UserError(f"{folder}: the saved int8 model gives other logits than the one in memory")
     return loaded
 

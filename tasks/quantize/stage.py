@@ -15,8 +15,6 @@ from tasks.core.params import StageParams
 from tasks.core.paths import Inputs, Metrics, Outputs, write_json
 
 log = logging.getLogger(__name__)
-TOP_TOKENS = 20
-"""Most likely next tokens compared at each prompt."""
 GENERATED_TOKENS = 128
 """Tokens generated to measure the speed, at most."""
 
@@ -42,18 +40,27 @@ def run(params: QuantizeParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     model; in the timings, tokens generated a second. `model` says whether it is the tuned model or, where nothing was
     tuned, the base model, which is written without a chat template. `scored_text` says what all of it is measured on:
     held-out conversations, for a base model held-out documents, and training documents where nothing is held out.
+    Encoders and encoder-decoders: `tasks.quantize.restorer_formats`.
 
     Raises:
         UserError: the f32 export does not give the model's log-probabilities, or llama.cpp encodes texts otherwise.
     """
+    from tasks.corrupted_text.restorer import objective_of
     from tasks.model.load import load_model, prepare_torch
     from tasks.model.model_pointer import is_pointer, resolve_model
     from tasks.quantize.comparison_text import TRAINING, choose_text
     from tasks.quantize.export_check import ExportCheck
+    from tasks.quantize.restorer_formats import quantize_restorer
     from tasks.tokens.chat_encoder import ChatEncoder
 
     prepare_torch()
     source, tuned = resolve_model(inputs["finetune"]), not is_pointer(inputs["finetune"])
+    if objective_of(source) != "causal":
+        metrics = quantize_restorer(
+            params.formats, params.prompts, params.max_bytes, source, inputs["documents"], outputs
+        )
+        write_json(outputs / "table.json", metrics)
+        return metrics
     model, encoder = load_model(source, "cpu"), ChatEncoder(source)
     held_out, documents, context = inputs["held_out"], inputs["documents"], model.config.max_position_embeddings
     text = choose_text(encoder, tuned, held_out, documents, params.prompts, params.max_bytes, context)
@@ -80,6 +87,7 @@ def run(params: QuantizeParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         log.info("quantize: %s: %s, tokens/s %s", name, format_counts(formats[name]), f"{speed:,.0f}")
     metrics = {
         "model": "tuned" if tuned else "base",
+        "objective": "causal",
         "formats": formats,
         "gate": gate,
         "reference": reference,
@@ -98,7 +106,7 @@ def _check_f32_export(params: QuantizeParams, check: Any, source: Path, work: Pa
     trial = work / "f32.gguf"
     export_gguf(source, trial, "f32")
     with GgufModel(trial, check.context, check.threads) as exported:
-        largest, mean = check.distance(exported, TOP_TOKENS)
+        largest, mean = check.distance(exported)
         unlike = check.tokenization_mismatch(exported)
     trial.unlink()
     if unlike is not None:
@@ -124,7 +132,7 @@ def _gguf(source: Path, folder: Path, format_: Any, chat: bool, check: Any) -> t
     kept = export_gguf(source, target, format_, chat=chat)
     copy_tokenizer(source, folder, chat)
     with GgufModel(target, check.context, check.threads) as exported:
-        largest, mean = check.distance(exported, TOP_TOKENS)
+        largest, mean = check.distance(exported)
         measured = {
             "bytes": target.stat().st_size,
             "bits_per_byte": check.bits_per_byte(exported),
@@ -139,7 +147,7 @@ def _torchao(source: Path, folder: Path, chat: bool, check: Any) -> tuple[Metric
     from tasks.quantize.int8 import generation_speed, save_int8
 
     model = save_int8(source, folder, chat)
-    largest, mean = check.distance_of(model, TOP_TOKENS)
+    largest, mean = check.distance_of(model)
     measured = {
         "bytes": (folder / "model.safetensors").stat().st_size,
         "bits_per_byte": check.bits_per_byte_of(model),

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tasks.report.results import ASKED_ABOUT, is_restorer, restored_results
+
 Metrics = Mapping[str, Any]
 Curve = Mapping[str, Sequence[float | None]]
 FILTERING_STAGES = ("clean", "dedup", "decontaminate")
@@ -84,6 +86,8 @@ def _amount(metrics: Metrics) -> Finding | None:
 
 def _learned(metrics: Metrics, curves: Mapping[str, Curve]) -> Finding | None:
     evaluated, question = metrics["evaluate"], "Did the model learn?"
+    if is_restorer(evaluated):
+        return _restores(evaluated, question)
     bits, xz = evaluated.get("validation_bits_per_byte"), evaluated.get("xz_bits_per_byte")
     if bits is None or xz is None:
         why = (evaluated.get("not_measured") or {}).get("validation_bits_per_byte", "nothing is held out")
@@ -99,9 +103,31 @@ def _learned(metrics: Metrics, curves: Mapping[str, Curve]) -> Finding | None:
     return Finding(question, True, text)
 
 
+def _restores(evaluated: Metrics, question: str) -> Finding:
+    rows = restored_results(evaluated)
+    if not rows:
+        why = (evaluated.get("not_measured") or {}).get(evaluated["objective"], "nothing is held out")
+        return Finding(question, False, f"Not measured: {why}.", "Hold text out: `instruct.validation_fraction`.")
+    row = rows[0]
+    text = (
+        f"{row.accuracy:.1%} of {row.answers:,} {ASKED_ABOUT[evaluated['objective']]} of held-out text are right; always the most "
+        f"frequent answer: {row.majority:.1%}."
+    )
+    if row.bits is None or row.frequencies is None:
+        return Finding(question, row.accuracy > row.majority, text)
+    text += (
+        f" They cost {row.bits:.3f} bits per byte, by their frequencies alone {row.frequencies:.3f}: lower is better."
+    )
+    if row.bits >= row.frequencies:
+        return Finding(question, False, text, "Train longer (`pretrain.steps`), or look at `pretrain.learning_rate`.")
+    return Finding(question, True, text)
+
+
 def tuning(evaluated: Metrics) -> Finding | None:
-    """What tuning gave, and what it took, from what evaluate measured."""
+    """What tuning gave, and what it took, from what evaluate measured; of what is never tuned, nothing."""
     question = "Did tuning help?"
+    if is_restorer(evaluated):
+        return None
     replies = evaluated.get("replies")
     if evaluated.get("model", "tuned") != "tuned":
         advice = "For a chat: conversations in `scrape.sources` or `instruct.files`."

@@ -28,14 +28,24 @@ def headline(metrics: Metrics) -> Figures:
     """The figures of a run from `metrics`, stage → what it measured; what was not measured is left out.
 
     Beside `METRIC_PATHS`: `documents_read` (pages and documents that scrape read), `tuned_bits_per_byte` (on the same text as
-    `validation_bits_per_byte` and `xz_bits_per_byte`) and `model_bytes` (of the smallest format).
+    `validation_bits_per_byte` and `xz_bits_per_byte`) and `model_bytes` (of the smallest format). Of encoders and encoder-decoders
+    `<objective>_accuracy`, `<objective>_bits_per_byte` and `replaced_token_f1`.
     """
     text = _at(metrics, "evaluate/validation_text")
-    found = {name: _at(metrics, place) for name, place in METRIC_PATHS.items()} | {
-        "documents_read": _read(metrics),
-        "tuned_bits_per_byte": _at(metrics, f"evaluate/finetune/{text}/bits_per_byte"),
-        "model_bytes": min(_sizes(metrics), default=None),
+    objective = _at(metrics, "evaluate/objective")
+    restored = {
+        f"{objective}_{name}": _at(metrics, f"evaluate/{objective}/all/{name}")
+        for name in ("accuracy", "bits_per_byte", "f1")
     }
+    found = (
+        restored
+        | {name: _at(metrics, place) for name, place in METRIC_PATHS.items()}
+        | {
+            "documents_read": _read(metrics),
+            "tuned_bits_per_byte": _at(metrics, f"evaluate/finetune/{text}/bits_per_byte"),
+            "model_bytes": min(_sizes(metrics), default=None),
+        }
+    )
     return {name: value for name, value in sorted(found.items()) if isinstance(value, int | float)}
 
 

@@ -12,7 +12,14 @@ from tasks.report import curation
 from tasks.report.charts import bar_chart, line_chart
 from tasks.report.findings import findings
 from tasks.report.planned import plan_section
-from tasks.report.results import evaluation_set_results, is_tuned, text_results
+from tasks.report.results import (
+    ASKED_ABOUT,
+    evaluation_set_results,
+    is_restorer,
+    is_tuned,
+    restored_results,
+    text_results,
+)
 
 TEMPLATE = Path(__file__).parent / "report.html.j2"
 Curves = Mapping[str, Sequence[float | None]]
@@ -89,6 +96,10 @@ def render(title: str, results: Results, most_reasons: int) -> str:
         tuned=is_tuned(evaluated),
         results_chart=Markup(_results_chart(evaluated)),  # noqa: S704
         results=text_results(evaluated),
+        asked_about=ASKED_ABOUT.get(evaluated.get("objective", "causal")),
+        restored=restored_results(evaluated),
+        probes=[(name, found) for name, found in (evaluated.get("probe") or {}).items() if found],
+        passed_over=quantized.get("passed_over") or {},
         questions=evaluated.get("questions"),
         own_set=evaluation_set_results(evaluated),
         not_measured=evaluated.get("not_measured") or {},
@@ -138,13 +149,20 @@ def _tiles(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
                 f"the {kind} that {'you chat with' if is_tuned(evaluated) else 'continues your text'} ({served})",
             )
         )
-    if rows := text_results(evaluated):
+    if is_restorer(evaluated):
+        of = ASKED_ABOUT[evaluated["objective"]]
+        tiles += [(f"{row.accuracy:.1%}", f"right: {of}, held-out text") for row in restored_results(evaluated)[:1]]
+        tiles += [(number(row.bits), f"bits per byte: {of}, held-out text") for row in restored_results(evaluated)[:1]]
+    elif rows := text_results(evaluated):
         row = rows[0]
         tiles.append((number(row.base if row.tuned is None else row.tuned), f"bits per byte of the {kind}: {row.text}"))
+    if not is_restorer(evaluated):
+        tiles += [
+            (number(evaluated["validation_bits_per_byte"]), "bits per byte of the base model: held-out text"),
+            (number(evaluated["xz_bits_per_byte"]), "bits per byte of xz -9e: the same text"),
+        ]
     return [
         *tiles,
-        (number(evaluated["validation_bits_per_byte"]), "bits per byte of the base model: held-out text"),
-        (number(evaluated["xz_bits_per_byte"]), "bits per byte of xz -9e: the same text"),
         (number(metrics["pretrain"]["parameters"]), "parameters"),
         (number(metrics["pack"]["train"]["tokens"]), "tokens to train on"),
         (number(metrics["decontaminate"]["documents_out"]), "documents trained and measured on"),

@@ -24,6 +24,61 @@ class TextResult:
     xz: float | None = None
 
 
+@dataclass(frozen=True)
+class RestoredResult:
+    """What an encoder or encoder-decoder said of corrupted held-out text; None where there is no such number.
+
+    Attributes:
+        text: which text.
+        answers: how many tokens were asked about.
+        accuracy: share of right answers; `majority` that of always the most frequent one.
+        bits: bits per byte of the text asked about; `frequencies` what no guess by frequencies goes below.
+        f1: of replaced tokens.
+    """
+
+    text: str
+    answers: int
+    accuracy: float
+    majority: float
+    bits: float | None
+    frequencies: float | None
+    f1: float | None
+
+
+ASKED_ABOUT = {
+    "masked": "masked tokens",
+    "replaced_token": "tokens, told as replaced or not",
+    "span_corruption": "tokens of dropped spans",
+    "denoising": "tokens of masked spans",
+}
+"""Objectives of models that are no decoders, and what of a text they are asked."""
+
+
+def restored_results(evaluated: Metrics) -> list[RestoredResult]:
+    """All held-out text, then each source, under an encoder or encoder-decoder; empty of a decoder and where nothing was measured."""
+    found = evaluated.get(evaluated.get("objective", "causal"))
+    if not found:
+        return []
+    by_source = [(f"documents of {name}", measured) for name, measured in found["by_source"].items()]
+    return [
+        RestoredResult(
+            text,
+            row["answers"],
+            row["accuracy"],
+            row["majority"],
+            row["bits_per_byte"],
+            row["frequencies_bits_per_byte"],
+            row.get("f1"),
+        )
+        for text, row in [("all documents", found["all"]), *by_source]
+    ]
+
+
+def is_restorer(measured: Metrics) -> bool:
+    """Whether what evaluate or quantize measured is an encoder or encoder-decoder."""
+    return measured.get("objective", "causal") in ASKED_ABOUT
+
+
 def is_tuned(measured: Metrics) -> bool:
     """Whether what evaluate or quantize measured is a tuned model; else it is the base model."""
     return bool(measured.get("model", "tuned") == "tuned")

@@ -1,5 +1,6 @@
 """The GGUF file that is served, and what is known of it before it is loaded."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,10 +38,19 @@ def find_model() -> Path:
     if made:
         return made[0]
     if QUANTIZED_FOLDER.exists():
+        if reason := _why_none():
+            raise UserError(f"{QUANTIZED_FOLDER}: holds no GGUF model: {reason}. It is neither chatted with nor served")
         raise UserError(
             f"{QUANTIZED_FOLDER}: holds no GGUF model. Name one in params.yaml, quantize.formats, and make run"
         )
     raise UserError(f"{QUANTIZED_FOLDER}: no model is there yet. Make it first: make run")
+
+
+def _why_none() -> str | None:
+    """Why quantize passed over the GGUF formats; None: it did not."""
+    table = QUANTIZED_FOLDER / "table.json"
+    passed_over = json.loads(table.read_text(encoding="utf-8")).get("passed_over") if table.exists() else None
+    return next(iter(passed_over.values())) if passed_over else None
 
 
 def read_model(path: Path) -> ServedModel:

@@ -97,7 +97,8 @@ def run(params: TokenizerParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     from tasks.model.start_from import entry_stage
 
     given = entry_stage(inputs.settings.get("pretrain.start_from"), inputs.settings.get("finetune.start_from"))
-    wants_gguf = any(name != "torchao-int8" for name in inputs.settings.get("quantize.formats", ()))
+    gguf = [name for name in inputs.settings.get("quantize.formats", ()) if name != "torchao-int8"]
+    wants_gguf = bool(gguf) and (bool(given) or _is_decoder(inputs, gguf))
     shards = shard_paths(inputs["documents"])
     documents = _read_documents(
         list(map_shards(partial(_read_shard_sizes, seed=params.seed), shards, "tokenizer: sample"))
@@ -162,6 +163,18 @@ def run(params: TokenizerParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         log.info("tokenizer: of the sizes compared, %d is proposed", metrics["comparison"]["proposed"])
     _log_fertility(metrics)
     return metrics
+
+
+def _is_decoder(inputs: Inputs, gguf: Sequence[str]) -> bool:
+    """Whether the model to be trained is a decoder; of others, which llama.cpp does not run, quantize passes over GGUF formats."""
+    from tasks.architectures.families.table import FAMILIES
+
+    family = FAMILIES[inputs.settings.get("pretrain.family", "llama")]
+    if not family.is_causal:
+        log.warning(
+            "tokenizer: quantize will pass over %s: GGUF export knows llama, not %s", ", ".join(gguf), family.name
+        )
+    return family.is_causal
 
 
 def _require_gguf(inputs: Inputs) -> None:

@@ -25,6 +25,7 @@ from tasks.finetune.stage import FinetuneParams, run
 from tasks.tokens.chat_encoder import ChatEncoder, require_template
 from tasks.tokens.dialogue_windows import DialogueWindows, training_order
 from tests.helpers.checkout import ROOT
+from tests.helpers.restorers import untrained
 from tests.helpers.tiny import conversation, conversations, tiny_model
 
 SMALL = {"max_length": 64, "max_steps": 4, "batch": 4, "micro_batch": 4, "learning_rate": 1e-3}
@@ -276,6 +277,23 @@ def test_divergence_is_an_error_not_a_model(tmp_path, train):
     model.save_pretrained(tmp_path / "base")
     with pytest.raises(UserError, match=r"training diverged\. Lower finetune.learning_rate"):
         finetune(tmp_path, tmp_path / "base", train)
+
+
+@pytest.mark.parametrize(("family", "kind"), [("bert", "BertForMaskedLM"), ("t5", "T5ForConditionalGeneration")])
+def test_what_is_no_decoder_is_passed_over(family, kind, tmp_path, train, caplog):
+    """There is something to tune on, but an encoder answers nothing: a pointer to it is left, and says why."""
+    from tasks.model.curves import TUNING_COLUMNS
+    from tasks.model.model_pointer import pointer_reason, resolve_model
+
+    caplog.set_level("INFO", "tasks")
+    model = untrained(tmp_path, family)
+    root, metrics = finetune(tmp_path / "finetune", model, train)
+    assert metrics == {"documents_in": 0, "documents_out": 0, "removed": {}, "steps": 0, "tokens": 0}
+    assert resolve_model(root) == model
+    assert pointer_reason(root) == f"a {kind} does not answer"
+    assert sorted(path.name for path in root.iterdir()) == ["curves.csv", "model.json"]
+    assert (root / "curves.csv").read_text() == ",".join(TUNING_COLUMNS) + "\n"
+    assert f"finetune: a {kind} does not answer: what is quantized and evaluated is the base model" in caplog.text
 
 
 def test_without_conversations_the_base_model_is_pointed_to(tmp_path, base, caplog):

@@ -13,6 +13,7 @@ from tasks.core.graph import load_graph
 from tasks.core.paths import Outputs, write_json
 from tasks.core.publish import made_at, publish, staging_folder
 from tests.helpers.checkout import ROOT
+from tests.helpers.reporting import encoder
 
 
 def test_tokens_are_estimated_by_source_where_measured() -> None:
@@ -71,6 +72,18 @@ def test_each_number_stands_with_its_model_text_and_unit(measured: Path, capsys:
     assert head[-4:] == ["base", "tuned", "xz", "-9e"]
     assert ["f16", "5", "bytes", "+0.02000", "–"] in lines
     assert any(" ".join(line).startswith("The model you chat with the tuned model as f16") for line in lines)
+
+
+def test_what_an_encoder_was_asked_stands_beside_frequencies(
+    measured: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for stage in ("evaluate", "quantize"):
+        write_json(measured / "metrics" / f"{stage}.json", encoder()[stage])
+    summary.show_summary(measured, set())
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "held-out text: masked tokens right most frequent bits/byte frequencies" in lines
+    assert "all documents 0.438 0.062 1.750 2.250" in lines
+    assert not any("you chat with" in line or "continues" in line for line in lines)
 
 
 def test_metrics_of_an_earlier_run_are_shown_as_such(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:

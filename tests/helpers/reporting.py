@@ -23,6 +23,42 @@ PLAIN: dict[str, Any] = {
         "formats": {"f16": {"bytes": 5, "bits_per_byte": 1.5, "max_distance": 0.1}},
     },
 }
+RESTORED = {
+    "answers": 4321,
+    "bytes": 9000,
+    "accuracy": 0.4375,
+    "majority": 0.0625,
+    "loss": 2.5,
+    "bits_per_byte": 1.75,
+    "frequencies_bits_per_byte": 2.25,
+}
+
+
+def encoder(objective: str = "masked", **changes: Any) -> dict[str, Any]:
+    """Metrics of a run that trained an encoder or encoder-decoder; `changes` are of what it said of all held-out text."""
+    metrics = copy.deepcopy(PLAIN)
+    found = {**RESTORED, **changes}
+    metrics["evaluate"] = {
+        "model": "base",
+        "objective": objective,
+        "validation_bits_per_byte": None,
+        "xz_bits_per_byte": None,
+        "questions": None,
+        "own_set": {},
+        objective: {"all": found, "by_source": {"books": found}},
+        "probe": {"source": None, "order": {"accuracy": 0.8125, "majority": 0.5, "classes": 2, "documents": 64}},
+        "not_measured": {"probe of source": "it takes two classes"},
+    }
+    metrics["quantize"] = {
+        **metrics["quantize"],
+        "model": "base",
+        "objective": objective,
+        "passed_over": {"q8_0": "knows Llama models"},
+        "formats": {"torchao-int8": metrics["quantize"]["formats"]["f16"]},
+    }
+    return metrics
+
+
 CURVES = {stage: {"step": [1.0], "loss": [2.0]} for stage in ("pretrain", "finetune")}
 CURVES["pretrain"]["validation_bits_per_byte"] = [2.0]
 LARGEST = [{"id": "1111", "url": "http://e.org/a", "title": "First"}, {"id": "2222", "url": None, "title": "Second"}]

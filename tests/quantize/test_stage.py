@@ -13,6 +13,8 @@ import pytest
 from tasks.conversations.conversation import SCHEMA, render_conversation
 from tasks.core.errors import UserError
 from tasks.core.paths import Inputs, Outputs
+from tasks.corrupted_text.corruptions import ask
+from tasks.corrupted_text.restorer import load_restorer
 from tasks.documents.shards import SCHEMA as DOCUMENTS
 from tasks.documents.shards import write_documents, write_shard
 from tasks.model.llama_cpp import GgufModel
@@ -20,9 +22,11 @@ from tasks.model.model_pointer import write_pointer
 from tasks.quantize import gguf_export as export
 from tasks.quantize.comparison_text import choose_text
 from tasks.quantize.export_check import ExportCheck
+from tasks.quantize.restorer_formats import distance
 from tasks.quantize.stage import QuantizeParams, run
 from tasks.tokenizer.trainers import train_tokenizer
 from tasks.tokens.chat_encoder import ChatEncoder
+from tests.helpers.restorers import OBJECTIVES, untrained
 from tests.helpers.tiny import conversation, tiny_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -103,6 +107,30 @@ def test_every_format_keeps_the_model(model: Path, held_out: Path, tmp_path: Pat
     again, second = quantize(model, held_out, tmp_path / "b")
     assert again == metrics
     assert bytes_of(second.root) == bytes_of(outputs.root)
+
+
+@pytest.mark.parametrize("family", OBJECTIVES)
+def test_encoders_have_int8_by_their_own_class(family: str, documents: Path, tmp_path: Path) -> None:
+    """It loads again, answers much as the model does, and takes less room; GGUF is passed over, and says why."""
+    source = untrained(tmp_path, family, hidden=64, heads=4)
+    metrics, outputs = quantize(source, tmp_path, tmp_path / "a", documents, formats=("f16", "torchao-int8"))
+    reason = f"GGUF export knows Llama models, this is '{family}'"
+    assert metrics["passed_over"] == {"f16": reason}
+    assert [path.name for path in outputs.root.iterdir() if path.is_dir()] == ["torchao-int8"]
+    made = metrics["formats"]["torchao-int8"]
+    assert 0 < made["mean_distance"] < made["max_distance"] < 0.1
+    assert made["bits_per_byte"] == pytest.approx(metrics["reference"]["bits_per_byte"], abs=0.01)
+    assert made["bytes"] < 0.6 * metrics["reference"]["bytes"]
+    assert json.loads((outputs / "table.json").read_text()) == metrics
+    again, second = quantize(source, tmp_path, tmp_path / "b", documents, formats=("torchao-int8",))
+    assert again["formats"] == metrics["formats"]
+    assert bytes_of(second / "torchao-int8") == bytes_of(outputs / "torchao-int8")
+    restorer = load_restorer(source, "cpu")
+    questions = ask(restorer, ChatEncoder(source).texts(["the cat likes the sea and green tea"]))
+    assert distance(restorer, restorer.model, questions) == (0.0, 0.0)
+    nothing, third = quantize(source, tmp_path, tmp_path / "c", documents, formats=("q8_0",))
+    assert nothing["formats"] == {}
+    assert [path.name for path in third.root.iterdir()] == ["table.json"]
 
 
 def test_a_tokenizer_that_is_no_bpe(model: Path, held_out: Path, tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def test_what_gguf_cannot_hold_is_told_before_anything_is_trained(tmp_path, fold
 @pytest.mark.parametrize(
     ("chosen", "reason"),
     [
-        ({"pretrain.family": "bert"}, "knows llama, not bert"),
+        ({"pretrain.family": "gpt2"}, "knows llama, not gpt2"),
         ({"pretrain.architecture": Architecture(activation="gelu")}, "architecture.activation gelu"),
         ({"pretrain.architecture": Architecture(rope_scaling=RopeScaling())}, "architecture.rope_scaling"),
         (
@@ -166,6 +166,13 @@ def test_a_model_that_gguf_cannot_hold_is_told_before_it_is_trained(tmp_path, ch
     with pytest.raises(UserError, match=rf"quantize\.formats: .*{reason}.*Set \[torchao-int8\]"):
         train(tmp_path / "refused", rows, settings={"quantize.formats": ("q8_0",), **chosen}, vocab_size=300)
     train(tmp_path / "out", rows, settings={"quantize.formats": ("torchao-int8",), **chosen}, vocab_size=300)
+
+
+def test_formats_that_an_encoder_will_not_have_are_told_and_stop_nothing(tmp_path, caplog):
+    """llama.cpp runs no encoder, so neither its family nor its tokenizer is held to GGUF."""
+    rows, settings = corpus(tmp_path / "documents", count=6), {"quantize.formats": ("q8_0", "f16", "torchao-int8")}
+    train(tmp_path / "out", rows, settings={**settings, "pretrain.family": "t5"}, vocab_size=300, model="unigram")
+    assert "quantize will pass over q8_0, f16: GGUF export knows llama, not t5" in caplog.text
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -2,7 +2,8 @@
 
 A stage's outputs enter DVC's cache after the stage has ended, so a model is logged as pending and becomes ready at the end
 of its session (`link_models`). A server that keeps artifacts of its own gets the files if execution.yaml says
-`upload_models`, else only where they are. So it is with GGUF files, for which MLflow has no flavour.
+`upload_models`, else only where they are. So it is with GGUF files, for which MLflow has no flavour. Encoders and encoder-decoders, for
+which it has no pipeline, are logged by their place alone.
 """
 
 import json
@@ -70,12 +71,20 @@ def _log_model(store: Store, run_id: str, place: Path, folder: Path, params: dic
             "-- dvc.lock | head -1)`",
         },
     }
-    loads = (place / "config.json").exists() and about["model_type"] == "transformers"
+    loads = about["model_type"] == "transformers" and _generates(place / "config.json")
     about["tags"] |= {PENDING_TAG: "awaited"} if loads else EXTERNAL
     model = store.client.create_logged_model(**about)
     if not loads:
         _make_external(store, model)
     return str(model.model_id)
+
+
+def _generates(config: Path) -> bool:
+    """Whether a model is a decoder; for others MLflow has no pipeline that fits, so they are logged as GGUF files are."""
+    if not config.exists():
+        return False
+    classes = json.loads(config.read_text(encoding="utf-8")).get("architectures") or []
+    return all(name.endswith(("ForCausalLM", "LMHeadModel")) for name in classes)
 
 
 def _make_external(store: Store, model: Any) -> None:

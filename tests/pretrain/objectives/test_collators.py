@@ -12,9 +12,10 @@ from tasks.architectures.families.table import FAMILIES
 from tasks.pretrain.data_loader import IGNORE_INDEX, Batch
 from tasks.pretrain.objectives.denoising import infill
 from tasks.pretrain.objectives.objective import row_generators
-from tasks.pretrain.objectives.span_corruption import most_spans, noise_spans
-from tasks.pretrain.objectives.token_texts import read_token_texts
+from tasks.pretrain.objectives.span_corruption import most_spans
 from tasks.pretrain.objectives.words import Words
+from tasks.tokens.noise_spans import noise_spans
+from tasks.tokens.token_texts import read_token_texts
 from tests.helpers.architectures import FIRST, PAD, START, VOCABULARY, ids_of, packed, trained_pair
 
 

@@ -37,11 +37,12 @@ def log_probabilities(
     with Progress(what, total=sum(len(question.given) for question in ordered), unit="tokens") as progress:
         for batch in _batches(ordered):
             with torch.inference_mode():
-                logits = model(**_inputs(model, batch, pad)).logits.float().cpu()
-            if logits.ndim == 2:
-                logits = torch.stack([torch.zeros_like(logits), logits], -1)
+                logits = model(**_inputs(model, batch, pad)).logits
             for row, question in zip(logits, batch, strict=True):
-                yield question, row[torch.from_numpy(question.places)].log_softmax(-1)
+                asked = row[torch.from_numpy(question.places).to(row.device)].float().cpu()
+                if asked.ndim == 1:
+                    asked = torch.stack([torch.zeros_like(asked), asked], -1)
+                yield question, asked.log_softmax(-1)
             progress.advance(sum(len(question.given) for question in batch))
 
 

@@ -25,6 +25,8 @@ from tasks.tokens.chat_encoder import ChatEncoder
 log = logging.getLogger(__name__)
 SAMPLES = 3
 """Held-out documents of which the beginning is filled in."""
+SAMPLE_TOKENS = 48
+"""How long that beginning is at most."""
 LEAST_TEXTS = 8
 """Documents of each class that a linear probe takes at least: of them a quarter are held out of it."""
 NEEDS_TEXT = "no document is held out"
@@ -138,7 +140,7 @@ def _samples(restorer: Restorer, encoder: ChatEncoder, tokens: Sequence[Sequence
         return []
     rows = []
     for ids in tokens:
-        for question in ask(restorer, [ids], most=1):
+        for question in ask(restorer, [ids[:SAMPLE_TOKENS]], most=1):
             prompt, reply = filling(restorer, encoder, question)
             rows.append({"prompt": prompt, "mode": "filled in", "reply": reply})
     return rows

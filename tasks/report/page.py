@@ -91,7 +91,7 @@ def render(title: str, results: Results, most_reasons: int) -> str:
         splits=results.splits,
         comparison=(comparison := metrics["tokenizer"].get("comparison")),
         compared=sorted((int(n), found) for n, found in comparison["candidates"].items()) if comparison else [],
-        plan=plan_section(results.plan, metrics["pretrain"]),
+        plan=plan_section(results.plan, metrics["pretrain"], decoder=not is_restorer(evaluated)),
         training=[(name, Markup(chart)) for name, chart in _training(results.curves)],  # noqa: S704
         tuned=is_tuned(evaluated),
         results_chart=Markup(_results_chart(evaluated)),  # noqa: S704

@@ -17,8 +17,11 @@ NAMES = {
 }
 
 
-def plan_section(plan: Mapping[str, Any], pretrain: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the template shows of plan.json beside what pretrain measured; None where nothing was planned."""
+def plan_section(plan: Mapping[str, Any], pretrain: Mapping[str, Any], decoder: bool = True) -> dict[str, Any] | None:
+    """What the template shows of plan.json beside what pretrain measured; None where nothing was planned.
+
+    Bits per byte are predicted for a `decoder`; those that pretrain measured of another are of hidden tokens, and do not compare.
+    """
     if not plan.get("values"):
         return None
     run, overrides = plan["run"], plan.get("overrides")
@@ -26,7 +29,7 @@ def plan_section(plan: Mapping[str, Any], pretrain: Mapping[str, Any]) -> dict[s
     return {
         "law": plan["law"]["source"],
         "budget": plan["budget"],
-        "compared": _compared(run, pretrain),
+        "compared": _compared(run, pretrain, decoder),
         "shape": [
             {"name": NAMES[key], "value": plan["values"][key], "planned": own[key][1] if key in own else None}
             for key in NAMES
@@ -44,14 +47,14 @@ def plan_section(plan: Mapping[str, Any], pretrain: Mapping[str, Any]) -> dict[s
     }
 
 
-def _compared(run: Mapping[str, Any], pretrain: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _compared(run: Mapping[str, Any], pretrain: Mapping[str, Any], decoder: bool) -> list[dict[str, Any]]:
     """Rows of what was planned or predicted, and what was measured."""
     expected = run.get("expected") or {}
     rows: list[tuple[str, Any, Any, Any]] = [
         ("parameters of blocks and head", run["parameters"], None, None),  # pretrain counts all
         ("tokens", run["tokens"], None, pretrain.get("tokens")),
     ]
-    if expected.get("unit") == "bits per byte":
+    if decoder and expected.get("unit") == "bits per byte":
         achieved = pretrain.get("validation_bits_per_byte")
         rows.append(("bits per byte on held-out text", expected["loss"], expected.get("interval"), achieved))
     return [

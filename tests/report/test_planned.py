@@ -4,7 +4,7 @@ import re
 
 from tasks.report.page import Results, render
 from tests.helpers.planning import planned
-from tests.helpers.reporting import CURVES, LARGEST, PLAIN, SPLITS
+from tests.helpers.reporting import CURVES, LARGEST, PLAIN, SPLITS, encoder
 
 
 def page(plan, **pretrain) -> str:
@@ -30,6 +30,15 @@ def test_predicted_stands_beside_achieved(tmp_path):
     assert len(row(text, "h200-sxm")) == 13
     assert "(outside)" in page(plan, validation_bits_per_byte=high + 0.1)
     assert "cost" not in text[text.index('id="plan"') : text.index('id="training"')]
+
+
+def test_bits_of_hidden_tokens_do_not_stand_beside_those_predicted_of_text(tmp_path):
+    _, plan, _ = planned(tmp_path)
+    metrics = encoder()
+    metrics["pretrain"] = {"parameters": 7, "validation_bits_per_byte": 2.0, "tokens": 123}
+    text = render("Textmill", Results(metrics, CURVES, [], LARGEST, SPLITS, {}, plan), 12)
+    assert row(text, "tokens")[3] == "123"
+    assert "bits per byte on held-out text" not in text
 
 
 def test_own_numbers_and_warnings_are_shown(tmp_path):

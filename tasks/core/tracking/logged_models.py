@@ -71,7 +71,7 @@ def _log_model(store: Store, run_id: str, place: Path, folder: Path, params: dic
             "-- dvc.lock | head -1)`",
         },
     }
-    loads = about["model_type"] == "transformers" and _generates(place / "config.json")
+    loads = about["model_type"] == "transformers" and generates_text(place / "config.json")
     about["tags"] |= {PENDING_TAG: "awaited"} if loads else EXTERNAL
     model = store.client.create_logged_model(**about)
     if not loads:
@@ -79,7 +79,7 @@ def _log_model(store: Store, run_id: str, place: Path, folder: Path, params: dic
     return str(model.model_id)
 
 
-def _generates(config: Path) -> bool:
+def generates_text(config: Path) -> bool:
     """Whether a model is a decoder; for others MLflow has no pipeline that fits, so they are logged as GGUF files are."""
     if not config.exists():
         return False

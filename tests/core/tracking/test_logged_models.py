@@ -15,6 +15,8 @@ import pytest
 from flows import supervised
 from flows.server import free_port, healthy
 from flows.ui import MLFLOW_ALONE
+from tasks.core.paths import write_json
+from tasks.core.tracking.logged_models import generates_text
 from tests.helpers.checkout import ROOT
 from tests.helpers.running import client, parents, set_params, wait_for
 from tests.helpers.tiny import tiny_model
@@ -49,6 +51,25 @@ def model(project: Path) -> Any:
 def files(project: Path) -> list[Path]:
     folder = project / ".textmill/mlartifacts/models" / model(project).model_id / "artifacts"
     return [path for path in folder.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("config", "generates"),
+    [
+        ({"architectures": ["LlamaForCausalLM"]}, True),
+        ({"architectures": ["GPT2LMHeadModel"]}, True),
+        ({"architectures": ["BertForMaskedLM"]}, False),
+        ({"architectures": ["T5ForConditionalGeneration"]}, False),
+        ({}, True),
+        (None, False),
+    ],
+)
+def test_decoders_alone_are_logged_as_generating_text(
+    config: dict[str, Any] | None, generates: bool, tmp_path: Path
+) -> None:
+    if config is not None:
+        write_json(tmp_path / "config.json", config)
+    assert generates_text(tmp_path / "config.json") == generates
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import numpy as np
 from tasks.core.execution import load_execution
 from tasks.core.paths import Inputs, Metrics, Outputs
 from tasks.corrupted_text.answers import Answer, Measures, answers, detection, measures
-from tasks.corrupted_text.corruptions import ask
+from tasks.corrupted_text.corruptions import Question, ask
 from tasks.corrupted_text.restorer import Restorer, load_restorer
 from tasks.evaluate.filling import FILLINGS
 from tasks.evaluate.lines import write_lines
@@ -28,7 +28,7 @@ SAMPLES = 3
 SAMPLE_TOKENS = 48
 """How long that beginning is at most."""
 LEAST_TEXTS = 8
-"""Documents of each class that a linear probe takes at least: of them a quarter are held out of it."""
+"""Texts of each class that a linear probe takes at least: of them a quarter are held out of it."""
 NEEDS_TEXT = "no document is held out"
 
 
@@ -37,7 +37,7 @@ def evaluate_restorer(params: EvaluateParams, inputs: Inputs, outputs: Outputs) 
 
     Under the objective's name (masked, replaced_token, span_corruption, denoising) stands, of `all` held-out text and `by_source`,
     what `tasks.corrupted_text.answers.measures` gives, of replaced_token `detection` too; under `probe` the accuracy of a linear
-    probe (`tasks.model.embedding`) that tells the `source` of a document, and its `order`: half of the documents have half of
+    probe (`tasks.model.embedding`) that tells the `source` of a document, and the `order` of a piece: half of the pieces have half of
     their neighbouring tokens swapped, as in BShift (Conneau et al. 2018, arXiv:1805.01070). What decoders are asked is null,
     with a reason in `not_measured`. Writes the files that a decoder's evaluation writes, `questions` and `own_set` empty.
     """
@@ -63,8 +63,9 @@ def evaluate_restorer(params: EvaluateParams, inputs: Inputs, outputs: Outputs) 
     rows: list[dict[str, Any]] = []
     if chosen:
         tokens = encoder.texts([document.text for document in chosen])
-        results[restorer.objective] = _restored(restorer, chosen, tokens, outputs)
-        results["probe"] = _probes(restorer, chosen, tokens, results["not_measured"])
+        questions = ask(restorer, tokens)
+        results[restorer.objective] = _restored(restorer, questions, [document.source for document in chosen], outputs)
+        results["probe"] = _probes(restorer, chosen, tokens, questions, results["not_measured"])
         rows = _samples(restorer, encoder, tokens[:SAMPLES])
     else:
         results["not_measured"] |= {restorer.objective: NEEDS_TEXT, "probe": NEEDS_TEXT}
@@ -75,17 +76,19 @@ def evaluate_restorer(params: EvaluateParams, inputs: Inputs, outputs: Outputs) 
 
 
 def _restored(
-    restorer: Restorer, documents: Sequence[HeldOutDocument], tokens: Sequence[Sequence[int]], outputs: Outputs
+    restorer: Restorer, questions: Sequence[Question], sources: Sequence[str], outputs: Outputs
 ) -> dict[str, Any]:
-    started, questions = time.monotonic(), ask(restorer, tokens)
+    """What was said to the questions, in all and by the source of each document."""
+    started = time.monotonic()
     said = answers(restorer.model, questions, restorer.pad, f"score {restorer.objective}")
-    outputs.timings["scored_tokens_per_second"] = sum(map(len, tokens)) / (time.monotonic() - started)
-    by_source: dict[str, list[Answer]] = {document.source: [] for document in documents}
+    read = sum(len(question.tokens) for question in questions)
+    outputs.timings["scored_tokens_per_second"] = read / (time.monotonic() - started)
+    by_source: dict[str, list[Answer]] = {source: [] for source in sorted(set(sources))}
     for answer in said:
-        by_source[documents[answer.question.document].source].append(answer)
+        by_source[sources[answer.question.document]].append(answer)
     return {
         "all": _measured(restorer, said),
-        "by_source": {source: _measured(restorer, found) for source, found in sorted(by_source.items()) if found},
+        "by_source": {source: _measured(restorer, found) for source, found in by_source.items() if found},
     }
 
 
@@ -97,14 +100,16 @@ def _probes(
     restorer: Restorer,
     documents: Sequence[HeldOutDocument],
     tokens: Sequence[Sequence[int]],
+    questions: Sequence[Question],
     missing: dict[str, str],
 ) -> dict[str, Any]:
-    """Of the beginning of each document, as long as the context."""
-    texts = [[restorer.start, *ids][: restorer.context] for ids in tokens]
-    swapped = [_swapped(text, number) if number % 2 else text for number, text in enumerate(texts)]
-    order = [("kept", "swapped")[number % 2] for number in range(len(texts))]
+    """Of the source by the beginning of each document, as long as the context; of the order by each piece."""
+    beginnings = [[restorer.start, *ids][: restorer.context] for ids in tokens]
+    pieces = [question.tokens.tolist() for question in questions]
+    swapped = [_swapped(piece, number) if number % 2 else piece for number, piece in enumerate(pieces)]
+    order = [("kept", "swapped")[number % 2] for number in range(len(pieces))]
     return {
-        "source": _probe(restorer, texts, [document.source for document in documents], missing, "source"),
+        "source": _probe(restorer, beginnings, [document.source for document in documents], missing, "source"),
         "order": _probe(restorer, swapped, order, missing, "order"),
     }
 
@@ -115,13 +120,13 @@ def _probe(
     taken = [number for number, own in enumerate(classes) if classes.count(own) >= LEAST_TEXTS]
     known = [classes[number] for number in taken]
     if len(set(known)) < 2:
-        missing[f"probe of {name}"] = f"it takes two classes with {LEAST_TEXTS} held-out documents each"
+        missing[f"probe of {name}"] = f"it takes two classes of {LEAST_TEXTS} held-out texts each"
         return None
     found = linear_probe(embed(restorer.model, [texts[number] for number in taken], restorer.pad), known)
     return {
         **{measure: round(value, 6) for measure, value in found.items()},
         "classes": len(set(known)),
-        "documents": len(known),
+        "texts": len(known),
     }
 
 

@@ -46,7 +46,7 @@ def encoder(objective: str = "masked", **changes: Any) -> dict[str, Any]:
         "questions": None,
         "own_set": {},
         objective: {"all": found, "by_source": {"books": found}},
-        "probe": {"source": None, "order": {"accuracy": 0.8125, "majority": 0.5, "classes": 2, "documents": 64}},
+        "probe": {"source": None, "order": {"accuracy": 0.8125, "majority": 0.5, "classes": 2, "texts": 64}},
         "not_measured": {"probe of source": "it takes two classes"},
     }
     metrics["quantize"] = {

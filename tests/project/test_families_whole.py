@@ -45,7 +45,7 @@ def test_a_family_goes_the_whole_way(
     )
     measured = metrics["evaluate"][objective]["all"]
     assert 0 < measured["accuracy"] < 1
-    assert metrics["evaluate"]["probe"]["order"]["documents"] >= 16
+    assert metrics["evaluate"]["probe"]["order"]["texts"] >= 16
     assert metrics["report"][f"{objective}_accuracy"] == measured["accuracy"]
     page = (tmp_path / "data/report/index.html").read_text()
     assert f"a {kind} answers nothing" in page

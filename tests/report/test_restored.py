@@ -12,7 +12,7 @@ from tests.helpers.reporting import CURVES, PLAIN, encoder, page
 )
 def test_what_it_said_of_corrupted_text_is_shown(objective: str, asked: str) -> None:
     html = page(encoder(objective))
-    for shown in (asked, "4,321", "0.4375", "0.0625", "documents of books", "order of 0.8125 of the documents"):
+    for shown in (asked, "4,321", "0.4375", "0.0625", "documents of books", "order of 0.8125 of the texts"):
         assert shown in html
     assert "q8_0 was passed over: knows Llama models." in html
     assert "probe of source was not measured: it takes two classes." in html

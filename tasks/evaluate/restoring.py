@@ -45,7 +45,7 @@ def evaluate_restorer(params: EvaluateParams, inputs: Inputs, outputs: Outputs) 
     restorer, encoder = load_restorer(folder, load_execution().device_name()), ChatEncoder(folder)
     available = validation_documents(inputs["documents"])
     chosen = within_bytes(available, params.max_bytes)
-    asked_nothing = f"a {type(restorer.model).__name__} answers nothing and continues no text"
+    asked_nothing = f"{type(restorer.model).__name__} answers nothing and continues no text"
     results: dict[str, Any] = {
         "model": "base",
         "objective": restorer.objective,

@@ -42,7 +42,7 @@ def test_measured_by_what_it_was_trained_to_do(family: str, tmp_path: Path) -> N
     assert 0 < found["all"]["loss"] < 7
     assert ("f1" in found["all"]) == (family == "electra")
     assert metrics["probe"]["source"]["texts"] == 24
-    assert metrics["probe"]["order"]["texts"] > 24  # pieces of them
+    assert metrics["probe"]["order"]["texts"] >= 24  # pieces of them
     for name in ("source", "order"):
         assert 0 <= metrics["probe"][name]["accuracy"] <= 1
     assert metrics["validation_bits_per_byte"] is metrics["xz_bits_per_byte"] is metrics["questions"] is None

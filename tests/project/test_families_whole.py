@@ -48,7 +48,7 @@ def test_a_family_goes_the_whole_way(
     assert metrics["evaluate"]["probe"]["order"]["texts"] >= 16
     assert metrics["report"][f"{objective}_accuracy"] == measured["accuracy"]
     page = (tmp_path / "data/report/index.html").read_text()
-    assert f"a {kind} answers nothing" in page
+    assert f"{kind} answers nothing" in page
     assert "[…]" in page
     assert "you chat with" not in page
     with pytest.raises(UserError, match=f"holds no GGUF model.*this is '{family}'"):

@@ -42,9 +42,8 @@ def evaluate_decoder(params: EvaluateParams, inputs: Inputs, outputs: Outputs) -
 
     `files` of the user's own set are scored by tasks.evaluate.evaluation_set_scores: `own_set` has the measures by file.
 
-    Writes `results.json` (all measures), `questions.jsonl` (question, expected, answer, em, f1, rougeL), `own_set.jsonl`
-    (an item of the user's files a row) and `samples.jsonl` (prompt, mode, reply; a base model's begin with openings of
-    held-out documents).
+    Writes `questions.jsonl` (question, expected, answer, em, f1, rougeL), `own_set.jsonl` (an item of the user's files a row)
+    and `samples.jsonl` (prompt, mode, reply; a base model's begin with openings of held-out documents).
 
     Raises:
         UserError: a model, a tokenizer or a file cannot be read, or the two models differ in their tokenizer.

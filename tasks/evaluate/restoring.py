@@ -39,7 +39,8 @@ def evaluate_restorer(params: EvaluateParams, inputs: Inputs, outputs: Outputs) 
     what `tasks.corrupted_text.answers.measures` gives, of replaced_token `detection` too; under `probe` the accuracy of a linear
     probe (`tasks.model.embedding`) that tells the `source` of a document, and the `order` of a piece: half of the pieces have half of
     their neighbouring tokens swapped, as in BShift (Conneau et al. 2018, arXiv:1805.01070). What decoders are asked is null,
-    with a reason in `not_measured`. Writes the files that a decoder's evaluation writes, `questions` and `own_set` empty.
+    with a reason in `not_measured`. Writes the files that a decoder's evaluation writes: `samples.jsonl`, `questions.jsonl` and
+    `own_set.jsonl`, the latter two empty.
     """
     folder = resolve_model(inputs["finetune"])
     restorer, encoder = load_restorer(folder, load_execution().device_name()), ChatEncoder(folder)

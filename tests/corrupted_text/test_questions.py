@@ -9,10 +9,12 @@ import pytest
 import torch
 from sklearn.metrics import precision_recall_fscore_support
 
+from tasks.architectures.families.table import BY_MODEL_TYPE
 from tasks.core.errors import UserError
 from tasks.corrupted_text.answers import Answer, answers, detection, measures
 from tasks.corrupted_text.corruptions import Question, ask
 from tasks.corrupted_text.restorer import Restorer, load_restorer, objective_of
+from tasks.pretrain.objectives.masked import encoder_arguments
 from tasks.tokens.chat_encoder import ChatEncoder
 from tests.helpers.restorers import CONTEXT, OBJECTIVES, untrained
 from tests.helpers.tiny import sentence, tiny_model
@@ -86,19 +88,23 @@ def test_a_question_hangs_on_its_piece_alone(asked: tuple[Restorer, list[list[in
 
 
 def test_nats_are_transformers_own_losses(asked: tuple[Restorer, list[list[int]]]) -> None:
-    """Its loss of one piece at a time: so padding and company change nothing."""
+    """Its loss of one piece at a time, given as pretrain gives it: so padding, company and positions change nothing."""
     restorer, documents = asked
+    family = BY_MODEL_TYPE[restorer.model.config.model_type]
     questions = ask(restorer, documents)
     said = {id(answer.question): answer.nats for answer in answers(restorer.model, questions, restorer.pad, "score")}
     for question in questions:
-        given = {"input_ids": torch.from_numpy(question.given)[None]}
         length = len(question.given)
+        given = {"input_ids": torch.from_numpy(question.given)[None]}
+        apart = {"attention_mask": torch.ones(1, length)} if family.isolation == "rows" else {}
+        given = encoder_arguments(
+            family, restorer.model, {**given, **apart, "position_ids": torch.arange(length)[None]}
+        )
         if restorer.model.config.is_encoder_decoder:
             given["decoder_input_ids"] = torch.from_numpy(question.decoder)[None]
             length = len(question.decoder)
         if restorer.objective == "replaced_token":  # whose loss leaves out by its mask, not by a label
             labels = torch.zeros(length)
-            given["attention_mask"] = torch.ones(1, length)
             labels[question.places] = torch.from_numpy(question.answers).float()
             loss = torch.nn.functional.binary_cross_entropy_with_logits(
                 restorer.model(**given).logits[0, question.places], labels[question.places], reduction="sum"

@@ -26,7 +26,7 @@ def pointed(tmp_path: Path, family: str) -> dict[str, Path]:
     return {"pretrain": model, "finetune": finetune}
 
 
-@pytest.mark.parametrize("family", OBJECTIVES)
+@pytest.mark.parametrize("family", ["bert", "electra", "t5", "bart"])  # one of each objective
 def test_measured_by_what_it_was_trained_to_do(family: str, tmp_path: Path) -> None:
     models, objective = pointed(tmp_path, family), OBJECTIVES[family]
     rows = [document(n, ("docs", "chat")[n % 2]) for n in range(24)]

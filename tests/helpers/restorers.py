@@ -2,14 +2,15 @@
 
 from pathlib import Path
 
+from tasks.architectures.families.table import FAMILIES
 from tasks.pretrain.export import save_model
 from tasks.pretrain.learner import make_learner
 from tests.helpers.pretraining import params
 from tests.helpers.tiny import SPECIAL, tiny_tokenizer
 
 CONTEXT = 64
-OBJECTIVES = {"bert": "masked", "electra": "replaced_token", "t5": "span_corruption", "bart": "denoising"}
-"""A family of each objective."""
+OBJECTIVES = {family.name: family.objective for family in FAMILIES.values() if not family.is_causal}
+"""Families that are no decoders, and what they are trained to do."""
 
 
 def untrained(folder: Path, family: str, **changes) -> Path:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from tasks.architectures.families.table import FAMILIES
 from tasks.conversations.conversation import SCHEMA, render_conversation
 from tasks.core.errors import UserError
 from tasks.core.paths import Inputs, Outputs
@@ -114,7 +115,7 @@ def test_encoders_have_int8_by_their_own_class(family: str, documents: Path, tmp
     """It loads again, answers much as the model does, and takes less room; GGUF is passed over, and says why."""
     source = untrained(tmp_path, family, hidden=64, heads=4)
     metrics, outputs = quantize(source, tmp_path, tmp_path / "a", documents, formats=("f16", "torchao-int8"))
-    reason = f"GGUF export knows Llama models, this is '{family}'"
+    reason = f"GGUF export knows Llama models, this is '{FAMILIES[family].model_type}'"
     assert metrics["passed_over"] == {"f16": reason}
     assert [path.name for path in outputs.root.iterdir() if path.is_dir()] == ["torchao-int8"]
     made = metrics["formats"]["torchao-int8"]

@@ -123,8 +123,10 @@ def test_no_code_of_a_model_is_run_and_nobody_is_asked() -> None:
             if not (None in said or (isinstance(told, ast.Constant) and told.value is False)):
                 silent.append(f"{path}:{node.lineno}")
     assert not silent
-    for name in ("tasks/model/start_from.py", "tasks/quantize/int8.py"):  # whose options are given
-        assert '"trust_remote_code": False' in (ROOT / name).read_text()
+    assert '"trust_remote_code": False' in (ROOT / "tasks/model/start_from.py").read_text()  # whose options are given
+    assert (
+        "trust_remote_code=False, **options" in (ROOT / "tasks/model/load.py").read_text()
+    )  # which cannot say otherwise
 
 
 def test_what_a_list_or_a_redirect_leads_to_has_a_public_address() -> None:

@@ -121,7 +121,7 @@ def test_encoders_have_int8_by_their_own_class(family: str, documents: Path, tmp
     made = metrics["formats"]["torchao-int8"]
     assert 0 < made["mean_distance"] < made["max_distance"] < 0.1
     assert made["bits_per_byte"] == pytest.approx(metrics["reference"]["bits_per_byte"], abs=0.01)
-    assert made["bytes"] < 0.6 * metrics["reference"]["bytes"]
+    assert made["bytes"] < 0.7 * metrics["reference"]["bytes"]
     assert json.loads((outputs / "table.json").read_text()) == metrics
     again, second = quantize(source, tmp_path, tmp_path / "b", documents, formats=("torchao-int8",))
     assert again["formats"] == metrics["formats"]

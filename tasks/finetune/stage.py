@@ -92,7 +92,7 @@ def run(params: FinetuneParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         return _point_to_base(inputs["pretrain"], outputs, "no conversation to tune on")
     base = resolve_model(inputs["pretrain"])
     if other := no_causal_class(base):
-        return _point_to_base(inputs["pretrain"], outputs, f"a {other} does not answer", "quantized and evaluated")
+        return _point_to_base(inputs["pretrain"], outputs, f"{other} answers nothing", "quantized and evaluated")
     device = prepare_torch()
     require_template(base)
     model = load_model(base, device)

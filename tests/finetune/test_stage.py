@@ -290,10 +290,10 @@ def test_what_is_no_decoder_is_passed_over(family, kind, tmp_path, train, caplog
     root, metrics = finetune(tmp_path / "finetune", model, train)
     assert metrics == {"documents_in": 0, "documents_out": 0, "removed": {}, "steps": 0, "tokens": 0}
     assert resolve_model(root) == model
-    assert pointer_reason(root) == f"a {kind} does not answer"
+    assert pointer_reason(root) == f"{kind} answers nothing"
     assert sorted(path.name for path in root.iterdir()) == ["curves.csv", "model.json"]
     assert (root / "curves.csv").read_text() == ",".join(TUNING_COLUMNS) + "\n"
-    assert f"finetune: a {kind} does not answer: what is quantized and evaluated is the base model" in caplog.text
+    assert f"finetune: {kind} answers nothing: what is quantized and evaluated is the base model" in caplog.text
 
 
 def test_without_conversations_the_base_model_is_pointed_to(tmp_path, base, caplog):

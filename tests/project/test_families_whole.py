@@ -35,7 +35,7 @@ def test_a_family_goes_the_whole_way(
             "pretrain": {**TINY["pretrain"], "family": family, "kv_heads": 2, "intermediate": 128, "steps": 40},
         },
     )
-    assert pointer_reason(tmp_path / "data/finetune") == f"a {kind} does not answer"
+    assert pointer_reason(tmp_path / "data/finetune") == f"{kind} answers nothing"
     quantized: dict[str, Any] = metrics["quantize"]
     assert quantized["objective"] == metrics["evaluate"]["objective"] == objective
     assert list(quantized["formats"]) == ["torchao-int8"]

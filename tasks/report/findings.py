@@ -119,7 +119,8 @@ def _restores(evaluated: Metrics, question: str) -> Finding:
         f" They cost {row.bits:.3f} bits per byte, by their frequencies alone {row.frequencies:.3f}: lower is better."
     )
     if row.bits >= row.frequencies:
-        return Finding(question, False, text, "Train longer (`pretrain.steps`), or look at `pretrain.learning_rate`.")
+        advice = "Train longer (`plan.flops`, or `pretrain.steps`), or look at `pretrain.learning_rate`."
+        return Finding(question, False, text, advice)
     return Finding(question, True, text)
 
 

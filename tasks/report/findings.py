@@ -79,7 +79,11 @@ def _amount(metrics: Metrics) -> Finding | None:
         return Finding(question, False, text, more)
     if seen < TOKENS_PER_PARAMETER * parameters:
         room = epochs < 1 or packed * MAX_EPOCHS >= TOKENS_PER_PARAMETER * parameters
-        more = "Train longer (`plan.flops`, or `pretrain.steps`)." if room else "Add text (`scrape.sources`), or take a smaller model."
+        more = (
+            "Train longer (`plan.flops`, or `pretrain.steps`)."
+            if room
+            else "Add text (`scrape.sources`), or take a smaller model."
+        )
         return Finding(question, False, text, more)
     return Finding(question, True, text)
 
@@ -97,9 +101,19 @@ def _learned(metrics: Metrics, curves: Mapping[str, Curve]) -> Finding | None:
     measured = [v for v in curves.get("pretrain", {}).get("validation_bits_per_byte", []) if v is not None]
     if measured and measured[-1] > OVERFITTING_RATIO * min(measured):
         text += f" While training it was {min(measured):.3f} and rose to {measured[-1]:.3f}: it learns the training text by heart."
-        return Finding(question, False, text, "Fewer steps (`plan.max_epochs`, or `pretrain.steps`) or more text (`scrape.sources`).")
+        return Finding(
+            question,
+            False,
+            text,
+            "Fewer steps (`plan.max_epochs`, or `pretrain.steps`) or more text (`scrape.sources`).",
+        )
     if bits >= xz:
-        return Finding(question, False, text, "Train longer (`plan.flops`, or `pretrain.steps`), or look at `pretrain.learning_rate`.")
+        return Finding(
+            question,
+            False,
+            text,
+            "Train longer (`plan.flops`, or `pretrain.steps`), or look at `pretrain.learning_rate`.",
+        )
     return Finding(question, True, text)
 
 

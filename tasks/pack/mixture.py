@@ -1,5 +1,7 @@
 """Data mixture: how much of the training text each source gives; shares or budgets, smaller sources repeated up to a cap.
 
+Replay is for a model that is trained on: about 5% of general text keeps most of what it knew (Ibrahim et al. 2024, "Simple
+and Scalable Strategies to Continually Pre-train Large Language Models", arXiv:2403.08763).
 Repeating is cheap up to about four times (Muennighoff et al. 2023, "Scaling Data-Constrained Language Models",
 arXiv:2305.16264): that many epochs of the same text are worth nearly as much as new text, and beyond it pays little.
 Which documents a source gives follows from their ids and the seed alone, so a larger budget keeps what a smaller took.
@@ -30,6 +32,10 @@ class Mixture(BaseModel):
         default={}, description="Source: its share of the whole, relative to the others'. Every source must be named."
     )
     budgets: dict[str, int] = Field(default={}, description="Source: what it gives; those not named give all, once.")
+    replay: dict[str, float] = Field(
+        default={},
+        description="Source: its share of the whole, beside all of the others, once: what a given model is not to forget.",
+    )
     unit: Literal["tokens", "bytes"] = Field(default="tokens", description="Of shares, budgets and total.")
     total: int | None = Field(
         default=None, ge=1, description="With weights: the whole. null: as much as the shares allow within max_epochs."
@@ -39,43 +45,58 @@ class Mixture(BaseModel):
 
     @model_validator(mode="after")
     def _one_way(self) -> "Mixture":
-        if self.weights and self.budgets:
-            raise ValueError("name weights or budgets, not both")
+        if sum(map(bool, (self.weights, self.budgets, self.replay))) > 1:
+            raise ValueError("name weights, budgets or replay, not two of them")
         if self.total is not None and not self.weights:
             raise ValueError("total goes with weights")
-        for name, value in {**self.weights, **self.budgets}.items():
+        for name, value in self.named.items():
             if value < 0:
                 raise ValueError(f"{name}: must not be negative")
         if self.weights and not sum(self.weights.values()):
             raise ValueError("at least one weight must be greater than 0")
+        if sum(self.replay.values()) >= 1:
+            raise ValueError("replay: the shares must together be less than 1: the rest is new text")
         return self
+
+    @property
+    def named(self) -> dict[str, float]:
+        """What is said of each source that is named."""
+        return {**self.weights, **self.budgets, **self.replay}
 
     @property
     def is_set(self) -> bool:
         """Whether anything is to be mixed."""
-        return bool(self.weights or self.budgets)
+        return bool(self.named)
 
 
 def source_targets(mixture: Mixture, available: dict[str, int]) -> dict[str, int]:
     """What each source is to give, in the mixture's unit, of what it has; not yet capped.
 
     Raises:
-        UserError: a source is named that has no training text, or weights leave one out.
+        UserError: a source is named that has no training text, weights leave one out, or replay leaves nothing beside it.
     """
-    named = mixture.weights or mixture.budgets
+    named = mixture.named
     if unknown := sorted(name for name, value in named.items() if value and not available.get(name)):
         raise UserError(
             f"params.yaml: pack.mixture: {', '.join(unknown)}: no training text of that source. "
             f"There is some of: {', '.join(sorted(available))}."
         )
+    if mixture.replay:
+        new = sum(size for name, size in available.items() if name not in mixture.replay)
+        if not new:
+            raise UserError(
+                "params.yaml: pack.mixture.replay: names every source there is: no new text is left beside them"
+            )
+        whole = new / (1 - sum(mixture.replay.values()))
+        return {name: round(mixture.replay.get(name, size / whole) * whole) for name, size in available.items()}
     if not mixture.weights:
         return {name: mixture.budgets.get(name, size) for name, size in available.items()}
     if missing := sorted(set(available) - set(named)):
         raise UserError(
             f"params.yaml: pack.mixture.weights: {', '.join(missing)}: has no weight. Give it one, or 0 to leave it out."
         )
-    whole = sum(mixture.weights.values())
-    shares = {name: mixture.weights[name] / whole for name in available}
+    weighed = sum(mixture.weights.values())
+    shares = {name: mixture.weights[name] / weighed for name in available}
     total = mixture.total or min(
         int(mixture.max_epochs * size / shares[name]) for name, size in available.items() if shares[name]
     )

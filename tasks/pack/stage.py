@@ -93,6 +93,12 @@ def run(params: PackParams, inputs: Inputs, outputs: Outputs) -> Metrics:
             before = sum(read_shard(part, ["id"]).num_rows for part in parts)
             shutil.rmtree(encoded / "mixed", ignore_errors=True)
             parts, mixed = write_mixture(parts, params.mixture, encoded / "mixed", dtype)
+            for name, source in mixed["sources"].items():
+                if source["wanted"] > params.mixture.max_epochs * source["available"]:
+                    log.warning(
+                        "mixture: %s has %d %s: %d times that (max_epochs) is less than the %d that are wanted of it",
+                        *(name, source["available"], params.mixture.unit, params.mixture.max_epochs, source["wanted"]),
+                    )
             left_out = sum(source["documents_left_out"] for source in mixed["sources"].values())
             repeated = sum(read_shard(part, ["id"]).num_rows for part in parts) - (before - left_out)
         splits[split] = _write_split(parts, outputs / split, start, dtype, params)

@@ -23,7 +23,8 @@ def read_text(path: Path) -> Text:
     packed = read_yaml(path)  # JSON is YAML, and this reader explains what is wrong with a file
     try:
         train = packed["train"]
-        return Text(packed["vocabulary_size"], packed["context_length"], train["tokens"], train["rows"])
+        sizes = packed["vocabulary_size"], packed["context_length"], train["tokens"], train["rows"]
+        return Text(*sizes, mixed="mixture" in packed)
     except (KeyError, TypeError) as error:
         raise UserError(f"{path}: has no {error}. Make it again: dvc repro --force pack") from None
 
@@ -50,7 +51,7 @@ def described(
     optimizer = "muon" if pretrain.get("optimizer") in ("muon", "normuon") else "adamw"
     precision = "bf16" if pretrain.get("precision") in ("bf16", "fp16") else "fp32"  # 16 bits either way
     memory = hardware.by_stage(run.shape, run.parameters, rows, planner.params.devices, optimizer, precision)  # type: ignore[arg-type]
-    content = _head(planner, budget) | {
+    content = head(planner, budget) | {
         "values": run.values(),
         "run": _run(planner, run),
         "overrides": _overrides(planner, run, best, given),
@@ -72,54 +73,11 @@ def described(
     return run.values(), content
 
 
-def continued(
-    planner: Planner, budget: float, given: Given, parameters: int, name: str
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The same where a model of somebody else is trained on: its shape is its own, and no law says its rate or its loss.
-
-    Raises:
-        UserError: the rate is null.
-    """
-    if not given.get("learning_rate"):
-        raise UserError(
-            f"params.yaml: pretrain.learning_rate: is null, but {name} has been trained already, and no law plans the rate "
-            "at which it goes on. Set it, e.g. 0.0001, with steps and warmup_steps where you know them"
-        )
-    tokens = min(budget / (6 * parameters), planner.params.max_epochs * planner.text.row_tokens)
-    batch = given.get("global_batch_tokens") or planner.batch(0.58 * tokens**0.571, tokens)  # Step Law
-    steps = given.get("steps") or max(1, round(tokens / batch))
-    warmup = given.get("warmup_steps")
-    warmup = min(steps, round(planner.params.warmup_fraction * steps)) if warmup is None else warmup
-    values = {
-        "steps": steps,
-        "global_batch_tokens": batch,
-        "learning_rate": given["learning_rate"],
-        "warmup_steps": warmup,
-    }
-    flops = 6.0 * parameters * steps * batch
-    content = _head(planner, budget) | {
-        "start_from": name,
-        "values": values,
-        "run": {
-            "parameters": parameters,
-            "tokens": steps * batch,
-            "epochs": _short(steps * batch / planner.text.row_tokens),
-            "flops": _short(flops),
-            "seconds": _short(
-                hardware.seconds(flops, planner.params.device, planner.params.devices, planner.params.mfu)
-            ),
-            "expected": None,
-        },
-        "warnings": [],
-    }
-    return values, content
-
-
-def _head(planner: Planner, budget: float) -> dict[str, Any]:
+def head(planner: Planner, budget: float) -> dict[str, Any]:
     params, law = planner.params, planner.law
     return {
         "budget": {
-            "flops": _short(budget),
+            "flops": short(budget),
             "named": next(name for name in ("flops", "hours", "money") if getattr(params, name) is not None),
             "device": params.device,
             "devices": params.devices,
@@ -149,21 +107,21 @@ def _run(planner: Planner, run: Planned) -> dict[str, Any]:
         "blocks": parameters.blocks,
         "head": parameters.head,
         "tokens": run.tokens,
-        "tokens_per_parameter": _short(run.tokens / (parameters.blocks + parameters.head)),
-        "epochs": _short(run.tokens / planner.text.row_tokens),
-        "flops": _short(run.flops),
-        "head_share": _short(6 * parameters.head / flops_per_token(run.shape, parameters)),
-        "seconds": _short(
+        "tokens_per_parameter": short(run.tokens / (parameters.blocks + parameters.head)),
+        "epochs": short(run.tokens / planner.text.row_tokens),
+        "flops": short(run.flops),
+        "head_share": short(6 * parameters.head / flops_per_token(run.shape, parameters)),
+        "seconds": short(
             hardware.seconds(run.flops, planner.params.device, planner.params.devices, planner.params.mfu)
         ),
         "expected": expected
-        and {"unit": planner.law.unit, "loss": _short(expected[0]), "interval": _interval(expected)},
+        and {"unit": planner.law.unit, "loss": short(expected[0]), "interval": _interval(expected)},
     }
 
 
 def _interval(expected: tuple[float, float | None, float | None]) -> list[float] | None:
     _, low, high = expected
-    return None if low is None or high is None else [_short(low), _short(high)]
+    return None if low is None or high is None else [short(low), short(high)]
 
 
 def _overrides(planner: Planner, run: Planned, best: Planned, given: Given) -> dict[str, Any] | None:
@@ -174,7 +132,7 @@ def _overrides(planner: Planner, run: Planned, best: Planned, given: Given) -> d
     cost = None
     if planner.expected(run):
         same = planner.plan(run.flops, {})
-        cost = _short(max(0.0, planner.loss(run) - planner.loss(same)))
+        cost = short(max(0.0, planner.loss(run) - planner.loss(same)))
     of_law = any(key in SHAPE_KEYS or key == "steps" for key in changed)
     return {"given_and_planned": changed, "cost": cost if of_law else 0.0, "unit": planner.law.unit, "of_law": of_law}
 
@@ -227,6 +185,6 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def _short(value: float) -> float:
+def short(value: float) -> float:
     """Six digits: the same on every machine."""
     return float(f"{value:.6g}")

@@ -40,6 +40,12 @@ class PlanParams(StageParams):
         1, ge=1, description="Heads of queries that share one of keys and values, at least."
     )
     mlp_ratio: float = Field(2.6667, gt=0, description="Width inside the feed-forward block over the model's.")
+    rewarm: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="pretrain.start_from: the peak that the rate rises to again, over a new model's (arXiv:2403.08763).",
+    )
     warmup_fraction: float = Field(0.045, ge=0, lt=1, description="Share of the steps in which the rate rises.")
 
     @field_validator("device")

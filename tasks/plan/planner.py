@@ -33,6 +33,7 @@ class Text:
     context_length: int
     tokens: int
     rows: int
+    mixed: bool = False  # by pack.mixture
 
     @property
     def row_tokens(self) -> int:

@@ -20,11 +20,11 @@ def run(params: PlanParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     parameters, counts of tokens, the table of devices and the file of fits alone.
 
     Raises:
-        UserError: no shape fits the numbers that are given, no such file of fits, or a rate is missing where a given model
-            is trained on.
+        UserError: no shape fits the numbers that are given, or there is no such file of fits.
     """
     from tasks.model.start_from import read_model_source
     from tasks.plan import describe
+    from tasks.plan.given_model import continued
     from tasks.plan.planner import PLANNED_KEYS, Planner
 
     pretrain = {key.partition(".")[2]: value for key, value in inputs.settings.items() if key.startswith("pretrain.")}
@@ -39,7 +39,7 @@ def run(params: PlanParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     planner = Planner(params, text, _fit(params), tied=pretrain.get("architecture.tie_embeddings") is not False)
     budget = describe.budget_flops(params)
     if source:
-        planned, content = describe.continued(planner, budget, given, source.parameters, source.start_from)
+        planned, content = continued(planner, budget, given, pretrain, source.parameters, source.start_from)
     else:
         planned, content = describe.described(planner, budget, given, pretrain)
     write_json(outputs / "planned.json", {"given": given, "values": planned})

@@ -1,9 +1,13 @@
 """Models of others, made in a second: other families, other tokenizers, other templates than the pipeline's own."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from tasks.core.params import params_model, validate
+from tasks.core.paths import Inputs, Outputs
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
@@ -55,7 +59,7 @@ def qwen_split() -> Any:
 
 
 def given_model(folder: Path, kind: str, splitter: Any, template: str | None = CHATML, **changes: Any) -> Any:
-    """A model with random weights of one of the kinds llama, qwen2, gpt2, opt, bloom, and its tokenizer, saved to `folder`."""
+    """A model with random weights of one of the kinds llama, qwen2, qwen3, gpt2, opt, bloom, and its tokenizer, saved to `folder`."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -73,6 +77,8 @@ def given_model(folder: Path, kind: str, splitter: Any, template: str | None = C
     }
     if kind == "gpt2":
         shape = {"vocab_size": size, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 128}
+    if kind == "qwen3":
+        shape["head_dim"] = 16
     if kind == "opt":
         shape = {k: v for k, v in shape.items() if "key_value" not in k and k != "intermediate_size"}
         shape |= {"ffn_dim": 96, "word_embed_proj_dim": 64}
@@ -81,3 +87,17 @@ def given_model(folder: Path, kind: str, splitter: Any, template: str | None = C
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **shape, **ids, **changes)).eval()
     model.save_pretrained(folder)
     return model
+
+
+def stage(
+    module: Any, data: Path, inputs: list[str], settings: dict[str, Any] | None = None, **params: Any
+) -> dict[str, Any]:
+    """Run a stage as the project does: inputs and outputs under `data`."""
+    name = module.__name__.split(".")[1]
+    outputs = Outputs(data / name, data.parent / "work" / name)
+    for folder in (outputs.root, outputs.work):
+        folder.mkdir(parents=True)
+    paths = {Path(path).name: data / path for path in inputs}
+    metrics = module.run(validate(params_model(name), params, name), Inputs(paths, name, settings), outputs)
+    json.dumps(metrics, allow_nan=False)
+    return metrics

@@ -17,7 +17,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from flows import run_plan
 from tasks.core.errors import UserError
 from tasks.core.params import params_model, validate
-from tasks.core.paths import Inputs, Outputs
 from tasks.finetune import stage as finetune
 from tasks.model.llama_cpp import GgufModel
 from tasks.model.model_pointer import resolve_model
@@ -32,27 +31,13 @@ from tasks.tokens.encode import load_tokenizer
 from tests.helpers import hub_server
 from tests.helpers.architectures import tiny
 from tests.helpers.checkout import ROOT
-from tests.helpers.given import CHATML, digits_split, given_model, gpt2_split, qwen_split
+from tests.helpers.given import CHATML, digits_split, given_model, gpt2_split, qwen_split, stage
 from tests.helpers.tiny import conversation, conversations
 from tests.helpers.training_tokenizers import corpus
 
 pytestmark = pytest.mark.usefixtures("one_worker")
 GGUF = {"quantize.formats": ("q8_0",)}
 PROBES = ["the cat sees 1234 seas", "don't  'LL\n\n x\t12a3 ", "né 日本 हिन्दी \U0001f469‍\U0001f4bb", "a\r\n\r\nb !? #1"]
-
-
-def stage(
-    module: Any, data: Path, inputs: list[str], settings: dict[str, Any] | None = None, **params: Any
-) -> dict[str, Any]:
-    """Run a stage as the project does: inputs and outputs under `data`."""
-    name = module.__name__.split(".")[1]
-    outputs = Outputs(data / name, data.parent / "work" / name)
-    for folder in (outputs.root, outputs.work):
-        folder.mkdir(parents=True)
-    paths = {Path(path).name: data / path for path in inputs}
-    metrics = module.run(validate(params_model(name), params, name), Inputs(paths, name, settings), outputs)
-    json.dumps(metrics, allow_nan=False)
-    return metrics
 
 
 @pytest.fixture
@@ -226,10 +211,10 @@ def test_mistakes(data: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_named_is_looked_for_before_the_flow_starts(tmp_path: Path) -> None:
-    for stage in ("pretrain", "finetune"):
-        with pytest.raises(UserError, match=rf"params\.yaml: {stage}\.start_from: \./nowhere: there is no such file"):
-            validate(params_model(stage), {"start_from": "./nowhere"}, stage).check_paths(tmp_path)
-        validate(params_model(stage), {"start_from": "owner/name@v1"}, stage).check_paths(
+    for name in ("pretrain", "finetune"):
+        with pytest.raises(UserError, match=rf"params\.yaml: {name}\.start_from: \./nowhere: there is no such file"):
+            validate(params_model(name), {"start_from": "./nowhere"}, name).check_paths(tmp_path)
+        validate(params_model(name), {"start_from": "owner/name@v1"}, name).check_paths(
             tmp_path
         )  # the hub is not asked
     with pytest.raises(UserError, match="name a model in one of them"):

@@ -51,6 +51,8 @@ def test_shares_by_hand() -> None:
     assert source_targets(Mixture(weights={"web": 3, "books": 1}, total=80), available) == {"web": 60, "books": 20}
     assert source_targets(Mixture(weights={"web": 1, "books": 0}, max_epochs=2), available) == {"web": 2000, "books": 0}
     assert source_targets(Mixture(budgets={"books": 250}), available) == {"web": 1000, "books": 250}
+    assert source_targets(Mixture(replay={"web": 0.2}), available) == {"web": 25, "books": 100}  # all the books, once
+    assert source_targets(Mixture(replay={"books": 0.5}), available) == {"web": 1000, "books": 1000}
 
 
 @pytest.fixture
@@ -110,6 +112,20 @@ def test_a_mixture_in_pack(tmp_path: Path, documents: Path, tokenizer: Path) -> 
         assert path.read_bytes() == (again / path.relative_to(after)).read_bytes()
 
 
+def test_general_text_is_replayed_beside_the_new(tmp_path: Path, documents: Path, tokenizer: Path, caplog: Any) -> None:
+    """About a twentieth of the tokens, of documents chosen by their ids; of the new text all, once."""
+    metrics, _ = pack(tmp_path / "a", documents, tokenizer, {"replay": {"web": 0.05}})
+    of = metrics["mixture"]["sources"]
+    assert of["books"]["epochs"] == 1.0
+    assert of["books"]["documents_left_out"] == 0
+    assert of["web"]["wanted"] == pytest.approx(0.05 / 0.95 * of["books"]["given"], abs=1)
+    assert 0 <= of["web"]["wanted"] - of["web"]["given"] < 60  # less than the longest document
+    assert not caplog.messages
+    short = pack(tmp_path / "b", documents, tokenizer, {"replay": {"books": 0.5}, "max_epochs": 2})[0]["mixture"]
+    assert short["sources"]["books"]["epochs"] == 2.0
+    assert "2 times that (max_epochs) is less than" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("mixture", "message"),
     [
@@ -119,7 +135,11 @@ def test_a_mixture_in_pack(tmp_path: Path, documents: Path, tokenizer: Path) -> 
         ({"budgets": {"web": 0, "books": 0}}, "leaves no training document"),
         ({"budgets": {"web": -1}}, "negative"),
         ({"weights": {"web": 0, "books": 0}}, "greater than 0"),
-        ({"weights": {"web": 1}, "budgets": {"web": 1}}, "not both"),
+        ({"weights": {"web": 1}, "budgets": {"web": 1}}, "not two of them"),
+        ({"weights": {"web": 1}, "replay": {"web": 0.1}}, "not two of them"),
+        ({"replay": {"web": 0.5, "books": 0.5}}, "less than 1"),
+        ({"replay": {"web": 0.1, "books": 0.1}}, "names every source"),
+        ({"replay": {"wiki": 0.1}}, "wiki: no training text of that source"),
         ({"total": 5}, "total goes with weights"),
         ({"weight": {}}, "did you mean `weights`"),
     ],

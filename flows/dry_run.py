@@ -11,17 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from tasks.architectures import memory
-from tasks.architectures.building.create import create_config, model_class
-from tasks.architectures.building.electra import ReplacedTokenModel
-from tasks.architectures.families.choices import Architecture
 from tasks.architectures.flops import multiplying_parameters, training_flops_per_token
-from tasks.architectures.shape import Shape
-from tasks.architectures.shape_checks import require_objective
 from tasks.core.errors import EXIT_USER_ERROR, UserError
 from tasks.core.params import read_yaml, validate
 from tasks.model.adopted_model import adopted_model
-from tasks.pretrain.objectives.build import objective_ids
-from tasks.pretrain.packed_input import check_batch
+from tasks.pretrain.outline import llama_shape, outline_model
+from tasks.pretrain.packed_input import check_batch, rows_at_once
 from tasks.pretrain.params import PlannedParams, PretrainParams
 from tasks.pretrain.planned import planned_params
 
@@ -67,7 +62,7 @@ def describe(root: Path, ranks: int) -> str:
     parameters = sum(weight.numel() for weight in model.parameters())
     rows = params.global_batch_tokens // context
     rank_rows = rows // ranks
-    at_once = max(size for size in range(1, min(params.micro_batch_rows, rank_rows) + 1) if rank_rows % size == 0)
+    at_once = rows_at_once(params.micro_batch_rows, rank_rows)
     flops = training_flops_per_token(model.config, multiplying_parameters(model), context)
     tokens = params.steps * params.global_batch_tokens
     lines = [
@@ -88,28 +83,12 @@ def describe(root: Path, ranks: int) -> str:
 
 def _model(root: Path, params: PlannedParams, packed: dict[str, Any]) -> Any:
     """The model on the device `meta`: shapes without numbers."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    with torch.device("meta"):
-        if params.start_from:
-            folder = root / "data/tokenizer"
-            if not folder.exists():
-                raise UserError(
-                    f"{folder}: no such folder: it says the model to start from. Make it: dvc repro tokenizer"
-                )
-            return AutoModelForCausalLM.from_config(
-                AutoConfig.from_pretrained(adopted_model(folder), trust_remote_code=False), trust_remote_code=False
-            )
-        family, context = params.model_family, packed["context_length"]
-        name = require_objective(family, params.objective)
-        start = packed["document_start"]
-        ids = objective_ids(family, name, params.masking, packed["vocabulary_size"], start, start + 1, context)
-        config = create_config(family, params.shape(ids.embedding_rows, context), params.architecture, ids)
-        if name == "replaced_token":
-            first_weights = Architecture.model_validate({})  # whatever they are
-            return ReplacedTokenModel(family, config, params.masking.generator_share, first_weights, params.seed)
-        return model_class(family, name)(config)
+    if not params.start_from:
+        return outline_model(params, packed, None)
+    folder = root / "data/tokenizer"
+    if not folder.exists():
+        raise UserError(f"{folder}: no such folder: it says the model to start from. Make it: dvc repro tokenizer")
+    return outline_model(params, packed, adopted_model(folder))
 
 
 def _shapes(model: Any) -> list[tuple[str, str]]:
@@ -123,14 +102,10 @@ def _shapes(model: Any) -> list[tuple[str, str]]:
 
 def _memory(params: PlannedParams, model: Any, packed: dict[str, Any], ranks: int, rows: int) -> list[str]:
     """GB that a rank needs by ZeRO stage, as the planner forecasts them."""
-    config = model.config
-    if type(model).__name__ != "LlamaForCausalLM":
+    shape = llama_shape(model, packed["context_length"])
+    if shape is None:
         return ["memory        not forecast: the planner's arithmetic is of Llama's blocks"]
-    shape = Shape(
-        *(config.num_hidden_layers, config.hidden_size, config.num_attention_heads, config.num_key_value_heads),
-        *(config.intermediate_size, config.vocab_size, packed["context_length"]),
-    )
-    counted = memory.count_parameters(shape, tied=config.tie_word_embeddings)
+    counted = memory.count_parameters(shape, tied=model.config.tie_word_embeddings)
     heads = ("weights", "gradients", "optimizer", "activations", "in all")
     widths = (12, 11, 11, 13, 11)
     lines = [

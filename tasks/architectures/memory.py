@@ -4,7 +4,7 @@ The activations are those that autograd keeps of transformers' Llama (RMSNorm, R
 a test compares them with the storages that are alive in a real step. One step of arithmetic a line, so that it can be checked.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tasks.architectures.shape import Shape
@@ -121,18 +121,15 @@ def loss_bytes(tokens: int, vocabulary_size: int, precision: Precision) -> float
     return vocabulary_size * (3 * 4.0 * chunk + kept)
 
 
-def training_memory(
-    shape: Shape,
+def state_memory(
     parameters: Parameters,
     *,
-    rows: int,
     optimizer: Literal["adamw", "muon"] = "adamw",
     precision: Precision = "fp32",
     zero_stage: int = 0,
     ranks: int = 1,
-    checkpointing: bool = False,
 ) -> Memory:
-    """Bytes of pretraining on each of `ranks` devices, `rows` rows of the batch at a time.
+    """Bytes of weights, gradients and optimizer on each of `ranks` devices, whatever is trained on.
 
     ZeRO (Rajbhandari et al. 2020, arXiv:1910.02054) divides by the ranks the optimizer's state from stage 1 on, the gradients
     from 2 on, the weights at 3. bf16 keeps weights in bf16, gradients, master weights and the optimizer's state in fp32.
@@ -145,8 +142,24 @@ def training_memory(
         weights=BYTES[precision] * numbers / (ranks if zero_stage >= 3 else 1),
         gradients=4.0 * numbers / (ranks if zero_stage >= 2 else 1),
         optimizer=state / (ranks if zero_stage >= 1 else 1),
-        activations=activation_bytes(shape, rows, precision, checkpointing),
+        activations=0.0,
     )
+
+
+def training_memory(
+    shape: Shape,
+    parameters: Parameters,
+    *,
+    rows: int,
+    optimizer: Literal["adamw", "muon"] = "adamw",
+    precision: Precision = "fp32",
+    zero_stage: int = 0,
+    ranks: int = 1,
+    checkpointing: bool = False,
+) -> Memory:
+    """Bytes of pretraining on each of `ranks` devices: `state_memory`, and the activations of `rows` rows of the batch at a time."""
+    state = state_memory(parameters, optimizer=optimizer, precision=precision, zero_stage=zero_stage, ranks=ranks)
+    return replace(state, activations=activation_bytes(shape, rows, precision, checkpointing))
 
 
 def weight_bytes(parameters: Parameters, form: str) -> float:

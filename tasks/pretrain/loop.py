@@ -23,6 +23,7 @@ from tasks.pretrain.engine import loss_scale_state, restore_loss_scale, start_en
 from tasks.pretrain.export import full_weights, pad_token, save_model
 from tasks.pretrain.launching import heartbeat
 from tasks.pretrain.learner import adopt_learner, make_learner, prepare_model
+from tasks.pretrain.memory_check import check_memory
 from tasks.pretrain.optimizers.fragments import find_fragments, refresh_weights
 from tasks.pretrain.optimizers.optimizer import MixedOptimizer
 from tasks.pretrain.params import PlannedParams
@@ -42,7 +43,7 @@ def train(params: PlannedParams, config: dict[str, Any]) -> tuple[dict[str, Any]
 
     Raises:
         Interrupted: asked to stop; a checkpoint of the step reached is in `work`.
-        UserError: no such device or precision, nothing to compile with, or a loss that is not finite.
+        UserError: no such device or precision, nothing to compile with, too little memory, or a loss that is not finite.
     """
     stop = StopFlag()
     check_precision(params.precision, config["device"])
@@ -59,6 +60,7 @@ class Trainer:
         pack, self.tokenizer = Path(config["pack"]), Path(config["tokenizer"])
         self.output, self.stable = Path(config["output"]), Path(config["stable"])
         description = json.loads((pack / "pack.json").read_text())
+        check_memory(params, config, group, description)
         self.pad = pad_token(self.tokenizer)
         self.data = PackedDataset(pack, "train", self.pad)
         vocabulary, document_start = description["vocabulary_size"], description["document_start"]

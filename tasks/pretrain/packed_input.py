@@ -59,6 +59,11 @@ def check_batch(params: "PlannedParams", context_length: int, ranks: int) -> int
     return rows
 
 
+def rows_at_once(most: int, rank_rows: int) -> int:
+    """Rows of a micro-batch: at most `most`, and a divisor of the rows that a rank takes in a step."""
+    return max(size for size in range(1, min(most, rank_rows) + 1) if rank_rows % size == 0)
+
+
 def _check_tokens(path: Path, dtype: str, vocabulary_size: int) -> None:
     if not path.exists() or not path.stat().st_size:
         return

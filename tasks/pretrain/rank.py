@@ -60,8 +60,12 @@ def _train(config: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     except UserError as error:
         return EXIT_USER_ERROR, {"status": "mistake", "message": str(error)}
     except Exception as error:
+        from tasks.pretrain.memory_check import out_of_memory, out_of_memory_message
+
         work = Path(config["work"])
         traceback.print_exc()
+        if out_of_memory(error):
+            return EXIT_USER_ERROR, {"status": "mistake", "message": out_of_memory_message(error, config)}
         if no_space_left(error, work):
             message = f"no space left on the disk while training. Free some (checkpoints are in {work}) and start again"
             shutil.rmtree(work / "checkpoints" / PARTIAL, ignore_errors=True)  # room for this message

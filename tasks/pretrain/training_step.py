@@ -12,6 +12,7 @@ from tasks.pretrain.engine import gradient_norm
 from tasks.pretrain.objectives.objective import Arrays, Extras, Objective, row_generators
 from tasks.pretrain.optimizers.optimizer import MixedOptimizer
 from tasks.pretrain.optimizers.schedule import learning_rate
+from tasks.pretrain.packed_input import rows_at_once
 from tasks.pretrain.params import PlannedParams
 from tasks.pretrain.stability import Stability
 
@@ -32,8 +33,7 @@ class TrainingStep:
         self.batch_rows = params.global_batch_tokens // data.context_length
         self.order = RowSampler(len(data), self.batch_rows, params.seed)
         rank_rows = self.batch_rows // group.size
-        most = min(params.micro_batch_rows, rank_rows)
-        self.micro_rows = max(size for size in range(1, most + 1) if rank_rows % size == 0)
+        self.micro_rows = rows_at_once(params.micro_batch_rows, rank_rows)
         self.accumulation = rank_rows // self.micro_rows
         self.stability = Stability(params)
         self.extras: dict[str, float] = {}

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, ClassVar, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
@@ -24,6 +24,12 @@ class StageParams(BaseModel):
     """Base of every stage's parameters: immutable; an unknown key or a value of another type is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+    same_work: ClassVar[frozenset[str]] = frozenset()
+    """Keys that say how a stage comes to its result, and change it by rounding at most: unfinished work goes on with others."""
+
+    def work_identity(self) -> dict[str, Any]:
+        """What decides whose unfinished work it is."""
+        return self.model_dump(exclude=set(self.same_work))
 
     def check_paths(self, root: Path) -> None:
         """Check what can be told at once of what they name outside params.yaml: files, hosts, packages. Nothing by default.

@@ -92,8 +92,8 @@ def state_folder(root: Path) -> Path:
 def work_folder(root: Path, stage: str, identity: object) -> Iterator[Path]:
     """Where unfinished work of `stage` is kept under the fingerprint of `identity`; this process's alone while inside.
 
-    `identity` is all that decides the result: parameters and the hashes of code and inputs. Of two experiments that
-    start the same work at once, the second waits, and continues it where the first was stopped.
+    `identity` is all that decides the result: parameters (`StageParams.work_identity`) and the hashes of code and inputs. Of
+    two experiments that start the same work at once, the second waits, and continues it where the first was stopped.
     """
     fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:16]
     folder = state_folder(root) / "work" / stage / fingerprint

@@ -70,7 +70,7 @@ def run_stage(root: Path, stage: str, run: Run) -> int:
         dependencies = graph.dependency_hashes(root, stage)
         tracked = running = StageRecord(root, node, dependencies)
         last = graph.locked_hashes(root, stage)[1] if os.environ.get(paths.REFRESH_VARIABLE) else {}
-        with paths.work_folder(root, stage, [params.model_dump(), dependencies, *last.items()]) as work:
+        with paths.work_folder(root, stage, [params.work_identity(), dependencies, *last.items()]) as work:
             staging = staging_folder(root, stage)
             outputs = Outputs(staging, work, check_out_last_output(root, stage, work / "before") if last else None)
             running.follow(staging / "curves.csv")

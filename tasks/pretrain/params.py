@@ -1,7 +1,7 @@
 """Parameters of pretraining: the model's shape, the steps, the optimizer, and what fits together."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -26,6 +26,10 @@ class RoleRates(StageParams):
 
 class PretrainParams(StageParams):
     """A model of one of the families, by default a Llama (arXiv:2307.09288), trained by Muon or AdamW."""
+
+    same_work: ClassVar[frozenset[str]] = frozenset(
+        {"micro_batch_rows", "zero_stage", "offload", "compile", "on_not_finite", "checkpoint_every", "keep_stable"}
+    )
 
     start_from: str | None = Field(
         None,

@@ -11,6 +11,7 @@ import pytest
 
 from tasks.core import paths
 from tasks.core.errors import EXIT_INTERRUPTED
+from tasks.pretrain.params import PretrainParams
 from tests.helpers.running import COMMAND, set_params, stage
 
 # Leaves a trace in its work folder, says what it found there, and sleeps as params.yaml says.
@@ -59,6 +60,26 @@ def test_changed_code_does_not_continue_the_work_of_the_old(noting: Path) -> Non
     assert stage(noting).returncode == 0
     assert (noting / "data/words/found.txt").read_text() == "1"
     assert not list((noting / ".textmill/work/words").iterdir())
+
+
+def test_how_it_is_done_makes_no_other_work() -> None:
+    """Switched between two starts, pretraining goes on; what decides the result begins it anew."""
+    plain = PretrainParams()
+    same = {"micro_batch_rows": 2, "zero_stage": 3, "offload": "cpu", "compile": True, "on_not_finite": "skip"}
+    assert PretrainParams(**same).work_identity() == plain.work_identity()
+    for other in ({"seed": 1}, {"precision": "bf16", "zero_stage": 1}, {"on_spike": "skip"}, {"steps": 5}):
+        assert PretrainParams(**other).work_identity() != plain.work_identity()
+
+
+@pytest.mark.slow
+def test_continued_by_other_means(noting: Path) -> None:
+    code = noting / "tasks/words/stage.py"
+    endless = code.read_text().replace("time.sleep(params.sleep_s)", "time.sleep(0 if found else 600)")
+    code.write_text(endless.replace('"""Toy."""', '"""Toy."""\n\n    same_work = frozenset({"sleep_s"})'))
+    stop_at_checkpoint(noting)
+    set_params(noting, "words", sleep_s=0.5)
+    assert stage(noting).returncode == 0
+    assert (noting / "data/words/found.txt").read_text() == "1"
 
 
 @pytest.mark.slow

@@ -5,11 +5,15 @@ import os
 import shutil
 import signal
 import subprocess
+import sysconfig
 import time
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from tasks.model.curves import read_curves
 from tests.helpers.pretraining import (
     CONTEXT,
     files,
@@ -39,6 +43,40 @@ def test_killed_and_continued_is_never_killed(tmp_path, inputs, monkeypatch, cha
     again, continued = pretrain(root, inputs, monkeypatch, steps=60, **changes)
     assert again == metrics
     assert files(continued.root) == files(whole.root)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not Path(sysconfig.get_path("include"), "Python.h").exists() or not shutil.which("g++"),
+    reason="nothing to compile with",
+)
+def test_compiled_or_not_between_two_kills(tmp_path, inputs, monkeypatch):
+    """Eager, killed, compiled, killed, eager: but for rounding the curve and the weights of a run that was always eager."""
+    changes = {
+        "steps": 600,
+        "checkpoint_every": 20,
+        "validation_every": 200,
+        "optimizer": "normuon",
+        "learning_rate": 0.003,
+    }
+    metrics, whole = pretrain(tmp_path / "whole", inputs, monkeypatch, **changes)
+    root = tmp_path / "switched"
+    for compiled, beyond in ((False, 0), (True, 20)):
+        begun = max([0, *steps_in_checkpoints(root)])
+        process = start_apart(root, inputs, compile=compiled, **changes)
+        wait_for(
+            lambda begun=begun, beyond=beyond: max([0, *steps_in_checkpoints(root)]) > begun + beyond, timeout_s=600
+        )
+        process.kill()
+        process.wait()
+    assert begun + beyond < max(steps_in_checkpoints(root)) < 600
+    again, switched = pretrain(root, inputs, monkeypatch, **changes)
+    for alone, other in zip(read_curves(whole / "curves.csv"), read_curves(switched / "curves.csv"), strict=True):
+        assert float(other["loss"]) == pytest.approx(float(alone["loss"]), abs=1e-4)
+    assert again["validation_bits_per_byte"] == pytest.approx(metrics["validation_bits_per_byte"], abs=1e-4)
+    weights = load_file(whole / "model.safetensors")
+    for name, weight in load_file(switched / "model.safetensors").items():
+        assert torch.allclose(weight, weights[name], atol=2e-3), name
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ from tasks.pretrain.memory_check import check_memory
 from tasks.pretrain.optimizers.fragments import find_fragments, refresh_weights
 from tasks.pretrain.optimizers.optimizer import MixedOptimizer
 from tasks.pretrain.params import PlannedParams
-from tasks.pretrain.requirements import check_compiler, check_precision
+from tasks.pretrain.requirements import check_compiler, check_precision, check_swapping
 from tasks.pretrain.samples import Samples
 from tasks.pretrain.throughput import Throughput
 from tasks.pretrain.training_step import Row, TrainingStep
@@ -48,6 +48,7 @@ def train(params: PlannedParams, config: dict[str, Any]) -> tuple[dict[str, Any]
     stop = StopFlag()
     check_precision(params.precision, config["device"])
     check_compiler(params.compile)
+    check_swapping(params.offload)
     group = join_group(config["device"], config["threads"])
     return Trainer(params, config, group, stop).train()
 
@@ -75,11 +76,12 @@ class Trainer:
         model.to(group.device)
         self.steps = TrainingStep(params, group, self.data, self.learner.objective)
         self.optimizer = MixedOptimizer(model, params, self.learner.rate_multipliers(params))
-        self.engine = start_engine(model, self.optimizer, params, self.steps.micro_rows, self.steps.accumulation)
+        work = Path(config["work"])
+        self.engine = start_engine(model, self.optimizer, params, self.steps.micro_rows, self.steps.accumulation, work)
         fragments, sharded = find_fragments(self.engine, params.zero_stage), params.zero_stage > 0
         self.optimizer.bind(fragments, sharded, group.device)
         self.steps.bind(self.engine, self.optimizer)
-        self.checkpoints = Checkpoints(Path(config["work"]) / "checkpoints", group, fragments, self.optimizer, sharded)
+        self.checkpoints = Checkpoints(work / "checkpoints", group, fragments, self.optimizer, sharded)
         if params.compile:
             self.engine.compile()
         self.validation = Validation(
@@ -174,7 +176,7 @@ class Trainer:
             self._save(row)  # before it is evaluated
             if params.ema_decay:
                 self.optimizer.use_average()
-                refresh_weights(self.engine, params.zero_stage)
+                refresh_weights(self.engine, params.zero_stage, self.optimizer.swapping)
         if last or self.step % params.validation_every == 0:
             measured, bits_per_byte = self.validation.measure(
                 lambda inputs: self.steps.nats(inputs)[0], self.engine, self.group, self.stop
@@ -214,7 +216,7 @@ class Trainer:
         heartbeat.beat()
 
     def _restore(self, state: dict[str, Any]) -> None:
-        refresh_weights(self.engine, self.params.zero_stage)
+        refresh_weights(self.engine, self.params.zero_stage, self.optimizer.swapping)
         restore_loss_scale(self.engine, state["loss_scale"])
         self.step, self.tokens = state["step"], state["tokens"]
         self.bits_per_byte, self.best, self.losses = state["bits_per_byte"], state["best"], state["losses"]

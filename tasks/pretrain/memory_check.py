@@ -61,10 +61,11 @@ class MemoryForecast:
         optimizer = "adamw" if self.params.optimizer == "adamw" else "muon"
         bits = "fp32" if self.params.precision == "fp32" else "bf16"
         each = state_memory(self.parameters, optimizer=optimizer, precision=bits, zero_stage=stage, ranks=self.ranks)  # type: ignore[arg-type]
+        kept = 0.0 if offload == "nvme" and stage == 3 else each.optimizer  # the rest is in files
         if self.on_cpu:
-            return each.total * self.ranks_here, 0.0, each
-        if offload == "cpu" and stage:
-            return each.weights, (each.gradients + each.optimizer) * self.ranks_here, each
+            return (each.weights + each.gradients + kept) * self.ranks_here, 0.0, each
+        if offload and stage:
+            return each.weights, (each.gradients + kept) * self.ranks_here, each
         return each.total, 0.0, each
 
     def fits(self, free: int, free_host: int, **changes: Any) -> bool:

@@ -106,7 +106,7 @@ class PretrainParams(StageParams):
     )
     offload: Literal["cpu", "nvme"] | None = Field(
         None,
-        description="Where ZeRO 1 to 3 keep optimizer state and fp32 weights instead of the device: cpu, or nvme (stage 3).",
+        description="Where ZeRO 1 to 3 keep optimizer state and fp32 weights instead of the device: cpu, or nvme (stage 3): files.",
     )
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32",

@@ -1,5 +1,6 @@
 """What a machine must have for the parameters, and a given model for the rows: units, a compiler, numbers, a vocabulary."""
 
+import shutil
 import sysconfig
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,27 @@ def check_compiler(compile_model: bool) -> None:
         raise UserError(
             "params.yaml: pretrain.compile: torch.compile needs Python's headers, which are missing on this machine. "
             f"Install them, e.g. apt-get install {package}, or set compile: false"
+        )
+
+
+def check_swapping(offload: str | None) -> None:
+    """Refuse `offload: nvme` where what DeepSpeed reads and writes files with (async_io) cannot be compiled.
+
+    Raises:
+        UserError: libaio's headers, a compiler or ninja are missing.
+    """
+    if offload != "nvme":
+        return
+    from deepspeed.ops.op_builder import AsyncIOBuilder
+
+    missing = {name: package for name, package in (("g++", "g++"), ("ninja", "ninja-build")) if not shutil.which(name)}
+    if missing or not AsyncIOBuilder().is_compatible():
+        names = [*missing, *([] if missing else ["libaio (its headers)"])]
+        packages = [*missing.values(), *([] if missing else ["libaio-dev"])]
+        raise UserError(
+            f"params.yaml: pretrain.offload: nvme: DeepSpeed's file operations (async_io) are compiled at the first start, and "
+            f"what they need is missing on this machine: {', '.join(names)}. Install it, e.g. apt-get install "
+            f"{' '.join(packages)} (elsewhere than in /usr, name the folders in CFLAGS and LDFLAGS), or set offload: cpu"
         )
 
 

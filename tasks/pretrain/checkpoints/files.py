@@ -55,7 +55,7 @@ class Checkpoints:
             UserError: a weight holds an inf or nan.
         """
         group, partial, final = self.group, self.folder / PARTIAL, self.folder / _name(step)
-        problem = first_problem(self.fragments)
+        problem = first_problem(self.fragments, self.optimizer)
         if group.all_reduce_sum(float(problem is not None))[0]:
             raise UserError(
                 f"pretrain: at step {step} a weight is not finite{f' ({problem})' if problem else ''}: nothing is saved of it. "
@@ -66,9 +66,8 @@ class Checkpoints:
             partial.mkdir(parents=True)
         group.barrier()
         mine = self.fragments if self.sharded else self.fragments[group.rank :: group.size]
-        path = partial / f"rank-{group.rank:05d}.safetensors"
-        write_fragments(path, mine, self.optimizer, group.rank, group.size)
-        write_json(partial / f"{path.stem}.json", {"digest": _digest(path)})
+        for path in write_fragments(partial, mine, self.optimizer, group.rank, group.size):
+            write_json(partial / f"{path.stem}.json", {"digest": _digest(path)})
         group.barrier()
         if group.is_rank_zero:
             shutil.copyfile(curves, partial / "curves.csv")

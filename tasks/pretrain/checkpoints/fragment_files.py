@@ -13,35 +13,51 @@ from typing import Any
 import torch
 
 from tasks.core.errors import UserError
-from tasks.pretrain.optimizers.fragments import Fragment
+from tasks.pretrain.optimizers.fragments import Fragment, by_holder
 from tasks.pretrain.optimizers.optimizer import MixedOptimizer
 
 SECOND_MOMENT = "second_moment"
 
 
 def write_fragments(
-    path: Path, fragments: Iterable[Fragment], optimizer: MixedOptimizer, rank: int, ranks: int
-) -> None:
-    """Write the fragments' weights and state, and the second moments of the matrices that are this rank's to write."""
+    folder: Path, fragments: Iterable[Fragment], optimizer: MixedOptimizer, rank: int, ranks: int
+) -> list[Path]:
+    """Write the fragments' weights and state, and the second moments of the matrices that are this rank's to write.
+
+    Returns the files: `rank-<rank>.safetensors`, and of each flat tensor that is kept in a file one more, so that they are in
+    memory one after the other.
+    """
     from safetensors.torch import save_file
 
+    paths: list[Path] = []
     entries: dict[str, torch.Tensor] = {}
-    for fragment in fragments:
-        kinds = {"weight": fragment.holder.data, **optimizer.state[fragment.holder]}
-        for kind, numbers in kinds.items():
-            entries[f"{kind}|{fragment.name}|{fragment.start}"] = fragment.within(numbers).detach().cpu().contiguous()
+    for number, own in enumerate(by_holder(fragments)):
+        with optimizer.resident(own[0].holder):
+            for fragment in own:
+                kinds = {"weight": fragment.holder.data, **optimizer.state[fragment.holder]}
+                for kind, numbers in kinds.items():
+                    part = fragment.within(numbers).detach().cpu().contiguous()
+                    entries[f"{kind}|{fragment.name}|{fragment.start}"] = part
+            if optimizer.swapping:
+                paths.append(folder / f"rank-{rank:05d}-{number:03d}.safetensors")
+                save_file(entries, paths[-1])
+                entries = {}
     orthogonaliser = optimizer.orthogonaliser
     for key, moment in orthogonaliser.second_moments.items():
         if orthogonaliser.owner(key.rpartition("/")[0], ranks) == rank:
             entries[f"{SECOND_MOMENT}|{key}|0"] = moment.cpu().flatten()
-    save_file(entries, path)
+    paths.append(folder / f"rank-{rank:05d}.safetensors")
+    save_file(entries, paths[-1])
+    return paths
 
 
-def first_problem(fragments: Iterable[Fragment]) -> str | None:
+def first_problem(fragments: Iterable[Fragment], optimizer: MixedOptimizer) -> str | None:
     """The name of a weight that holds an inf or nan; None where all numbers are finite."""
-    for fragment in fragments:
-        if not torch.isfinite(fragment.within(fragment.holder.data).sum()):
-            return fragment.name
+    for own in by_holder(fragments):
+        with optimizer.resident(own[0].holder):
+            for fragment in own:
+                if not torch.isfinite(fragment.within(fragment.holder.data).sum()):
+                    return fragment.name
     return None
 
 
@@ -84,16 +100,21 @@ class FragmentFiles:
 
     def load(self, fragments: Iterable[Fragment], optimizer: MixedOptimizer) -> None:
         """Fill the fragments and the optimizer's state, as it is after `optimizer.updates` steps."""
-        for fragment in fragments:
-            place = (fragment.name, fragment.start, fragment.count)
-            fragment.within(fragment.holder.data).copy_(self.read("weight", *place))
-            for kind in optimizer.state_kinds(fragment.name) if optimizer.updates else ():
-                state = optimizer.state[fragment.holder]
-                if kind not in state:
-                    state[kind] = torch.zeros_like(fragment.holder, requires_grad=False)
-                fragment.within(state[kind]).copy_(self.read(kind, *place))
+        for own in by_holder(fragments):
+            with optimizer.resident(own[0].holder, changed=True):
+                for fragment in own:
+                    self._load_fragment(fragment, optimizer)
         orthogonaliser = optimizer.orthogonaliser
         if optimizer.updates and orthogonaliser.normalise:
             for name, shape in orthogonaliser.moment_shapes():
                 moment = self.read(SECOND_MOMENT, name, 0, shape.numel()).view(shape)
                 orthogonaliser.second_moments[name] = moment.to(orthogonaliser.device)
+
+    def _load_fragment(self, fragment: Fragment, optimizer: MixedOptimizer) -> None:
+        place = (fragment.name, fragment.start, fragment.count)
+        fragment.within(fragment.holder.data).copy_(self.read("weight", *place))
+        for kind in optimizer.state_kinds(fragment.name) if optimizer.updates else ():
+            state = optimizer.state[fragment.holder]
+            if kind not in state:
+                state[kind] = torch.zeros_like(fragment.holder, requires_grad=False)
+            fragment.within(state[kind]).copy_(self.read(kind, *place))

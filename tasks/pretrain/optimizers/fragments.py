@@ -5,10 +5,14 @@ all the group's weights one after the other, at stage 3 a stretch of each of the
 """
 
 import math
+from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+
+from tasks.pretrain.optimizers.swapping import Swapping
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,14 @@ def find_fragments(engine: Any, zero_stage: int) -> list[Fragment]:
     return found
 
 
+def by_holder(fragments: Iterable[Fragment]) -> list[list[Fragment]]:
+    """The fragments, those of one flat tensor together."""
+    found: dict[int, list[Fragment]] = {}
+    for fragment in fragments:
+        found.setdefault(id(fragment.holder), []).append(fragment)
+    return list(found.values())
+
+
 def _holders(zero: Any) -> list[torch.Tensor]:
     """DeepSpeed's flat fp32 tensors: of stages 1 and 2, of stage 1 with bf16, of stage 3."""
     for name in ("single_partition_of_fp32_groups", "fp32_groups_flat_partition", "fp32_partitioned_groups_flat"):
@@ -61,12 +73,13 @@ def _holders(zero: Any) -> list[torch.Tensor]:
     raise AssertionError(f"{type(zero).__name__}: no flat fp32 tensors")
 
 
-def refresh_weights(engine: Any, zero_stage: int) -> None:
+def refresh_weights(engine: Any, zero_stage: int, swapping: Swapping | None = None) -> None:
     """Bring the weights that the model computes with to the fp32 numbers of the fragments. Collective."""
     zero = engine.optimizer
     if zero_stage == 3:
-        for group in range(len(zero.fp16_groups)):
-            zero._reassign_or_swap_out_partitioned_parameters(group)
+        for group, holder in enumerate(zero.fp32_partitioned_groups_flat):
+            with swapping.resident(holder) if swapping else nullcontext():
+                zero._reassign_or_swap_out_partitioned_parameters(group)
         if zero.persistent_parameters:
             zero.persistent_parameters[0].all_gather(zero.persistent_parameters)
     elif zero_stage:

@@ -1,6 +1,7 @@
 """One optimizer for all weights: Muon or NorMuon for the matrices, AdamW for everything else, on any share of them."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,6 +10,7 @@ from torch.optim.adamw import adamw
 from tasks.architectures.roles import weight_roles
 from tasks.pretrain.optimizers.fragments import Fragment
 from tasks.pretrain.optimizers.muon import Orthogonaliser
+from tasks.pretrain.optimizers.swapping import Swapping
 
 if TYPE_CHECKING:
     from tasks.pretrain.params import PlannedParams
@@ -30,6 +32,7 @@ class MixedOptimizer(torch.optim.Optimizer):
 
     Attributes:
         updates: steps that changed the weights so far.
+        swapping: of what is kept in files between steps; None where nothing is.
     """
 
     def __init__(self, model: Any, params: "PlannedParams", multipliers: Mapping[str, float] | None = None) -> None:
@@ -54,6 +57,7 @@ class MixedOptimizer(torch.optim.Optimizer):
         self.names = [[names[id(parameter)] for parameter in group["params"]] for group in self.param_groups]
         self.ema_decay = params.ema_decay
         self.updates = 0
+        self.swapping: Swapping | None = None
         self._scale, self._skip = 1.0, False
         self._fragments: dict[int, list[Fragment]] = {}
         self._members: dict[int, list[str]] = {}
@@ -82,6 +86,10 @@ class MixedOptimizer(torch.optim.Optimizer):
             if not group["params"]:  # stage 3 sets them for each step; every rank holds a part of every weight
                 for name in self.names[number]:
                     self._members.setdefault(id(by_name[name].holder), []).append(name)
+
+    def resident(self, holder: torch.Tensor, changed: bool = False) -> AbstractContextManager[None]:
+        """Have a flat tensor and its state in memory, between steps; `changed`: they will be."""
+        return self.swapping.resident(holder, changed) if self.swapping else nullcontext()
 
     def prepare(self, learning_rate: float, gradient_scale: float, skip: bool) -> None:
         """Say what the next step is to do; `skip` leaves weights and state as they are."""
@@ -126,8 +134,9 @@ class MixedOptimizer(torch.optim.Optimizer):
     def use_average(self) -> None:
         """Put the moving average in the place of the weights."""
         for holder, state in self.state.items():
-            if "ema" in state:
-                holder.copy_(state["ema"])
+            with self.resident(holder, changed=True):
+                if "ema" in state:
+                    holder.copy_(state["ema"])
 
     def _buffers(self, holders: list[torch.Tensor], key: str) -> list[torch.Tensor]:
         for holder in holders:

@@ -36,7 +36,7 @@ class MemoryForecast:
 
     Attributes:
         parameters: numbers of the model, and of the matrices that Muon works on.
-        activations: bytes of a row on a rank; None of models whose activations are not forecast.
+        shape: of a Llama, whose activations are forecast; None of other models.
     """
 
     def __init__(
@@ -46,9 +46,7 @@ class MemoryForecast:
         roles, sizes = weight_roles(model), {name: weight.numel() for name, weight in model.named_parameters()}
         matrices = sum(size for name, size in sizes.items() if roles[name].role == "matrix")
         self.parameters = Parameters(sum(sizes.values()), matrices, 0, 0)
-        shape = llama_shape(model, context_length)
-        bits = "fp32" if params.precision == "fp32" else "bf16"
-        self.activations = None if shape is None else activation_bytes(shape, 1, bits)  # type: ignore[arg-type]
+        self.shape = llama_shape(model, context_length)
         self.rows = rows_at_once(params.micro_batch_rows, params.global_batch_tokens // context_length // ranks)
 
     def needed(self, **changes: Any) -> tuple[float, float, Memory]:
@@ -67,6 +65,12 @@ class MemoryForecast:
         if offload and stage:
             return each.weights, (each.gradients + kept) * self.ranks_here, each
         return each.total, 0.0, each
+
+    def activations(self, rows: int) -> float:
+        """Bytes that the activations of `rows` rows take on a rank; 0 where they are not forecast."""
+        bits = "fp32" if self.params.precision == "fp32" else "bf16"
+        again = self.params.activation_checkpointing
+        return activation_bytes(self.shape, rows, bits, again) if self.shape else 0.0  # type: ignore[arg-type]
 
     def fits(self, free: int, free_host: int, **changes: Any) -> bool:
         device, host, _ = self.needed(**changes)
@@ -131,21 +135,23 @@ def check_memory(
             f"pretrain: too little memory: {forecast.text()} are needed before a row is read, and {_gib(free)} of {whose} are "
             f"free{host}. What fits by the same estimate: {'; or '.join(forecast.remedies(free, free_host))}"
         )
-    if forecast.activations and group.is_rank_zero:
-        ranks = ranks_here if forecast.on_cpu else 1
-        left = (free - forecast.needed()[0]) / ranks
-        if forecast.rows * forecast.activations > left:
+    if group.is_rank_zero:
+        left = (free - forecast.needed()[0]) / (ranks_here if forecast.on_cpu else 1)
+        if forecast.activations(forecast.rows) > left:
+            fitting = (rows for rows in range(forecast.rows, 0, -1) if forecast.activations(rows) <= left)
+            again = "" if params.activation_checkpointing else ", or set pretrain.activation_checkpointing: true"
             log.warning(
                 "memory may not do: %s, %s, and %s of %s are free. If it ends for lack of memory, lower pretrain.micro_batch_rows "
-                "to %d",
-                *(forecast.text(), _with_rows(forecast), _gib(free), whose, max(1, int(left / forecast.activations))),
+                "to %d%s",
+                *(forecast.text(), _with_rows(forecast), _gib(free), whose, next(fitting, 1), again),
             )
 
 
 def _with_rows(forecast: MemoryForecast) -> str:
-    if forecast.activations is None:
+    if forecast.shape is None:
         return "activations not forecast"
-    return f"{_gib(forecast.rows * forecast.activations)} a rank for the activations of {forecast.rows} rows at a time"
+    size = forecast.activations(forecast.rows)
+    return f"{_gib(size)} a rank for the activations of {forecast.rows} rows at a time"
 
 
 def _gib(size: float) -> str:
@@ -166,7 +172,7 @@ def out_of_memory_message(error: BaseException, config: dict[str, Any]) -> str:
     """What a user is told then."""
     reason = " ".join(str(error).split())[:200]
     return (
-        f"pretrain: out of memory while training ({reason}). {config.get('memory', '')}. Lower pretrain.micro_batch_rows, which "
-        "changes the result by rounding only; or raise pretrain.zero_stage, set pretrain.offload: cpu (GPUs), or take a smaller "
-        "model. Start again to continue from the last checkpoint"
+        f"pretrain: out of memory while training ({reason}). {config.get('memory', '')}. Lower pretrain.micro_batch_rows or set "
+        "pretrain.activation_checkpointing: true, which change the result by rounding only; or raise pretrain.zero_stage, set "
+        "pretrain.offload: cpu (GPUs), or take a smaller model. Start again to continue from the last checkpoint"
     )

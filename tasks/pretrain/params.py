@@ -28,7 +28,8 @@ class PretrainParams(StageParams):
     """A model of one of the families, by default a Llama (arXiv:2307.09288), trained by Muon or AdamW."""
 
     same_work: ClassVar[frozenset[str]] = frozenset(
-        {"micro_batch_rows", "zero_stage", "offload", "compile", "on_not_finite", "checkpoint_every", "keep_stable"}
+        {"micro_batch_rows", "zero_stage", "offload", "compile", "attention", "activation_checkpointing"}
+        | {"on_not_finite", "checkpoint_every", "keep_stable"}
     )
 
     start_from: str | None = Field(

@@ -66,6 +66,7 @@ def test_how_it_is_done_makes_no_other_work() -> None:
     """Switched between two starts, pretraining goes on; what decides the result begins it anew."""
     plain = PretrainParams()
     same = {"micro_batch_rows": 2, "zero_stage": 3, "offload": "cpu", "compile": True, "on_not_finite": "skip"}
+    same |= {"attention": "sdpa", "activation_checkpointing": True}
     assert PretrainParams(**same).work_identity() == plain.work_identity()
     for other in ({"seed": 1}, {"precision": "bf16", "zero_stage": 1}, {"on_spike": "skip"}, {"steps": 5}):
         assert PretrainParams(**other).work_identity() != plain.work_identity()

@@ -15,8 +15,9 @@ from tasks.architectures.flops import multiplying_parameters, training_flops_per
 from tasks.core.errors import EXIT_USER_ERROR, UserError
 from tasks.core.params import read_yaml, validate
 from tasks.model.adopted_model import adopted_model
+from tasks.pretrain.data_loader import split_rows
 from tasks.pretrain.outline import llama_shape, outline_model
-from tasks.pretrain.packed_input import check_batch, rows_at_once
+from tasks.pretrain.packed_input import check_batch
 from tasks.pretrain.params import PlannedParams, PretrainParams
 from tasks.pretrain.planned import planned_params
 
@@ -61,16 +62,23 @@ def describe(root: Path, ranks: int) -> str:
     model = _model(root, params, packed)
     parameters = sum(weight.numel() for weight in model.parameters())
     rows = params.global_batch_tokens // context
-    rank_rows = rows // ranks
-    at_once = rows_at_once(params.micro_batch_rows, rank_rows)
+    at_once, accumulated = split_rows(rows // ranks, params.micro_batch_rows)
     flops = training_flops_per_token(model.config, multiplying_parameters(model), context)
-    tokens = params.steps * params.global_batch_tokens
+    tokens = params.batch_tokens.before(params.steps)
     lines = [
         f"pretrain on {ranks} {'rank' if ranks == 1 else 'ranks'}; nothing is trained, no device is touched",
         "",
         f"model         {type(model).__name__}, {parameters:,} parameters, context {context:,}, {params.precision}",
-        f"step          {params.global_batch_tokens:,} tokens = {rows:,} rows; a rank has {rank_rows:,}: {at_once} at a time, "
-        f"accumulated {rank_rows // at_once} times",
+        f"step          {params.global_batch_tokens:,} tokens = {rows:,} rows; a rank has {rows // ranks:,}: {at_once} at a time, "
+        f"accumulated {accumulated} times",
+        *(
+            f"  until {phase.until_step:<8,}{phase.global_batch_tokens:,} tokens"
+            for phase in params.batch_schedule or ()
+        ),
+        *(
+            f"  until {phase.until_step:<8,}rows of {phase.context_length:,} tokens (the arithmetic below is of whole ones)"
+            for phase in params.context_schedule or ()
+        ),
         f"run           {params.steps:,} steps, {tokens:,} tokens ({tokens / parameters:,.1f} a parameter)",
         f"arithmetic    {flops:,} FLOPs a token, {flops * tokens:.3g} in all (6N + 12·L·H·Q·T)",
         *_memory(params, model, packed, ranks, at_once),

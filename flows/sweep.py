@@ -174,7 +174,7 @@ def results(root: Path, experiment: str, stage: str) -> dict[str, Any]:
         "measured": {},
         "blocks": run.get("blocks"),
         "head": run.get("head"),
-        "tokens": values["steps"] * values["global_batch_tokens"],
+        "tokens": run["tokens"],
         "unique_tokens": packed["train"]["rows"] * packed["context_length"],
         "flops": run["flops"],
         "bits_per_byte": measured["validation_bits_per_byte"],

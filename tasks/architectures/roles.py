@@ -5,7 +5,8 @@ from typing import Any, Literal
 
 Role = Literal["matrix", "embedding", "head", "vector"]
 """matrix: a linear map inside the model, or a stack of experts'; embedding: rows that are looked up, of tokens, positions or
-kinds; head: the linear map to the vocabulary, unless it is the embedding; vector: biases, norms, and what has one dimension."""
+kinds; head: the linear map to the vocabulary, unless it is the embedding; vector: biases (T5's of relative positions, a table
+[buckets, heads], among them), norms, and what has one dimension."""
 
 FUSED = {"c_attn": 3, "Wqkv": 3, "gate_up_proj": 2}
 """Linear maps that compute several in one, by the name of their module or parameter: of how many equal blocks of outputs."""
@@ -45,7 +46,9 @@ def weight_roles(model: Any) -> dict[str, Weight]:
     }
     roles: dict[str, Weight] = {}
     for name, parameter in model.named_parameters():
-        if id(parameter) in looked_up or id(parameter) in positions:
+        if "relative_attention_bias" in name.split("."):
+            roles[name] = Weight("vector")
+        elif id(parameter) in looked_up or id(parameter) in positions:
             roles[name] = Weight("embedding")
         elif id(parameter) in heads:
             roles[name] = Weight("head")

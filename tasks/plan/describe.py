@@ -107,6 +107,7 @@ def _run(planner: Planner, run: Planned) -> dict[str, Any]:
         "blocks": parameters.blocks,
         "head": parameters.head,
         "tokens": run.tokens,
+        **({"batch_schedule": [phase.model_dump() for phase in run.batch_phases]} if run.batch_phases else {}),
         "tokens_per_parameter": short(run.tokens / (parameters.blocks + parameters.head)),
         "epochs": short(run.tokens / planner.text.row_tokens),
         "flops": short(run.flops),
@@ -157,7 +158,7 @@ def lines(content: dict[str, Any]) -> list[str]:
     )
     told = [
         f"{run['parameters']:,} parameters, {shape}{run['tokens']:,} tokens ({run['epochs']:.2g} passes) in {values['steps']:,} steps of "
-        f"{values['global_batch_tokens']:,}, rate {values['learning_rate']:g}",
+        f"{values['global_batch_tokens']:,}{' at last' if run.get('batch_schedule') else ''}, rate {values['learning_rate']:g}",
         f"{run['flops']:.2g} FLOPs, {duration(run['seconds'])} on {budget['devices']} {budget['device']} at {budget['mfu']:.0%}",
     ]
     if expected := run["expected"]:

@@ -30,8 +30,9 @@ def continued(
     tokens = min(budget / (6 * parameters), params.max_epochs * text.row_tokens)
     size = Parameters(parameters, parameters, 0, 0)
     batch = given.get("global_batch_tokens") or planner.batch(step_law(size, tokens).batch_tokens, tokens)
-    steps = given.get("steps") or max(1, round(tokens / batch))
-    rule = (porian if params.recipe == "porian" else step_law)(size, steps * batch)
+    steps = given.get("steps") or planner.batches(batch).steps_for(tokens)
+    tokens = planner.batches(batch).before(steps)
+    rule = (porian if params.recipe == "porian" else step_law)(size, tokens)
     warmup = given.get("warmup_steps")
     values = {
         "steps": steps,
@@ -39,14 +40,14 @@ def continued(
         "learning_rate": given.get("learning_rate") or float(f"{params.rewarm * rule.learning_rate:.2g}"),
         "warmup_steps": min(steps, max(1, round(params.warmup_fraction * steps))) if warmup is None else warmup,
     }
-    flops = 6.0 * parameters * steps * batch
+    flops = 6.0 * parameters * tokens
     content = head(planner, budget) | {
         "start_from": name,
         "values": values,
         "run": {
             "parameters": parameters,
-            "tokens": steps * batch,
-            "epochs": short(steps * batch / text.row_tokens),
+            "tokens": tokens,
+            "epochs": short(tokens / text.row_tokens),
             "flops": short(flops),
             "seconds": short(hardware.seconds(flops, params.device, params.devices, params.mfu)),
             "expected": None,

@@ -2,7 +2,6 @@
 
 from typing import Any, Literal
 
-from tasks.architectures.devices import DEVICES, USABLE, Device
 from tasks.architectures.memory import (
     GIB,
     Memory,
@@ -15,6 +14,7 @@ from tasks.architectures.memory import (
     weight_bytes,
 )
 from tasks.architectures.shape import Shape
+from tasks.plan.devices import DEVICES, USABLE, Device
 
 STAGES = (0, 1, 2, 3)
 RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)

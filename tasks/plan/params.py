@@ -5,8 +5,8 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from tasks.architectures.devices import DEVICES
 from tasks.core.params import StageParams, require_files
+from tasks.plan.devices import DEVICES
 from tasks.plan.fits import FITS_FOLDER
 
 LawName = Literal["own", "kaplan", "chinchilla", "chinchilla_rounded", "besiroglu", "muennighoff"]

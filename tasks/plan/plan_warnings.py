@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from tasks.architectures.devices import DEVICES
 from tasks.architectures.memory import flops_per_token
+from tasks.plan.devices import DEVICES
 from tasks.plan.hardware import room_bytes
 from tasks.plan.laws import REPEATED_TOKENS, diminishing
 from tasks.plan.planner import NEAR, OVER_BUDGET, Planned, Planner

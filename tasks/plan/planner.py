@@ -1,12 +1,13 @@
 """The plan: of all shapes and amounts of tokens that a budget pays for, those of the smallest predicted loss."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tasks.architectures.memory import Parameters, count_parameters, flops_per_token
 from tasks.architectures.shape import Shape
+from tasks.architectures.step_schedule import BatchPhase, StepSchedule, batch_schedule
 from tasks.core.errors import UserError
 from tasks.plan.fits import Fit
 from tasks.plan.laws import PUBLISHED, REPEATED_TOKENS, KaplanLaw, Law, count, diminishing
@@ -50,10 +51,11 @@ class Planned:
     global_batch_tokens: int
     learning_rate: float
     warmup_steps: int
+    batch_phases: tuple[BatchPhase, ...] = ()
 
     @property
     def tokens(self) -> int:
-        return self.steps * self.global_batch_tokens
+        return batch_schedule(self.global_batch_tokens, self.batch_phases).before(self.steps)
 
     @property
     def flops(self) -> float:
@@ -65,10 +67,18 @@ class Planned:
 
 
 class Planner:
-    """A law, a recipe and the text there is."""
+    """A law, a recipe and the text there is; `batch_phases`: the batches that a run begins with."""
 
-    def __init__(self, params: PlanParams, text: Text, fit: Fit | None, tied: bool = True) -> None:
+    def __init__(
+        self,
+        params: PlanParams,
+        text: Text,
+        fit: Fit | None,
+        tied: bool = True,
+        batch_phases: Sequence[BatchPhase] | None = None,
+    ) -> None:
         self.params, self.text, self.fit, self.tied = params, text, fit, tied
+        self.batch_phases = tuple(batch_phases or ())
         self.law: Law = fit.law() if params.law == "own" and fit else PUBLISHED[params.law]
 
     def size(self, parameters: Parameters) -> int:
@@ -90,7 +100,7 @@ class Planner:
             raise UserError(
                 f"params.yaml: pretrain: no shape fits {_named(given)}: hidden is an even multiple of heads"
             )
-        fixed, most = fixed_tokens(given), self.params.max_epochs * self.text.row_tokens
+        fixed, most = self.fixed_tokens(given), self.params.max_epochs * self.text.row_tokens
         largest = max(self._largest(most), min(self.size(count_parameters(shape, self.tied)) for shape in shapes))
         ways: list[tuple[float, Shape, Parameters, float]] = []
         beyond: list[tuple[float, Shape, Parameters, float]] = []
@@ -141,13 +151,25 @@ class Planner:
         """Whole rows and steps, the rate and the warm-up."""
         factors = {"batch": self.fit.batch_factor, "rate": self.fit.rate_factor} if self.fit else None
         rule = recipe(self.params.recipe, parameters, tokens, factors)
-        wanted = tokens / given["steps"] if given.get("steps") else rule.batch_tokens
+        wanted = rule.batch_tokens
+        if given.get("steps"):  # what the phases leave, over the steps that follow them
+            first = self.batches(0)
+            wanted = max(0, tokens - first.before(given["steps"])) / max(1, given["steps"] - first.last_from)
         batch = given.get("global_batch_tokens") or self.batch(wanted, tokens)
-        steps = given.get("steps") or max(1, round(tokens / batch))
+        steps = given.get("steps") or self.batches(batch).steps_for(tokens)
         rate = given.get("learning_rate") or float(f"{rule.learning_rate:.2g}")
         warmup = given.get("warmup_steps")
         warmup = min(steps, round(self.params.warmup_fraction * steps)) if warmup is None else warmup
-        return Planned(shape, parameters, steps, batch, rate, warmup)
+        return Planned(shape, parameters, steps, batch, rate, warmup, self.batch_phases)
+
+    def batches(self, last: int) -> StepSchedule:
+        """Tokens of each step of a run whose last batch is `last`."""
+        return batch_schedule(last, self.batch_phases)
+
+    def fixed_tokens(self, given: Given) -> float | None:
+        """The tokens of a run whose steps and batch are both given."""
+        steps, batch = given.get("steps"), given.get("global_batch_tokens")
+        return float(self.batches(batch).before(steps)) if steps and batch else None
 
     def batch(self, wanted: float, tokens: float) -> int:
         """A power of two of rows for each device, the nearest to what is wanted, and no more than the run or the text has."""
@@ -168,12 +190,6 @@ class Planner:
         unique = min(planned.tokens, self.text.row_tokens)
         worth = diminishing(planned.tokens, unique, REPEATED_TOKENS)
         return loss, *self.fit.interval(self.size(planned.parameters), worth)
-
-
-def fixed_tokens(given: Given) -> float | None:
-    """The tokens of a run whose steps and batch are both given."""
-    steps, batch = given.get("steps"), given.get("global_batch_tokens")
-    return float(steps * batch) if steps and batch else None
 
 
 def _named(given: Given) -> str:

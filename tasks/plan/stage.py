@@ -36,7 +36,8 @@ def run(params: PlanParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         write_json(outputs / "plan.json", {"start_from": source.start_from})
         return {"start_from": source.start_from}
     text = describe.read_text(inputs["pack.json"])
-    planner = Planner(params, text, _fit(params), tied=pretrain.get("architecture.tie_embeddings") is not False)
+    tied = pretrain.get("architecture.tie_embeddings") is not False
+    planner = Planner(params, text, _fit(params), tied, pretrain.get("batch_schedule"))
     budget = describe.budget_flops(params)
     if source:
         planned, content = continued(planner, budget, given, pretrain, source.parameters, source.start_from)

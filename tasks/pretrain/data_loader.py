@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tasks.architectures.step_schedule import StepSchedule
 from tasks.core.errors import UserError
 from tasks.documents.parquet import read_table
 
@@ -91,17 +92,18 @@ class PackedDataset:
 class RowSampler:
     """Which rows step s trains on: a stateless function of (seed, s), so that a resume needs no state of the data.
 
-    Each epoch is a permutation of its own; the batch of a step is the same for any number of ranks.
+    Each epoch is a permutation of its own; the batch of a step is the same for any number of ranks. Steps take the rows one after
+    the other, however many each takes (`batch_rows`): none twice in an epoch, none left out.
     """
 
-    def __init__(self, rows: int, batch_rows: int, seed: int) -> None:
+    def __init__(self, rows: int, batch_rows: StepSchedule, seed: int) -> None:
         self.rows, self.batch_rows, self.seed = rows, batch_rows, seed
         self._epoch, self._permutation = -1, np.empty(0, dtype=np.int64)
 
     def rows_of_step(self, step: int) -> Int64:
-        """int64 [batch_rows]: the rows of step `step`, counted from 0."""
-        first = step * self.batch_rows
-        return np.array([self._row(index) for index in range(first, first + self.batch_rows)], dtype=np.int64)
+        """int64 [rows of the batch]: the rows of step `step`, counted from 0."""
+        places = range(self.batch_rows.before(step), self.batch_rows.before(step + 1))
+        return np.array([self._row(index) for index in places], dtype=np.int64)
 
     def _row(self, index: int) -> int:
         epoch, place = divmod(index, self.rows)
@@ -115,3 +117,9 @@ def evenly_spaced(rows: int, wanted: int) -> Int64:
     """At most `wanted` of `rows` rows, spread evenly, always the same."""
     count = min(rows, wanted)
     return np.arange(count, dtype=np.int64) * rows // max(count, 1)
+
+
+def split_rows(rows: int, most: int) -> tuple[int, int]:
+    """`rows` of a rank as equal micro-batches of at most `most`: (rows of each, how many)."""
+    size = max(size for size in range(1, min(most, rows) + 1) if rows % size == 0)
+    return size, rows // size

@@ -56,6 +56,14 @@ def start_engine(
     return engine
 
 
+def set_accumulation(engine: Any, micro_rows: int, accumulation: int, ranks: int) -> None:
+    """Have the next step sum `accumulation` micro-batches of `micro_rows`: the loss of each is divided by their number."""
+    engine.set_train_micro_batch_size(micro_rows)
+    engine.set_train_batch_size(micro_rows * accumulation * ranks)
+    if hasattr(engine.optimizer, "gradient_accumulation_steps"):  # ZeRO's own copy
+        engine.optimizer.gradient_accumulation_steps = accumulation
+
+
 def gradient_norm(engine: Any, group: ProcessGroup, zero_stage: int) -> float:
     """The norm of the whole gradient of the step that is due, inf or nan where a number of it is. Collective.
 

@@ -54,14 +54,21 @@ class Learner:
         return training_flops_per_token(self.config, multiplying_parameters(self.model), context_length)
 
     def rate_multipliers(self, params: PretrainParams) -> dict[str, float]:
-        """By name of a weight, what muP multiplies its learning rate by; empty without muP."""
+        """By name of a weight, what its learning rate is multiplied by: its family's `rates`, and muP's; 1 where it is not named."""
+        own = {
+            name: rate
+            for name, _ in self.model.named_parameters()
+            for module, rate in self.family.rates.items()
+            if name.rpartition(".")[0].endswith(module)
+        }
         base = params.architecture.mup_base_width
         if base is None or params.start_from:
-            return {}
+            return own
         muon = params.optimizer in ("muon", "normuon")
         roles = weight_roles(self.model)
         matrices = frozenset(name for name, weight in roles.items() if muon and weight.role == "matrix")
-        return learning_rate_multipliers(self.model, self.family, base, matrices)
+        scaled = learning_rate_multipliers(self.model, self.family, base, matrices)
+        return {name: multiple * own.get(name, 1.0) for name, multiple in scaled.items()}
 
 
 def make_learner(
@@ -78,7 +85,7 @@ def make_learner(
         else create_model(family, name, config, choices, params.seed)
     )
     texts = [] if name == "causal" else read_token_texts(tokenizer)[:vocabulary]
-    objective = build_objective(family, name, params.masking, ids, texts, config)
+    objective = build_objective(family, name, params.masking, ids, texts, config, z_loss=params.z_loss)
     return Learner(model, family, objective, ids, context_length, choices.positions == "sinusoidal")
 
 
@@ -93,8 +100,9 @@ def adopt_learner(params: PretrainParams, start: Path, vocabulary: int, document
     family = isolating_family(model, str(params.start_from))
     ids = special_ids("causal", model.config.vocab_size, document_start, pad)
     known = model.config.model_type in KNOWN_HEADS
+    chunked_from = CHUNKED_FROM if known else ids.vocabulary + 1
     objective = build_objective(
-        family, "causal", params.masking, ids, [], model.config, CHUNKED_FROM if known else ids.vocabulary + 1
+        family, "causal", params.masking, ids, [], model.config, chunked_from, z_loss=params.z_loss
     )
     return Learner(model, family, objective, ids, int(model.config.max_position_embeddings))
 

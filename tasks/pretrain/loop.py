@@ -75,13 +75,17 @@ class Trainer:
         prepare_model(self.learner, params, config["device"])
         model.to(group.device)
         self.steps = TrainingStep(params, group, self.data, self.learner.objective)
+        self.lengths = self.steps.context_lengths
+        self.flops = {length: self.learner.flops_per_token(length) for length in self.lengths.numbers}
         self.optimizer = MixedOptimizer(model, params, self.learner.rate_multipliers(params))
         work = Path(config["work"])
         self.engine = start_engine(model, self.optimizer, params, self.steps.micro_rows, self.steps.accumulation, work)
         fragments, sharded = find_fragments(self.engine, params.zero_stage), params.zero_stage > 0
         self.optimizer.bind(fragments, sharded, group.device)
         self.steps.bind(self.engine, self.optimizer)
-        self.checkpoints = Checkpoints(work / "checkpoints", group, fragments, self.optimizer, sharded)
+        self.checkpoints = Checkpoints(
+            work / "checkpoints", group, fragments, self.optimizer, sharded, params.averaged_steps
+        )
         if params.compile:
             self.engine.compile()
         self.validation = Validation(
@@ -101,8 +105,7 @@ class Trainer:
     def train(self) -> tuple[dict[str, Any], dict[str, float]]:
         """Run from the newest checkpoint, or from the start, to the end."""
         params, group = self.params, self.group
-        flops = self.learner.flops_per_token(self.data.context_length)
-        throughput = Throughput(group, flops, params.precision)
+        throughput = Throughput(group, params.precision)
         loaded = self.checkpoints.load_latest() or self._load_stable()
         with ExitStack() as stack:
             curves_path = self.output / "curves.csv"
@@ -127,8 +130,10 @@ class Trainer:
                 row = self.steps.take(self.step, self.tokens)
                 self.step += 1
                 heartbeat.beat()
-                passed = None if self.learner.family.is_causal else self.steps.batch_rows * self.data.context_length
-                throughput.count(int(row["tokens"] or 0) - self.tokens, time.monotonic() - started, passed)
+                passed = None if self.learner.family.is_causal else params.batch_tokens.at(self.step - 1)
+                took = time.monotonic() - started
+                flops = self.flops[self.lengths.at(self.step - 1)]
+                throughput.count(int(row["tokens"] or 0) - self.tokens, took, flops, passed)
                 self.tokens = int(row["tokens"] or 0)
                 stopped = self._finish_step(row)
                 if progress:
@@ -162,6 +167,8 @@ class Trainer:
     def _load_stable(self) -> Checkpoint | None:
         """Take up a run that was the same up to its decay, if one is kept."""
         before = self.params.steps - 1 if self.params.stable_steps is None else self.params.stable_steps
+        if self.params.averaged_steps:  # which the other run does not leave
+            before = min(before, self.params.averaged_steps[0] - 1)
         found = self.group.broadcast(find_stable(self.stable, before) if self.group.is_rank_zero else None)
         return self.checkpoints.load(found) if found else None
 
@@ -176,6 +183,9 @@ class Trainer:
             self._save(row)  # before it is evaluated
             if params.ema_decay:
                 self.optimizer.use_average()
+            elif params.average_checkpoints:
+                self.checkpoints.use_mean()
+            if params.ema_decay or params.average_checkpoints:
                 refresh_weights(self.engine, params.zero_stage, self.optimizer.swapping)
         if last or self.step % params.validation_every == 0:
             measured, bits_per_byte = self.validation.measure(
@@ -234,7 +244,7 @@ class Trainer:
             "parameters": self.parameters,
             "steps": self.step,
             "tokens": self.tokens,
-            "epochs": round(self.step * self.steps.batch_rows / len(self.data), 4),
+            "epochs": round(self.steps.batch_rows.before(self.step) / len(self.data), 4),
             "training_loss": round(sum(self.losses) / len(self.losses), 6) if self.losses else None,
             "validation_bits_per_byte": None if self.bits_per_byte is None else round(self.bits_per_byte, 6),
             "validation_bits_per_byte_by_source": {n: round(v, 6) for n, v in self.validation.by_source.items()},

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from tasks.architectures.memory import GIB, Memory, Parameters, activation_bytes, state_memory
 from tasks.architectures.roles import weight_roles
 from tasks.core.errors import UserError
+from tasks.pretrain.data_loader import split_rows
 from tasks.pretrain.free_memory import free_bytes, free_host_bytes
 from tasks.pretrain.outline import llama_shape, outline_model
-from tasks.pretrain.packed_input import rows_at_once
 
 if TYPE_CHECKING:
     from tasks.pretrain.distributed import ProcessGroup
@@ -47,7 +47,8 @@ class MemoryForecast:
         matrices = sum(size for name, size in sizes.items() if roles[name].role == "matrix")
         self.parameters = Parameters(sum(sizes.values()), matrices, 0, 0)
         self.shape = llama_shape(model, context_length)
-        self.rows = rows_at_once(params.micro_batch_rows, params.global_batch_tokens // context_length // ranks)
+        batches = params.batch_tokens.parts(context_length * ranks).numbers
+        self.rows = max(split_rows(rows, params.micro_batch_rows)[0] for rows in batches)
 
     def needed(self, **changes: Any) -> tuple[float, float, Memory]:
         """(bytes on the device, of all ranks here where that is a CPU; bytes of the host beside it; a rank's parts).

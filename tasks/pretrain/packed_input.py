@@ -28,40 +28,51 @@ def check_rows(params: "PlannedParams", pack: Path, ranks: int, source: "ModelSo
             f"params.yaml: pack.context_length: {context_length} is more than the {source.context_length} tokens that "
             f"{params.start_from} reads. Allowed: up to {source.context_length}"
         )
-    rows = check_batch(params, context_length, ranks)
+    key, rows = check_batch(params, context_length, ranks)
     there = len(np.load(pack / "train" / "rows.npy", mmap_mode="r")) - 1
     if there < rows:
         raise UserError(
-            f"{pack}: has {there} rows to train on, a step takes {rows}. Lower pretrain.global_batch_tokens to at most "
+            f"{pack}: has {there} rows to train on, a step takes {rows}. Lower {key} to at most "
             f"{there // ranks * ranks * context_length}, or add text (scrape.sources)"
         )
     for split in ("train", "validation"):
         _check_tokens(pack / split / "tokens.bin", packed["dtype"], int(packed["vocabulary_size"]))
 
 
-def check_batch(params: "PlannedParams", context_length: int, ranks: int) -> int:
-    """Check that a step is whole rows that the ranks can share; returns how many.
+def check_batch(params: "PlannedParams", context_length: int, ranks: int) -> tuple[str, int]:
+    """Check that each step is whole rows that the ranks can share, and that shorter ones can be cut of them.
+
+    Returns the key of the largest batch, and its rows.
 
     Raises:
         UserError: it is not.
     """
-    rows, rest = divmod(params.global_batch_tokens, context_length)
-    if rest or not rows:
-        raise UserError(
-            f"params.yaml: pretrain.global_batch_tokens: must be a multiple of pack.context_length ({context_length}), "
-            f"got {params.global_batch_tokens}"
-        )
-    if rows % ranks:
-        raise UserError(
-            f"params.yaml: pretrain.global_batch_tokens: {params.global_batch_tokens} tokens are {rows} rows, which "
-            f"{ranks} ranks cannot share evenly. Use a multiple of {ranks * context_length}, or other ranks in execution.yaml"
-        )
-    return rows
+    _check_contexts(params, context_length)
+    batches = {"pretrain.global_batch_tokens": params.global_batch_tokens}
+    for number, phase in enumerate(params.batch_schedule or ()):
+        batches[f"pretrain.batch_schedule.{number}.global_batch_tokens"] = phase.global_batch_tokens
+    for key, tokens in batches.items():
+        rows, rest = divmod(tokens, context_length)
+        if rest or not rows:
+            raise UserError(
+                f"params.yaml: {key}: must be a multiple of pack.context_length ({context_length}), got {tokens}"
+            )
+        if rows % ranks:
+            raise UserError(
+                f"params.yaml: {key}: {tokens} tokens are {rows} rows, which {ranks} ranks cannot share evenly. Use a multiple "
+                f"of {ranks * context_length}, or other ranks in execution.yaml"
+            )
+    key = max(batches, key=lambda name: batches[name])
+    return key, batches[key] // context_length
 
 
-def rows_at_once(most: int, rank_rows: int) -> int:
-    """Rows of a micro-batch: at most `most`, and a divisor of the rows that a rank takes in a step."""
-    return max(size for size in range(1, min(most, rank_rows) + 1) if rank_rows % size == 0)
+def _check_contexts(params: "PlannedParams", context_length: int) -> None:
+    for number, phase in enumerate(params.context_schedule or ()):
+        if phase.context_length >= context_length or context_length % phase.context_length:
+            raise UserError(
+                f"params.yaml: pretrain.context_schedule.{number}.context_length: must divide pack.context_length "
+                f"({context_length}) and be less, got {phase.context_length}"
+            )
 
 
 def _check_tokens(path: Path, dtype: str, vocabulary_size: int) -> None:

@@ -11,8 +11,10 @@ from tasks.architectures.families.family import Family, FamilyName, ObjectiveNam
 from tasks.architectures.families.table import FAMILIES
 from tasks.architectures.shape import Shape
 from tasks.architectures.shape_checks import check_shape, require_objective
-from tasks.core.params import StageParams
+from tasks.architectures.step_schedule import BatchPhase, ContextPhase, StepSchedule, batch_schedule, check_phases
+from tasks.core.params import StageParams, validate
 from tasks.model.start_from import require_local_model
+from tasks.pretrain.averaged_steps import check_average, due_steps
 from tasks.pretrain.objectives.params import MaskingParams
 
 
@@ -69,7 +71,20 @@ class PretrainParams(StageParams):
     global_batch_tokens: int | None = Field(
         None, ge=8, description="Tokens of one step, over all ranks; a multiple of context_length."
     )
-    micro_batch_rows: int = Field(8, ge=1, description="At most this many rows go through the model at once on a rank.")
+    batch_schedule: list[BatchPhase] | None = Field(
+        None,
+        min_length=1,
+        description="Other batches at first, e.g. [{until_step: 200, global_batch_tokens: 1024}] (arXiv:2407.21783); null: none.",
+    )
+    context_schedule: list[ContextPhase] | None = Field(
+        None,
+        min_length=1,
+        description="Shorter rows at first, of the same tokens, e.g. [{until_step: 200, context_length: 64}] (arXiv:2108.06084); "
+        "null: none.",
+    )
+    micro_batch_rows: int = Field(
+        8, ge=1, description="At most this many rows of pack's length go through the model at once on a rank."
+    )
     optimizer: Literal["adamw", "muon", "normuon"] = Field(
         "muon", description="muon, normuon: matrices by Muon or NorMuon, the rest by AdamW."
     )
@@ -101,6 +116,11 @@ class PretrainParams(StageParams):
         lt=1,
         description="Decay of an exponential moving average of the weights, which is exported then; 0: none.",
     )
+    z_loss: float = Field(
+        0.0,
+        ge=0,
+        description="Weight of log(Z)^2, Z the softmax's normaliser, which keeps logits small (PaLM, arXiv:2204.02311: 1e-4).",
+    )
     clip: float = Field(1.0, ge=0, description="Largest norm of the whole gradient; 0 switches clipping off.")
     zero_stage: int = Field(
         0, ge=0, le=3, description="DeepSpeed ZeRO: what is split over the ranks; 0 nothing, 3 everything."
@@ -125,6 +145,11 @@ class PretrainParams(StageParams):
     export: Literal["last", "best"] = Field(
         "last",
         description="The weights that are exported: the last, or those of the best validation among the checkpoints.",
+    )
+    average_checkpoints: int = Field(
+        0,
+        ge=0,
+        description="So many checkpoints, the last step's among them, whose mean weights are exported (arXiv:2306.03241); 0: none.",
     )
     keep_stable: int = Field(
         1, ge=0, description="Checkpoints from before the decay to keep in .textmill/stable, for `continue_steps`."
@@ -166,6 +191,10 @@ class PretrainParams(StageParams):
                 f"warmup_steps ({self.warmup_steps}) and a decay of {self.decay_fraction:g} of the steps must together be at most "
                 f"steps ({self.steps})"
             )
+        steps = self.steps and self.steps + self.continue_steps
+        check_phases("batch_schedule", [phase.until_step for phase in self.batch_schedule or ()], steps)
+        check_phases("context_schedule", [phase.until_step for phase in self.context_schedule or ()], steps)
+        check_average(self.average_checkpoints, self.checkpoint_every, steps, self.ema_decay, self.export)
         if self.precision != "fp32" and self.zero_stage == 0:
             raise ValueError(
                 f"precision {self.precision} needs zero_stage 1 or more: stage 0 keeps no fp32 weights and drifts"
@@ -205,9 +234,25 @@ class PlannedParams(PretrainParams):
 
     def at_length(self) -> Self:
         """The same with `continue_steps` in `steps`."""
-        return self.model_validate(
-            {**self.model_dump(), "steps": self.steps + self.continue_steps, "continue_steps": 0}
-        )
+        changed = {"steps": self.steps + self.continue_steps, "continue_steps": 0}
+        where = "params.yaml: pretrain, with continue_steps" if self.continue_steps else "params.yaml: pretrain"
+        return validate(type(self), self.model_dump() | changed, where)
+
+    @property
+    def batch_tokens(self) -> StepSchedule:
+        """Tokens of each step."""
+        return batch_schedule(self.global_batch_tokens, self.batch_schedule)
+
+    def context_lengths(self, full: int) -> StepSchedule:
+        """Tokens in the rows of each step, `full` at last."""
+        phases = self.context_schedule or ()
+        return StepSchedule(full, tuple((phase.until_step, phase.context_length) for phase in phases))
+
+    @property
+    def averaged_steps(self) -> tuple[int, ...]:
+        """The steps whose checkpoints are averaged."""
+        due = due_steps(self.checkpoint_every, self.steps)
+        return tuple(due[len(due) - self.average_checkpoints :])
 
     @property
     def decay_steps(self) -> float:

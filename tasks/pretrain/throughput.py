@@ -15,29 +15,32 @@ SECONDS_OF_PRODUCTS = 0.5
 class Throughput:
     """Counts tokens and seconds of training steps, without validation and checkpoints.
 
-    MFU = tokens/s x FLOPs per token / peak; FLOPs by the convention of `training_flops_per_token`, peak measured here by
+    MFU = FLOP/s / peak; FLOPs by the convention of `training_flops_per_token`, peak measured here by
     matrix products on the same device with the same threads, times the ranks: before the training and after it, since what
     else runs on the machine makes it smaller. The larger counts.
     """
 
-    def __init__(self, group: ProcessGroup, flops_per_token: int | None, precision: str) -> None:
-        """`flops_per_token`: None where it is not known; there is no MFU then."""
-        self.group, self.flops_per_token, self.precision = group, flops_per_token, precision
+    def __init__(self, group: ProcessGroup, precision: str) -> None:
+        self.group, self.precision = group, precision
         self.peak_flops = self._peak()
-        self.tokens, self.computed, self.seconds, self.steps = 0, 0, 0.0, 0
+        self.tokens, self.seconds, self.steps = 0, 0.0, 0
+        self.flops: int | None = 0
 
     def _peak(self) -> float:
         return self.group.all_reduce_sum(peak_flops(self.group.device, self.precision))[0]
 
-    def count(self, tokens: int, seconds: float, computed: int | None = None) -> None:
+    def count(self, tokens: int, seconds: float, flops_per_token: int | None, computed: int | None = None) -> None:
         """Count one step, of `tokens` that were predicted; the first warms up and is left out.
 
-        `computed`: tokens that the model passed, where those are more: of an encoder all of a row, not the hidden ones alone.
+        `flops_per_token`: None where it is not known; there is no MFU then. `computed`: tokens that the model passed, where
+        those are more: of an encoder all of a row, not the hidden ones alone.
         """
         self.steps += 1
         if self.steps > 1:
             self.tokens += tokens
-            self.computed += tokens if computed is None else computed
+            passed = tokens if computed is None else computed
+            if self.flops is not None:
+                self.flops = None if flops_per_token is None else self.flops + passed * flops_per_token
             self.seconds += seconds
 
     @property
@@ -53,9 +56,9 @@ class Throughput:
         if self.group.device.type == "cuda":  # before products take some
             measured["gpu_peak_bytes"] = float(torch.cuda.max_memory_allocated(self.group.device))
         measured["peak_flops"] = max(self.peak_flops, self._peak())
-        if self.flops_per_token is None or not self.seconds:
+        if self.flops is None or not self.seconds:
             return measured
-        mfu = self.computed / self.seconds * self.flops_per_token / measured["peak_flops"]
+        mfu = self.flops / self.seconds / measured["peak_flops"]
         if mfu <= 1:
             measured["mfu"] = mfu
         elif self.group.is_rank_zero:

@@ -47,7 +47,7 @@ def trained(request: pytest.FixtureRequest) -> Trained:
     model, objective = trained_pair(family.name, masking, hidden=64, **wide)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    train(model, objective, STEPS.get(family.name, 200))
+    train(model, objective, family, STEPS.get(family.name, 200))
     torch.set_num_threads(threads)
     return Trained(family, model, objective, masking)
 

@@ -11,7 +11,6 @@ from torch.nn import functional
 
 from tasks.architectures.building.create import create_config, create_model
 from tasks.architectures.building.special_ids import special_ids
-from tasks.architectures.devices import DEVICES
 from tasks.architectures.families.choices import Architecture
 from tasks.architectures.families.table import FAMILIES
 from tasks.architectures.flops import multiplying_parameters, training_flops_per_token
@@ -27,6 +26,7 @@ from tasks.architectures.memory import (
     weight_bytes,
 )
 from tasks.architectures.shape import Shape
+from tasks.plan.devices import DEVICES
 from tests.helpers.architectures import tiny
 from tests.helpers.checkout import ROOT
 from tests.helpers.live_memory import LiveMemory

@@ -42,13 +42,17 @@ def test_a_model_of_a_billion_on_64_ranks(project, capsys):
     """TinyLlama's shape (arXiv:2401.02385), whose weights anybody can multiply out."""
     sizes = {"layers": 22, "hidden": 2048, "heads": 32, "kv_heads": 4, "intermediate": 5632, "steps": 1000}
     sizes |= {"global_batch_tokens": 1024 * 512, "micro_batch_rows": 3, "warmup_steps": 10}
+    sizes["batch_schedule"] = [{"until_step": 100, "global_batch_tokens": 1024 * 64}]
+    sizes["context_schedule"] = [{"until_step": 200, "context_length": 256}]
     set_sizes(project, **sizes)
     assert main(["--ranks", "64"]) == 0
     said = capsys.readouterr().out
     block = 2048 * (2 * 2048 + 2 * 256 + 3 * 5632 + 2)
     assert f"{22 * block + 2048 + 50257 * 2048:,} parameters" in said
     assert "524,288 tokens = 512 rows; a rank has 8: 2 at a time, accumulated 4 times" in said
-    assert "1,000 steps, 524,288,000 tokens" in said
+    assert "  until 100     65,536 tokens" in said
+    assert "  until 200     rows of 256 tokens" in said
+    assert f"1,000 steps, {900 * 524_288 + 100 * 65_536:,} tokens" in said
     assert re.search(r"model\.layers\.\*\.self_attn\.k_proj\.weight +\[256, 2048\] × 22\n", said)
     assert re.search(r"model\.embed_tokens\.weight +\[50257, 2048\]\n", said)
 

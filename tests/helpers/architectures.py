@@ -15,7 +15,7 @@ from tasks.architectures.shape import Shape
 from tasks.architectures.shape_checks import check_shape
 from tasks.pretrain.data_loader import IGNORE_INDEX, Batch, Int64
 from tasks.pretrain.objectives.build import build_objective, objective_ids
-from tasks.pretrain.objectives.objective import Objective, row_generators
+from tasks.pretrain.objectives.objective import PER_TARGET, Objective, row_generators
 from tasks.pretrain.objectives.params import MaskingParams
 
 VOCABULARY = 64
@@ -60,7 +60,7 @@ def tiny(
 
 
 def trained_pair(
-    name: str, masking: dict[str, Any] | None = None, chunked_from: int = 32_000, **sizes: Any
+    name: str, masking: dict[str, Any] | None = None, chunked_from: int = 32_000, z_loss: float = 0.0, **sizes: Any
 ) -> tuple[Any, Objective]:
     """A model as it is trained (ELECTRA's with its generator), and its objective."""
     family, params = FAMILIES[name], MaskingParams.model_validate(masking or {})
@@ -69,7 +69,7 @@ def trained_pair(
         choices = Architecture.model_validate({key: value for key, value in sizes.items() if key in family.choices})
         model = ReplacedTokenModel(family, model.config, params.generator_share, choices, seed=0)
     ids = ids_of(family, **(masking or {}))
-    return model, build_objective(family, family.objective, params, ids, TEXTS, model.config, chunked_from)
+    return model, build_objective(family, family.objective, params, ids, TEXTS, model.config, chunked_from, z_loss)
 
 
 def packed(lengths: list[int], generator: np.random.Generator, rows: int = 1, context: int = CONTEXT) -> Batch:
@@ -105,6 +105,14 @@ def loss_of(model: Any, objective: Objective, batch: Batch, seed: int = 0, step:
     """The loss of a step on one batch, as the loop has it."""
     rows = len(batch.input_ids)
     inputs = objective.collate(batch, row_generators(seed, step, range(rows)))
-    nats, extras = objective.nats(model, tensors(inputs))
-    loss = nats.sum() / max(objective.targets(inputs), 1)
-    return loss + sum((objective.extra_weights[name] * extra / rows for name, extra in extras.items()), torch.zeros(()))
+    return joined(objective, *objective.nats(model, tensors(inputs)), max(objective.targets(inputs), 1), rows)
+
+
+def joined(
+    objective: Objective, nats: torch.Tensor, extras: dict[str, torch.Tensor], targets: int, rows: int
+) -> torch.Tensor:
+    """The loss of nats and extras over a global batch of `targets` and `rows`."""
+    loss = nats.sum() / targets
+    for name, extra in extras.items():
+        loss = loss + objective.extra_weights[name] * extra / (targets if name in PER_TARGET else rows)
+    return loss

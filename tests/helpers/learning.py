@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from tasks.architectures.families.family import Family
 from tasks.pretrain.data_loader import IGNORE_INDEX, Batch, Int64
+from tasks.pretrain.learner import Learner
 from tasks.pretrain.objectives.objective import Objective, row_generators
-from tests.helpers.architectures import FIRST, START, batch_of, loss_of, tensors
+from tasks.pretrain.params import PretrainParams
+from tests.helpers.architectures import CONTEXT, FIRST, START, batch_of, ids_of, loss_of, tensors
 from tests.helpers.tiny import OBJECTS, SUBJECTS, VERBS, sentence
 
 LETTERS = sorted(set("".join([*SUBJECTS, *VERBS, *OBJECTS, " "])))
@@ -38,14 +41,12 @@ def unigram_entropy(batch: Batch) -> float:
     return float(-(shares * np.log(shares)).sum())
 
 
-def train(model: Any, objective: Objective, steps: int, rate: float = 3e-3) -> None:
-    """AdamW, linear warm-up and decay. T5's biases of positions start far from where they end: they get 30 times the rate."""
-    biases = {id(weight) for name, weight in model.named_parameters() if "relative_attention_bias" in name}
-    groups = [
-        {"params": [weight for weight in model.parameters() if (id(weight) in biases) is chosen], "times": times}
-        for chosen, times in ((False, 1), (True, 30))
-    ]
-    optimizer = torch.optim.AdamW([group for group in groups if group["params"]], betas=(0.9, 0.98), weight_decay=0.0)
+def train(model: Any, objective: Objective, family: Family, steps: int, rate: float = 3e-3) -> None:
+    """AdamW, linear warm-up and decay, with the family's own multiples of the rate."""
+    learner = Learner(model, family, objective, ids_of(family), CONTEXT)
+    times = learner.rate_multipliers(PretrainParams.model_validate({"family": family.name}))
+    groups = [{"params": [weight], "times": times.get(name, 1.0)} for name, weight in model.named_parameters()]
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.0)
     model.train()
     for step in range(steps):
         for group in optimizer.param_groups:

@@ -10,12 +10,14 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 from tokenizers import Tokenizer, models
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from tasks.core.params import validate
 from tasks.core.paths import Inputs, Outputs
 from tasks.pack.packing import pack_rows
+from tasks.pretrain.data_loader import IGNORE_INDEX, PackedDataset
 from tasks.pretrain.params import PlannedParams
 from tasks.pretrain.stage import run
 from tests.helpers.checkout import ROOT
@@ -153,3 +155,21 @@ def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
+
+
+def bits_per_byte(folder: Path, inputs: Inputs) -> float:
+    """An independent count over all validation rows, of a saved decoder."""
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    data = PackedDataset(inputs["pack"], "validation", pad=1)
+    nats = count = 0
+    for row in range(len(data)):
+        batch = data.batch(np.array([row]))
+        labels = torch.from_numpy(np.where(batch.labels == 0, IGNORE_INDEX, batch.labels))
+        with torch.no_grad():
+            tokens, positions = torch.from_numpy(batch.input_ids), torch.from_numpy(batch.position_ids)
+            logits = model(
+                input_ids=tokens, position_ids=positions, use_cache=False
+            ).logits  # a cache would mix documents
+        nats += torch.nn.functional.cross_entropy(logits[0], labels[0], reduction="sum").item()
+        count += int((labels != IGNORE_INDEX).sum())  # each token stands for one byte here
+    return nats / float(np.log(2)) / count

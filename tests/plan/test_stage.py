@@ -2,8 +2,9 @@
 
 import pytest
 
-from tasks.architectures.devices import DEVICES
+from tasks.architectures.step_schedule import BatchPhase
 from tasks.core.errors import UserError
+from tasks.plan.devices import DEVICES
 from tasks.pretrain.params import PretrainParams
 from tasks.pretrain.planned import planned_params
 from tests.helpers.checkout import ROOT
@@ -53,6 +54,21 @@ def test_own_numbers_stay_and_what_they_cost_is_said(tmp_path):
     _, plan, _ = planned(tmp_path, {"learning_rate": 0.5}, flops=3e13)
     assert plan["overrides"]["cost"] == 0.0  # the law knows nothing of rates
     assert not plan["overrides"]["of_law"]
+
+
+def test_batches_at_first_count_among_the_tokens_of_the_budget(tmp_path):
+    _, whole, values = planned(tmp_path, flops=3e13)
+    batch, context = values["values"]["global_batch_tokens"], whole["text"]["context_length"]
+    phases = [{"until_step": 100, "global_batch_tokens": context}]
+    given = [BatchPhase.model_validate(phase) for phase in phases]
+    _, plan, values = planned(tmp_path, {"batch_schedule": given}, flops=3e13)
+    assert values["given"] == {}
+    assert plan["run"]["batch_schedule"] == phases
+    steps = values["values"]["steps"]
+    assert plan["run"]["tokens"] == 100 * context + (steps - 100) * batch
+    assert plan["run"]["tokens"] == pytest.approx(whole["run"]["tokens"], abs=batch)
+    params = planned_params(PretrainParams.model_validate({"batch_schedule": phases}), tmp_path / "out/planned.json")
+    assert params.batch_tokens.before(params.steps) == plan["run"]["tokens"]
 
 
 def test_all_numbers_given_are_the_run(tmp_path):

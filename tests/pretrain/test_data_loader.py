@@ -7,6 +7,7 @@ from tasks.architectures.building.create import create_config, create_model
 from tasks.architectures.building.special_ids import special_ids
 from tasks.architectures.families.choices import Architecture
 from tasks.architectures.families.table import FAMILIES
+from tasks.architectures.step_schedule import StepSchedule
 from tasks.pretrain.data_loader import IGNORE_INDEX, PackedDataset, RowSampler
 from tests.helpers.pretraining import (
     CONTEXT,
@@ -28,11 +29,20 @@ def test_rows_are_the_stream(inputs):
 
 
 def test_each_epoch_visits_every_row_once():
-    order = RowSampler(rows=10, batch_rows=4, seed=3)
+    order = RowSampler(rows=10, batch_rows=StepSchedule(4), seed=3)
     seen = np.concatenate([order.rows_of_step(step) for step in range(5)])
     assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10))
-    assert (RowSampler(10, 4, 3).rows_of_step(4) == seen[16:]).all()  # without having walked there
-    assert (RowSampler(10, 4, 4).rows_of_step(0) != seen[:4]).any()
+    assert (RowSampler(10, StepSchedule(4), 3).rows_of_step(4) == seen[16:]).all()  # without having walked there
+    assert (RowSampler(10, StepSchedule(4), 4).rows_of_step(0) != seen[:4]).any()
+
+
+def test_batches_that_grow_take_the_same_rows_in_the_same_order():
+    """Across an epoch's border too, and asked for in any order."""
+    grown, even = RowSampler(10, StepSchedule(6, ((3, 1), (5, 4))), 3), RowSampler(10, StepSchedule(1), 3)
+    taken = {step: grown.rows_of_step(step).tolist() for step in (7, 0, 4, 2, 6, 1, 5, 3)}
+    assert [len(taken[step]) for step in range(8)] == [1, 1, 1, 4, 4, 6, 6, 6]
+    together = np.concatenate([taken[step] for step in range(8)])
+    assert together.tolist() == [even.rows_of_step(step)[0] for step in range(29)]
 
 
 def test_documents_in_a_row_do_not_see_each_other(inputs):

@@ -25,15 +25,22 @@ from tests.helpers.pretraining import (
 @pytest.mark.slow
 def test_how_a_run_is_split_changes_nothing_but_rounding(tmp_path, inputs, monkeypatch):
     """Stage, ranks, accumulation, offload, optimizer and recomputation in pairs: the weights after 12 steps, the losses, the norms."""
-    reference: dict[str, tuple[dict, list[dict[str, str]]]] = {}
+    reference: dict[str, tuple[dict, list[dict[str, str]], float]] = {}
+    same = {
+        "z_loss": 1e-2,
+        "context_schedule": [{"until_step": 2, "context_length": 8}, {"until_step": 5, "context_length": 16}],
+        "batch_schedule": [{"until_step": 3, "global_batch_tokens": 2 * CONTEXT}, {"until_step": 7, **SIX_ROWS}],
+    }
     for optimizer in ("adamw", "normuon"):
-        _, outputs = pretrain(tmp_path / optimizer, inputs, monkeypatch, optimizer=optimizer)
-        reference[optimizer] = load_file(outputs / "model.safetensors"), read_curves(outputs / "curves.csv")
+        metrics, outputs = pretrain(tmp_path / optimizer, inputs, monkeypatch, optimizer=optimizer, **same)
+        curves = read_curves(outputs / "curves.csv")
+        reference[optimizer] = load_file(outputs / "model.safetensors"), curves, metrics["z_loss"]
     for number, (stage, ranks, micro_rows, offload, optimizer, recompute) in enumerate(PAIRWISE):
         changes = {"zero_stage": stage, "micro_batch_rows": micro_rows, "offload": offload, "optimizer": optimizer}
         changes["activation_checkpointing"] = recompute
-        _, outputs = pretrain(tmp_path / str(number), inputs, monkeypatch, ranks=ranks, **changes)
-        weights, curves = reference[optimizer]
+        metrics, outputs = pretrain(tmp_path / str(number), inputs, monkeypatch, ranks=ranks, **changes, **same)
+        weights, curves, z_loss = reference[optimizer]
+        assert metrics["z_loss"] == pytest.approx(z_loss, abs=1e-4), changes
         for alone, other in zip(curves, read_curves(outputs / "curves.csv"), strict=True):
             assert float(other["loss"]) == pytest.approx(float(alone["loss"]), abs=1e-5), changes
             assert float(other["gradient_norm"]) == pytest.approx(float(alone["gradient_norm"]), rel=1e-4), changes
@@ -41,8 +48,9 @@ def test_how_a_run_is_split_changes_nothing_but_rounding(tmp_path, inputs, monke
             assert torch.allclose(weight, weights[name], atol=2e-4), (changes, name)
 
 
+SIX_ROWS = {"global_batch_tokens": 6 * CONTEXT}
 PAIRWISE = [
-    # stage, ranks, rows at a time (8 in a step), offload, optimizer, blocks computed again: each legal pair of choices once
+    # stage, ranks, rows at a time (2, 6, then 8 in a step), offload, optimizer, blocks computed again: each legal pair once
     (0, 2, 1, None, "normuon", True),
     (1, 2, 4, None, "normuon", True),
     (1, 1, 1, "cpu", "adamw", False),

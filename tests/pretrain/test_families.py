@@ -61,6 +61,7 @@ def test_a_family_is_trained_and_saved(name, changes, tmp_path, inputs, monkeypa
 def test_ranks_and_stages_change_nothing(name, tmp_path, inputs, monkeypatch):
     """What is hidden hangs on the place of a row in the global batch; so do two ranks of ZeRO-2 what one of stage 0 does."""
     same = {"family": name, **SIZES, "steps": 6, "architecture": {"positions": "sinusoidal"}}
+    same["context_schedule"] = [{"until_step": 3, "context_length": 8}]
     losses = []
     for number, (ranks, changes) in enumerate(
         [(1, {}), (2, {"zero_stage": 2, "micro_batch_rows": 2}), (1, {"zero_stage": 3})]

@@ -4,12 +4,15 @@ import pytest
 import torch
 from torch import nn
 
+from tasks.architectures.families.table import FAMILIES
 from tasks.architectures.roles import Weight, weight_roles
+from tasks.pretrain.learner import Learner
 from tasks.pretrain.optimizers.fragments import Fragment
 from tasks.pretrain.optimizers.muon import Orthogonaliser
 from tasks.pretrain.optimizers.newton_schulz import join_maps, linear_maps, newton_schulz
 from tasks.pretrain.optimizers.optimizer import MixedOptimizer
 from tasks.pretrain.optimizers.schedule import learning_rate
+from tests.helpers.architectures import ids_of, trained_pair
 from tests.helpers.pretraining import params
 
 
@@ -170,6 +173,24 @@ def test_roles_go_by_what_a_weight_does():
     assert mixtral["lm_head.weight"].role == "head"
     assert mixtral["model.layers.0.mlp.experts.gate_up_proj"] == Weight("matrix", blocks=(24, 24))
     assert mixtral["model.layers.0.mlp.experts.down_proj"].role == "matrix"
+
+
+def test_a_familys_own_rates_are_those_of_the_optimizer():
+    """T5's biases of relative positions learn at 30 times the rate, whatever embeddings do; all others at their role's."""
+    model, objective = trained_pair("t5")
+    learner = Learner(model, FAMILIES["t5"], objective, ids_of(FAMILIES["t5"]), 32)
+    chosen = params(family="t5", kv_heads=4, rates={"embedding": 3.0})
+    optimizer = MixedOptimizer(model, chosen, learner.rate_multipliers(chosen))
+    rates = {
+        name: group["rate"]
+        for group, names in zip(optimizer.param_groups, optimizer.names, strict=True)
+        for name in names
+    }
+    biases = {name for name in rates if "relative_attention_bias" in name}
+    assert len(biases) == 2  # the encoder's and the decoder's, of their first blocks
+    assert {rates.pop(name) for name in biases} == {30.0}
+    assert rates.pop("shared.weight") == 3.0
+    assert set(rates.values()) == {1.0}
 
 
 def half_of(flat: torch.Tensor, number: int) -> torch.Tensor:

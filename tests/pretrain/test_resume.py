@@ -26,10 +26,20 @@ from tests.helpers.pretraining import (
     wait_for,
 )
 
+SCHEDULES = {
+    "context_schedule": [{"until_step": 11, "context_length": 8}],
+    "batch_schedule": [
+        {"until_step": 9, "global_batch_tokens": 3 * CONTEXT},
+        {"until_step": 14, "global_batch_tokens": 5 * CONTEXT},
+    ],
+}
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "changes", [{}, {"zero_stage": 2}, {"optimizer": "normuon", "zero_stage": 3}], ids=["zero0", "zero2", "normuon3"]
+    "changes",
+    [{}, {"zero_stage": 2, **SCHEDULES}, {"optimizer": "normuon", "zero_stage": 3}],
+    ids=["zero0", "zero2", "normuon3"],
 )
 def test_killed_and_continued_is_never_killed(tmp_path, inputs, monkeypatch, changes):
     metrics, whole = pretrain(tmp_path / "whole", inputs, monkeypatch, steps=60, **changes)

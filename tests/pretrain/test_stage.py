@@ -15,13 +15,13 @@ from tasks.architectures.families.choices import Architecture
 from tasks.architectures.families.table import FAMILIES
 from tasks.architectures.flops import training_flops_per_token
 from tasks.core.errors import UserError
-from tasks.pretrain.data_loader import IGNORE_INDEX, PackedDataset
 from tasks.pretrain.distributed import ProcessGroup
 from tasks.pretrain.engine import gradient_norm
 from tasks.pretrain.requirements import check_compiler, check_swapping, require_fitting
 from tests.helpers.pretraining import (
     CONTEXT,
     VOCABULARY,
+    bits_per_byte,
     make_inputs,
     params,
     pretrain,
@@ -39,6 +39,15 @@ from tests.helpers.pretraining import (
         ({"decay_fraction": 0.9}, r"warmup_steps \(2\) and a decay of 0.9 of the steps"),
         ({"offload": "cpu"}, "offload needs zero_stage 1 or more"),
         ({"offload": "nvme", "zero_stage": 2}, "nvme needs zero_stage 3"),
+        (
+            {"batch_schedule": [{"until_step": 12, "global_batch_tokens": 64}]},
+            r"last until_step \(12\) .* steps \(12\)",
+        ),
+        ({"batch_schedule": []}, "batch_schedule"),
+        ({"average_checkpoints": 4}, r"average_checkpoints \(4\): a run of 12 steps with one every 4 has 3"),
+        ({"average_checkpoints": 2, "ema_decay": 0.9}, "average_checkpoints and ema_decay both say"),
+        ({"average_checkpoints": 2, "export": "best"}, "average_checkpoints and export both say .* or export to last"),
+        ({"context_schedule": [{"until_step": 4, "context_length": 8}] * 2}, "until_step must grow .* got 4 after 4"),
     ],
 )
 def test_sizes_that_do_not_fit(changes, message):
@@ -87,12 +96,24 @@ def test_batch_must_be_whole_rows(tmp_path, inputs, monkeypatch):
         pretrain(tmp_path, inputs, monkeypatch, global_batch_tokens=100)
     with pytest.raises(UserError, match="3 ranks cannot share evenly"):
         pretrain(tmp_path, inputs, monkeypatch, ranks=3)
+    for length in (32, 12):
+        short = [{"until_step": 2, "context_length": length}]
+        with pytest.raises(
+            UserError, match=rf"context_schedule\.0\.context_length: must divide .* \(32\).* got {length}"
+        ):
+            pretrain(tmp_path, inputs, monkeypatch, context_schedule=short)
+    small = [{"until_step": 2, "global_batch_tokens": 2 * CONTEXT}]
+    with pytest.raises(UserError, match=r"batch_schedule\.0\.global_batch_tokens: 64 tokens are 2 rows, which 4 ranks"):
+        pretrain(tmp_path, inputs, monkeypatch, ranks=4, batch_schedule=small)
 
 
 def test_rows_that_cannot_be_trained_on(tmp_path, monkeypatch):
     few = make_inputs(tmp_path)
     with pytest.raises(UserError, match=r"has \d+ rows to train on, a step takes 400\. Lower .* at most \d+"):
         pretrain(tmp_path, few, monkeypatch, global_batch_tokens=400 * CONTEXT)
+    large = [{"until_step": 2, "global_batch_tokens": 400 * CONTEXT}]
+    with pytest.raises(UserError, match=r"a step takes 400\. Lower pretrain\.batch_schedule\.0\.global_batch_tokens"):
+        pretrain(tmp_path, few, monkeypatch, batch_schedule=large)
     path = few["pack"] / "validation" / "tokens.bin"
     tokens = np.memmap(path, dtype=np.uint16, mode="r+")
     tokens[17] = VOCABULARY
@@ -137,19 +158,7 @@ def test_trains_and_saves_what_it_trained(tmp_path, inputs, monkeypatch):
     assert model.config.tie_word_embeddings
     assert model.num_parameters() == metrics["parameters"]
     assert AutoTokenizer.from_pretrained(outputs.root).chat_template
-    data = PackedDataset(inputs["pack"], "validation", pad=1)  # an independent count of bits per byte
-    nats = count = 0
-    for row in range(len(data)):
-        batch = data.batch(np.array([row]))
-        labels = torch.from_numpy(np.where(batch.labels == 0, IGNORE_INDEX, batch.labels))
-        with torch.no_grad():
-            tokens, positions = torch.from_numpy(batch.input_ids), torch.from_numpy(batch.position_ids)
-            logits = model(
-                input_ids=tokens, position_ids=positions, use_cache=False
-            ).logits  # a cache would mix documents
-        nats += torch.nn.functional.cross_entropy(logits[0], labels[0], reduction="sum").item()
-        count += int((labels != IGNORE_INDEX).sum())  # each token stands for one byte here
-    assert metrics["validation_bits_per_byte"] == pytest.approx(nats / np.log(2) / count, rel=1e-5)
+    assert metrics["validation_bits_per_byte"] == pytest.approx(bits_per_byte(outputs.root, inputs), rel=1e-5)
 
 
 @pytest.mark.slow

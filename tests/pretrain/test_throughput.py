@@ -24,9 +24,9 @@ def measured(monkeypatch: pytest.MonkeyPatch, *peaks: float) -> dict[str, float]
     found = iter(peaks)
     monkeypatch.setattr(throughput, "peak_flops", lambda *_: next(found))
     group: Any = OneRank()
-    counted = Throughput(group, 6, "fp32")
+    counted = Throughput(group, "fp32")
     for _ in range(11):  # the first warms up
-        counted.count(1000, 1.0)
+        counted.count(1000, 1.0, 6)
     return counted.timings()
 
 

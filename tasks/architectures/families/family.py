@@ -52,6 +52,7 @@ class Family:
         intermediate_factor: the feed-forward's width in multiples of hidden, where it cannot be chosen.
         first_position: `pad` where positions are counted from the padding's id on (RoBERTa); None where none are given.
         special_tokens: attributes for ids of special tokens, beside bos, eos and pad, by what they are here.
+        rates: multiples of the learning rate of weights that start far from where they end, by how the names of their modules end.
         masked_fraction: share of the tokens that its objective hides, in its paper.
         gguf: whether quantize exports it to GGUF for llama.cpp.
     """
@@ -72,6 +73,7 @@ class Family:
     intermediate_factor: int | None = None
     first_position: Literal["zero", "pad"] | None = "zero"
     special_tokens: Mapping[str, Literal["document_start", "pad"]] = field(default_factory=dict)
+    rates: Mapping[str, float] = field(default_factory=dict)
     masked_fraction: float = 0.15
     gguf: bool = False
 

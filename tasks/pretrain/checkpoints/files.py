@@ -13,6 +13,7 @@ import torch
 
 from tasks.core.errors import UserError
 from tasks.core.paths import write_json
+from tasks.pretrain.checkpoints.average import use_mean
 from tasks.pretrain.checkpoints.fragment_files import FragmentFiles, first_problem, write_fragments
 from tasks.pretrain.distributed import ProcessGroup
 from tasks.pretrain.launching.launch import PARTIAL
@@ -36,7 +37,7 @@ class Checkpoint:
 class Checkpoints:
     """The checkpoints of a run in `folder`. Every method is collective.
 
-    `fragments` are this rank's; `sharded`: no rank has all of them.
+    `fragments` are this rank's; `sharded`: no rank has all of them. `averaged`: steps whose checkpoints are averaged at the end.
     """
 
     folder: Path
@@ -44,12 +45,13 @@ class Checkpoints:
     fragments: list[Fragment]
     optimizer: MixedOptimizer
     sharded: bool
+    averaged: tuple[int, ...] = ()
     keep: int = 2
 
     def save(self, step: int, state: dict[str, Any], curves: Path, best: bool = False, stable: bool = False) -> Path:
         """Write `folder/step-<step>`: weights and optimizer of every rank, the loop's `state` (JSON), the curves so far.
 
-        The last `keep` stay, and the last that was `best`, and the last that was `stable`. All that are there are finite.
+        The last `keep` stay, those that will be averaged, and the last that was `best` or `stable`. All that are there are finite.
 
         Raises:
             UserError: a weight holds an inf or nan.
@@ -95,7 +97,7 @@ class Checkpoints:
 
     def _remove_old(self) -> None:
         found = _by_step(self.folder)
-        kept = set(found[: self.keep])
+        kept = {*found[: self.keep], *(self.folder / _name(step) for step in self.averaged)}
         for kind in ("best", "stable"):
             kept.update([path for path in found if _marked(path, kind)][:1])
         for path in found:
@@ -139,13 +141,32 @@ class Checkpoints:
         files, shapes = FragmentFiles(folder), self.optimizer.shapes
         return {name: files.read("weight", name, 0, math.prod(shape)).view(shape) for name, shape in shapes.items()}
 
+    def use_mean(self) -> None:
+        """Put the mean of the weights of `averaged` in the place of the weights.
+
+        Raises:
+            UserError: one of the checkpoints is missing or damaged.
+        """
+        folders = [self.folder / _name(step) for step in self.averaged]
+        problem = self.group.broadcast(_first_problem(folders) if self.group.is_rank_zero else None)
+        if problem:
+            raise UserError(f"{problem}: pretrain.average_checkpoints needs it. Run it again: it is trained anew")
+        use_mean(folders, self.fragments, self.optimizer)
+
     def _newest_whole(self) -> str | None:
         for candidate in _by_step(self.folder):
-            if problem := find_problem(candidate):
+            before = [self.folder / _name(step) for step in self.averaged if _name(step) < candidate.name]
+            if lacking := _first_problem(before):
+                log.warning("%s; as it is to be averaged, the checkpoint before it is looked for", lacking)
+            elif problem := find_problem(candidate):
                 log.warning("%s: %s; this checkpoint is passed over for the one before it", candidate, problem)
             else:
                 return candidate.name
         return None
+
+
+def _first_problem(folders: list[Path]) -> str | None:
+    return next((f"{folder}: {problem}" for folder in folders if (problem := find_problem(folder))), None)
 
 
 def find_problem(folder: Path) -> str | None:

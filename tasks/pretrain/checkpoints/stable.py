@@ -19,7 +19,10 @@ from tasks.pretrain.checkpoints.files import find_problem
 if TYPE_CHECKING:
     from tasks.pretrain.params import PlannedParams
 
-AFTERWARDS = {"steps", "continue_steps", "decay_fraction", "final_rate", "checkpoint_every", "keep_stable", "export"}
+AFTERWARDS = {
+    *("steps", "continue_steps", "decay_fraction", "final_rate", "checkpoint_every", "keep_stable", "export"),
+    "average_checkpoints",
+}
 """What plays no part before the decay."""
 MAX_RUNS = 3
 TASKS = Path(__file__).parents[2]

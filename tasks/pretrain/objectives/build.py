@@ -43,16 +43,18 @@ def build_objective(
     token_texts: Sequence[bytes],
     config: Any,
     chunked_from: int = CHUNKED_FROM,
+    z_loss: float = 0.0,
 ) -> Objective:
     """The objective; `token_texts` are the bytes of each token of the tokenizer, empty for special ones; `config` the model's."""
     fraction = masking.fraction or family.masked_fraction
     mean_span = masking.mean_span or OWN_MEAN_SPAN
     if objective == "causal":
-        return Causal(family, config.router_aux_loss_coef if "experts" in family.choices else None, chunked_from)
+        router_weight = config.router_aux_loss_coef if "experts" in family.choices else None
+        return Causal(family, router_weight, chunked_from, z_loss)
     if objective == "span_corruption":
-        return SpanCorruption(fraction, mean_span, ids, chunked_from)
+        return SpanCorruption(fraction, mean_span, ids, chunked_from, z_loss)
     if objective == "denoising":
-        return Denoising(fraction, mean_span, ids, chunked_from)
+        return Denoising(fraction, mean_span, ids, chunked_from, z_loss)
     own_mask, own_random = OWN_SHARES[objective]
     hiding = Hiding(
         fraction,
@@ -63,5 +65,5 @@ def build_objective(
         Words(token_texts) if masking.whole_words else None,
     )
     if objective == "masked":
-        return Masked(family, hiding, ids.pad, chunked_from)
-    return ReplacedToken(family, hiding, ids.pad)
+        return Masked(family, hiding, ids.pad, chunked_from, z_loss)
+    return ReplacedToken(family, hiding, ids.pad, z_loss)

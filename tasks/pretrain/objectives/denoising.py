@@ -13,17 +13,23 @@ from tasks.architectures.building.special_ids import SpecialIds
 from tasks.architectures.memory import CHUNKED_FROM
 from tasks.pretrain.data_loader import IGNORE_INDEX, Batch, Int64
 from tasks.pretrain.objectives.document_rows import documents_of, origins, pad_rows, present
-from tasks.pretrain.objectives.objective import Arrays, Extras
+from tasks.pretrain.objectives.objective import Arrays, Extras, z_weight
 from tasks.pretrain.objectives.span_corruption import sequence_nats
 
 
 class Denoising:
     """`fraction` of a document's tokens is masked in spans of a mean of `mean_span`."""
 
-    extra_weights: Mapping[str, float] = {}
-
-    def __init__(self, fraction: float, mean_span: float, ids: SpecialIds, chunked_from: int = CHUNKED_FROM) -> None:
+    def __init__(
+        self,
+        fraction: float,
+        mean_span: float,
+        ids: SpecialIds,
+        chunked_from: int = CHUNKED_FROM,
+        z_loss: float = 0.0,
+    ) -> None:
         self.fraction, self.mean_span, self.ids, self.chunked_from = fraction, mean_span, ids, chunked_from
+        self.extra_weights: Mapping[str, float] = z_weight(z_loss)
 
     def collate(self, batch: Batch, generators: Sequence[np.random.Generator]) -> Arrays:
         """A document a row: the encoder reads it with masks, the decoder as it is, and predicts its next tokens."""
@@ -47,8 +53,8 @@ class Denoising:
         return int(np.count_nonzero(inputs["labels"] != IGNORE_INDEX))
 
     def nats(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, Extras]:
-        """See `Objective.nats`."""
-        return sequence_nats(model, inputs, self.chunked_from), {}
+        """See `Objective.nats`; extras: `z_loss`."""
+        return sequence_nats(model, inputs, self.chunked_from, self.extra_weights)
 
 
 def infill(tokens: Int64, fraction: float, mean_span: float, mask: int, generator: np.random.Generator) -> Int64:

@@ -14,17 +14,18 @@ from tasks.architectures.memory import CHUNKED_FROM
 from tasks.pretrain.data_loader import IGNORE_INDEX, Batch
 from tasks.pretrain.objectives.document_rows import documents_of, origins, pad_rows, present
 from tasks.pretrain.objectives.hiding import Hiding
-from tasks.pretrain.objectives.objective import Arrays, Extras
+from tasks.pretrain.objectives.objective import Z_LOSS, Arrays, Extras, z_weight
 from tasks.pretrain.objectives.token_nats import bare_model, label_nats
 
 
 class Masked:
     """Fraction, shares and whole words as `hiding` says."""
 
-    extra_weights: Mapping[str, float] = {}
-
-    def __init__(self, family: Family, hiding: Hiding, pad: int, chunked_from: int = CHUNKED_FROM) -> None:
+    def __init__(
+        self, family: Family, hiding: Hiding, pad: int, chunked_from: int = CHUNKED_FROM, z_loss: float = 0.0
+    ) -> None:
         self.family, self.hiding, self.pad, self.chunked_from = family, hiding, pad, chunked_from
+        self.extra_weights: Mapping[str, float] = z_weight(z_loss)
 
     def collate(self, batch: Batch, generators: Sequence[np.random.Generator]) -> Arrays:
         """Rows with hidden tokens; where the family wants it, with one document a row and an `attention_mask`."""
@@ -46,9 +47,9 @@ class Masked:
         return int(np.count_nonzero(inputs["labels"] != IGNORE_INDEX))
 
     def nats(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, Extras]:
-        """See `Objective.nats`."""
+        """See `Objective.nats`; extras: `z_loss`."""
         arguments = encoder_arguments(self.family, model, inputs)
-        return label_nats(model, inputs["labels"], arguments, self.chunked_from)[0], {}
+        return label_nats(model, inputs["labels"], arguments, self.chunked_from, Z_LOSS in self.extra_weights)[:2]
 
 
 def encoder_arguments(

@@ -11,14 +11,22 @@ from tasks.pretrain.data_loader import Batch
 
 Arrays = dict[str, npt.NDArray[np.int64]]
 Extras = dict[str, torch.Tensor]
+Z_LOSS = "z_loss"
+PER_TARGET = frozenset({Z_LOSS})
+"""Further losses that are a sum over targets; all others are one over rows."""
+
+
+def z_weight(z_loss: float) -> dict[str, float]:
+    """The weight of z-loss among `Objective.extra_weights`, where there is one."""
+    return {Z_LOSS: z_loss} if z_loss else {}
 
 
 class Objective(Protocol):
     """Makes a model's inputs of rows, and scores what the model says of them.
 
     `extra_weights` are the weights of the losses, beside the negative log-likelihood, that `nats` returns by the same names:
-    the loss of a step is nats / targets + the sum of weight x extra / rows, nats, targets, extras and rows (packed ones) summed
-    over the global batch. So it does not matter how that is split.
+    the loss of a step is nats / targets + the sum of weight x extra / rows, nats, targets, extras and rows (but those of padding alone)
+    summed over the global batch; extras `PER_TARGET` are divided by targets instead. So it does not matter how that is split.
     """
 
     extra_weights: Mapping[str, float]

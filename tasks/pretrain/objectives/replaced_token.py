@@ -15,8 +15,8 @@ from tasks.architectures.memory import CHUNK_POSITIONS
 from tasks.pretrain.data_loader import IGNORE_INDEX, Batch
 from tasks.pretrain.objectives.hiding import Hiding
 from tasks.pretrain.objectives.masked import Masked, encoder_arguments
-from tasks.pretrain.objectives.objective import Arrays, Extras
-from tasks.pretrain.objectives.token_nats import bare_model, head_passed_over
+from tasks.pretrain.objectives.objective import Z_LOSS, Arrays, Extras
+from tasks.pretrain.objectives.token_nats import bare_model, head_passed_over, logit_nats
 
 DISCRIMINATOR_WEIGHT = 50.0
 DRAWS = 1 << 31
@@ -25,9 +25,9 @@ DRAWS = 1 << 31
 class ReplacedToken:
     """Over a `tasks.architectures.building.electra.ReplacedTokenModel`; positions are those of hidden tokens, scored by the generator."""
 
-    def __init__(self, family: Family, hiding: Hiding, pad: int) -> None:
-        self.masked = Masked(family, hiding, pad)
-        self.extra_weights: Mapping[str, float] = {"replaced_token": DISCRIMINATOR_WEIGHT}
+    def __init__(self, family: Family, hiding: Hiding, pad: int, z_loss: float = 0.0) -> None:
+        self.masked = Masked(family, hiding, pad, z_loss=z_loss)
+        self.extra_weights: Mapping[str, float] = {"replaced_token": DISCRIMINATOR_WEIGHT, **self.masked.extra_weights}
 
     def collate(self, batch: Batch, generators: Sequence[np.random.Generator]) -> Arrays:
         """As masked, with `draws` (of which the generator's tokens come) and `text`, 1 where a token is no padding."""
@@ -41,7 +41,7 @@ class ReplacedToken:
         return self.masked.targets(inputs)
 
     def nats(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, Extras]:
-        """The generator's nats; extras: `replaced_token`, the discriminator's mean over each row, summed over rows."""
+        """The generator's nats; extras: `replaced_token`, the discriminator's mean over each row, summed; the generator's `z_loss`."""
         family, labels = self.masked.family, inputs["labels"].flatten()
         arguments = encoder_arguments(family, model, inputs)
         bare = bare_model(model)
@@ -51,17 +51,22 @@ class ReplacedToken:
             hidden = model(True, **arguments).logits.flatten(0, 1)[hidden_places]
         given = inputs["input_ids"].flatten().clone()
         nats = torch.zeros(labels.shape, dtype=torch.float32, device=labels.device)
+        extras: Extras = {Z_LOSS: torch.zeros((), device=labels.device)} if Z_LOSS in self.extra_weights else {}
         for start in range(0, len(hidden_places), CHUNK_POSITIONS):
             places = hidden_places[start : start + CHUNK_POSITIONS]
             logits = head(hidden[start : start + CHUNK_POSITIONS]).float()
-            nats = nats.index_copy(0, places, functional.cross_entropy(logits, labels[places], reduction="none"))
+            scored, normalisers = logit_nats(logits, labels[places], bool(extras))
+            nats = nats.index_copy(0, places, scored)
+            if normalisers is not None:
+                extras[Z_LOSS] = extras[Z_LOSS] + normalisers.square().sum()
             given[places] = draw(logits.detach(), inputs["draws"].flatten()[places])
         original = torch.where(labels == IGNORE_INDEX, inputs["input_ids"].flatten(), labels)
         replaced = (given != original).view_as(inputs["input_ids"])
         scores = model(False, **{**arguments, "input_ids": given.view_as(replaced)}).logits.float()
         losses = functional.binary_cross_entropy_with_logits(scores, replaced.float(), reduction="none")
         text = inputs["text"].float()
-        return nats, {"replaced_token": (losses * text).sum(1).div(text.sum(1).clamp(min=1)).sum()}
+        extras["replaced_token"] = (losses * text).sum(1).div(text.sum(1).clamp(min=1)).sum()
+        return nats, extras
 
 
 def draw(logits: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:

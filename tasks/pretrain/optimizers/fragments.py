@@ -77,6 +77,7 @@ def refresh_weights(engine: Any, zero_stage: int, swapping: Swapping | None = No
     """Bring the weights that the model computes with to the fp32 numbers of the fragments. Collective."""
     zero = engine.optimizer
     if zero_stage == 3:
+        zero._partition_all_parameters()  # else what is gathered, as small weights are between steps, stays as it is
         for group, holder in enumerate(zero.fp32_partitioned_groups_flat):
             with swapping.resident(holder) if swapping else nullcontext():
                 zero._reassign_or_swap_out_partitioned_parameters(group)

@@ -5,11 +5,12 @@ import pytest
 import torch
 
 from tasks.architectures.families.table import FAMILIES
+from tasks.pretrain.data_loader import IGNORE_INDEX
 from tasks.pretrain.objectives import token_nats
 from tasks.pretrain.objectives.objective import row_generators
 from tasks.pretrain.objectives.replaced_token import DRAWS, draw
 from tasks.pretrain.objectives.router_balance import load_balancing_loss
-from tests.helpers.architectures import loss_of, packed, tensors, tiny, trained_pair
+from tests.helpers.architectures import joined, loss_of, packed, tensors, tiny, trained_pair
 
 
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name != "electra"])
@@ -18,16 +19,41 @@ def test_chunks_change_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> No
     batch = packed([11, 2, 12, 4], np.random.default_rng(0), rows=3)
     results = []
     for chunked_from in (1 << 30, 1):
-        model, objective = trained_pair(name, chunked_from=chunked_from)
+        model, objective = trained_pair(name, chunked_from=chunked_from, z_loss=0.1)
         inputs = objective.collate(batch, row_generators(0, 0, range(3)))
-        nats, _ = objective.nats(model, tensors(inputs))
-        nats.sum().backward()
-        results.append((nats.detach(), {key: p.grad for key, p in model.named_parameters() if p.grad is not None}))
-    (whole, gradients), (chunked, others) = results
+        nats, extras = objective.nats(model, tensors(inputs))
+        (nats.sum() + 0.1 * extras["z_loss"]).backward()
+        gradient = {key: p.grad for key, p in model.named_parameters() if p.grad is not None}
+        results.append((nats.detach(), extras["z_loss"].detach(), gradient))
+    (whole, z, gradients), (chunked, other_z, others) = results
     assert torch.allclose(whole, chunked, atol=1e-5)
+    assert torch.allclose(z, other_z, rtol=1e-5)
     assert gradients.keys() == others.keys()
     for key, gradient in gradients.items():
         assert torch.allclose(gradient, others[key], atol=1e-5), key
+
+
+@pytest.mark.parametrize("name", ["llama", "bert", "t5"])
+def test_z_loss_is_the_square_of_the_log_of_the_normaliser(name: str) -> None:
+    """Value and gradient against logsumexp, over the positions with a label alone; without a weight there is none."""
+    batch = packed([11, 2, 12], np.random.default_rng(0), rows=2)
+    gradients = []
+    for ours in (True, False):
+        model, objective = trained_pair(name, z_loss=0.01)
+        inputs = objective.collate(batch, row_generators(0, 0, range(2)))
+        seen: list[torch.Tensor] = []
+        model.get_output_embeddings().register_forward_hook(lambda *given, seen=seen: seen.append(given[2]))
+        nats, extras = objective.nats(model, tensors(inputs))
+        labels = torch.from_numpy(inputs["labels"]).flatten()
+        normalisers = seen[0].flatten(0, 1).logsumexp(-1)[labels != IGNORE_INDEX]
+        expected = normalisers.square().sum()
+        assert torch.allclose(extras["z_loss"], expected, rtol=1e-5)
+        (nats.sum() + 0.01 * (extras["z_loss"] if ours else expected)).backward()
+        gradients.append([p.grad for p in model.parameters() if p.grad is not None])
+    assert all(torch.allclose(mine, theirs, atol=1e-5) for mine, theirs in zip(*gradients, strict=True))
+    model, objective = trained_pair(name)
+    assert not objective.extra_weights
+    assert not objective.nats(model, tensors(inputs))[1]
 
 
 def test_no_logits_of_the_whole_batch_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,7 +74,7 @@ def test_accumulation_changes_nothing(name: str) -> None:
     batch = packed([11, 2, 12, 4], np.random.default_rng(0), rows=4)
     gradients = []
     for parts in ([range(4)], [range(2), range(2, 4)]):
-        model, objective = trained_pair(name)
+        model, objective = trained_pair(name, z_loss=0.01)
         model.train()
         collated = [
             objective.collate(
@@ -59,11 +85,7 @@ def test_accumulation_changes_nothing(name: str) -> None:
         ]
         targets = sum(objective.targets(inputs) for inputs in collated)
         for inputs in collated:
-            nats, extras = objective.nats(model, tensors(inputs))
-            loss = nats.sum() / targets
-            for key, extra in extras.items():
-                loss = loss + objective.extra_weights[key] * extra / 4
-            loss.backward()
+            joined(objective, *objective.nats(model, tensors(inputs)), targets, 4).backward()
         gradients.append([p.grad for p in model.parameters() if p.grad is not None])
     scale = max(float(gradient.abs().max()) for gradient in gradients[0])
     for whole, halves in zip(*gradients, strict=True):

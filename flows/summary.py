@@ -67,7 +67,8 @@ def show_summary(root: Path, outdated: set[str] | None = None) -> None:
     if missing := [stage for stage in stages if stage not in metrics]:
         console.print(f"[bold]Not made yet[/]  {', '.join(missing)}: make run")
     if not earlier and not missing:
-        talks = " · chat: make chat · server: make serve" if served_format(metrics["quantize"]["formats"]) else ""
+        served = "quantize" in metrics and served_format(metrics["quantize"]["formats"])
+        talks = " · chat: make chat · server: make serve" if served else ""
         console.print(f"[bold]Next[/]  report: data/report/index.html · runs: make ui{talks}")
 
 

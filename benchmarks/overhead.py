@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from flows.dvc_stage import stage_environment
+from flows.supervision.dvc_stage import stage_environment
 from tasks.core.provenance import processor
 from tests.helpers.toy import EDGES, make
 

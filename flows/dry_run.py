@@ -15,9 +15,9 @@ from tasks.architectures.flops import multiplying_parameters, training_flops_per
 from tasks.core.errors import EXIT_USER_ERROR, UserError
 from tasks.core.params import read_yaml, validate
 from tasks.model.adopted_model import adopted_model
+from tasks.pretrain.checks.packed_input import check_batch
 from tasks.pretrain.data_loader import split_rows
 from tasks.pretrain.outline import llama_shape, outline_model
-from tasks.pretrain.packed_input import check_batch
 from tasks.pretrain.params import PlannedParams, PretrainParams
 from tasks.pretrain.planned import planned_params
 

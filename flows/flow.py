@@ -15,12 +15,19 @@ from prefect.states import Cancelled, Completed, Failed
 
 from flows import orphans, param_overrides, run_plan
 from flows.cancel import watch_for_cancel
-from flows.dvc_stage import StageFailed, StageStopped, StageTimedOut, exclusive_turn, reproduce, stage_environment
 from flows.mlflow_record import PipelineRecord
+from flows.progress.stage_log import StageLog
+from flows.progress.time_left import RunProgress
 from flows.run_lock import hold_workspace, stop_on_signal
-from flows.stage_log import StageLog
-from flows.supervised import Start, forked_dvc, start_dvc
-from flows.time_left import RunProgress
+from flows.supervision.dvc_stage import (
+    StageFailed,
+    StageStopped,
+    StageTimedOut,
+    exclusive_turn,
+    reproduce,
+    stage_environment,
+)
+from flows.supervision.supervised import Start, forked_dvc, start_dvc
 from tasks.core import graph
 from tasks.core.errors import EXIT_USER_ERROR, UserError
 from tasks.core.paths import REFRESH_VARIABLE, take_user_error

@@ -69,7 +69,7 @@ def _run(root: Path, options: argparse.Namespace) -> int:
         from prefect.logging.handlers import APILogHandler
 
         from flows.flow import BAD_INPUT, pipeline
-        from flows.terminal import Terminal
+        from flows.progress.terminal import Terminal
 
         with Terminal():
             state = pipeline(

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from flows.dvc_stage import TELEMETRY_OFF
-from flows.supervise import GRACE_VARIABLE
+from flows.supervision.dvc_stage import TELEMETRY_OFF
+from flows.supervision.supervise import GRACE_VARIABLE
 from tasks.core.errors import UserError
 from tasks.core.paths import state_folder
 from tasks.core.tracking.moved_checkout import rewrite_moved_paths
@@ -148,7 +148,7 @@ def prefect_api(root: Path, meanwhile: Callable[[], object] = lambda: None) -> I
     server = [sys.executable, "-m", "flows.guarded_server", "prefect", str(port)]
     with log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "flows.supervise", "--", *server],
+            [sys.executable, "-m", "flows.supervision.supervise", "--", *server],
             cwd=root,
             env=environment | {GRACE_VARIABLE: "3"},
             stdin=subprocess.PIPE,

@@ -7,7 +7,6 @@ import threading
 from pathlib import Path
 
 from flows import run_plan
-from flows.dvc_stage import TELEMETRY_OFF
 from flows.mlflow_view import save_view, view_url
 from flows.run_lock import stop_on_signal
 from flows.server import (
@@ -19,7 +18,8 @@ from flows.server import (
     running_ui,
     wait_until_healthy,
 )
-from flows.supervise import GRACE_VARIABLE
+from flows.supervision.dvc_stage import TELEMETRY_OFF
+from flows.supervision.supervise import GRACE_VARIABLE
 from tasks.core.errors import EXIT_USER_ERROR, UserError, printable
 from tasks.core.graph import load_graph
 from tasks.core.paths import state_folder, write_json
@@ -36,7 +36,7 @@ MLFLOW_ALONE = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 def _start(command: list[str], root: Path, environment: dict[str, str], log: Path) -> subprocess.Popen[str]:
     with log.open("w", encoding="utf-8") as file:
         return subprocess.Popen(
-            [sys.executable, "-m", "flows.supervise", "--", sys.executable, "-m", *command],
+            [sys.executable, "-m", "flows.supervision.supervise", "--", sys.executable, "-m", *command],
             cwd=root,
             env=environment | {GRACE_VARIABLE: "3"},
             stdin=subprocess.PIPE,

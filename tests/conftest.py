@@ -89,8 +89,8 @@ def one_thread(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A Prefect server for the whole module: environment variables that point to it."""
-    from flows import dvc_stage, supervised
     from flows.server import free_port, healthy
+    from flows.supervision import dvc_stage, supervised
     from tests.helpers.checkout import ROOT
     from tests.helpers.running import KEY, wait_for
 

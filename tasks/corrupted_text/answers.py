@@ -11,9 +11,8 @@ import torch
 
 from tasks.core.progress import Progress
 from tasks.corrupted_text.corruptions import Int64, Question
+from tasks.model.batches import longest_first
 
-BATCH_TOKENS = 2048
-"""Tokens asked about at a time, padding among them; set here and not by the machine, as in tasks.model.bits_per_byte."""
 Measures = dict[str, float | int | None]
 
 
@@ -33,9 +32,8 @@ def log_probabilities(
 
     A model that says one number a token says the log-odds that it was replaced: [answers, 2].
     """
-    ordered = sorted(questions, key=lambda question: -len(question.given))  # stable: equal lengths keep their order
-    with Progress(what, total=sum(len(question.given) for question in ordered), unit="tokens") as progress:
-        for batch in _batches(ordered):
+    with Progress(what, total=sum(len(question.given) for question in questions), unit="tokens") as progress:
+        for batch in longest_first(questions, lambda question: len(question.given)):
             with torch.inference_mode():
                 logits = model(**_inputs(model, batch, pad)).logits
             for row, question in zip(logits, batch, strict=True):
@@ -88,14 +86,6 @@ def detection(said: Sequence[Answer]) -> Measures:
         "recall": round(right / there, 6) if there else None,
         "f1": round(2 * right / (found + there), 6) if found + there else None,
     }
-
-
-def _batches(questions: Sequence[Question]) -> Iterator[Sequence[Question]]:
-    first = 0
-    while first < len(questions):
-        rows = max(1, BATCH_TOKENS // len(questions[first].given))
-        yield questions[first : first + rows]
-        first += rows
 
 
 def _inputs(model: Any, batch: Sequence[Question], pad: int) -> dict[str, torch.Tensor]:

@@ -1,7 +1,7 @@
 """Reply loss: how well a model predicts what the assistant says, given the conversation before it; what tuning is for."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 
 from tasks.core.progress import Progress
 from tasks.documents.shards import read_shard, shard_paths
-from tasks.model.bits_per_byte import BATCH_TOKENS
+from tasks.model.batches import longest_first
 from tasks.tokens.chat_encoder import ChatEncoder, EncodedConversation
 from tasks.tokens.dialogue_windows import DialogueWindows
 
@@ -41,11 +41,10 @@ def reply_score(model: Any, windows: Sequence[EncodedConversation], encoder: Cha
 
     A base model has never seen the end of a turn; that it does not expect one tells nothing about its text.
     """
-    ordered = sorted(windows, key=lambda window: -len(window.ids))  # stable: equal lengths keep their order
     nats = text_nats = 0.0
     tokens = size = 0
-    with Progress(what, total=sum(len(window.ids) for window in ordered), unit="tokens") as progress:
-        for batch in _batches(ordered):
+    with Progress(what, total=sum(len(window.ids) for window in windows), unit="tokens") as progress:
+        for batch in longest_first(windows, lambda window: len(window.ids)):
             for window, losses in zip(batch, _losses(model, batch, encoder.pad), strict=True):
                 said = [at for at, own in enumerate(window.assistant_mask) if own]
                 text = [at for at in said if window.ids[at] != encoder.turn_end]
@@ -60,14 +59,6 @@ def reply_score(model: Any, windows: Sequence[EncodedConversation], encoder: Cha
         "tokens": tokens,
         "bytes": size,
     }
-
-
-def _batches(windows: Sequence[EncodedConversation]) -> Iterator[Sequence[EncodedConversation]]:
-    first = 0
-    while first < len(windows):
-        rows = max(1, BATCH_TOKENS // len(windows[first].ids))
-        yield windows[first : first + rows]
-        first += rows
 
 
 def _losses(model: Any, batch: Sequence[EncodedConversation], pad: int) -> list[list[float]]:

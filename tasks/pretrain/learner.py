@@ -16,11 +16,11 @@ from tasks.architectures.roles import weight_roles
 from tasks.architectures.shape_checks import require_objective
 from tasks.core.errors import UserError
 from tasks.model.load import load_model
+from tasks.pretrain.checks.requirements import require_fitting
 from tasks.pretrain.document_isolation import KNOWN_HEADS, isolating_family
 from tasks.pretrain.objectives.build import build_objective, objective_ids
 from tasks.pretrain.objectives.objective import Objective
 from tasks.pretrain.params import PretrainParams
-from tasks.pretrain.requirements import require_fitting
 from tasks.tokens.token_texts import read_token_texts
 
 

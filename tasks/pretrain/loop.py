@@ -17,17 +17,17 @@ from tasks.core.progress import Progress
 from tasks.model.curves import CurveWriter
 from tasks.pretrain.checkpoints.files import Checkpoint, Checkpoints
 from tasks.pretrain.checkpoints.stable import find_stable, keep_stable
+from tasks.pretrain.checks.memory import check_memory
+from tasks.pretrain.checks.requirements import check_compiler, check_precision, check_swapping
 from tasks.pretrain.data_loader import PackedDataset
 from tasks.pretrain.distributed import ProcessGroup, StopFlag, join_group
 from tasks.pretrain.engine import loss_scale_state, restore_loss_scale, start_engine
 from tasks.pretrain.export import full_weights, pad_token, save_model
 from tasks.pretrain.launching import heartbeat
 from tasks.pretrain.learner import adopt_learner, make_learner, prepare_model
-from tasks.pretrain.memory_check import check_memory
 from tasks.pretrain.optimizers.fragments import find_fragments, refresh_weights
 from tasks.pretrain.optimizers.optimizer import MixedOptimizer
 from tasks.pretrain.params import PlannedParams
-from tasks.pretrain.requirements import check_compiler, check_precision, check_swapping
 from tasks.pretrain.samples import Samples
 from tasks.pretrain.throughput import Throughput
 from tasks.pretrain.training_step import Row, TrainingStep

@@ -60,7 +60,7 @@ def _train(config: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     except UserError as error:
         return EXIT_USER_ERROR, {"status": "mistake", "message": str(error)}
     except Exception as error:
-        from tasks.pretrain.memory_check import out_of_memory, out_of_memory_message
+        from tasks.pretrain.checks.memory import out_of_memory, out_of_memory_message
 
         work = Path(config["work"])
         traceback.print_exc()

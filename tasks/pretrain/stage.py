@@ -32,9 +32,9 @@ def run(params: PretrainParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     from tasks.model.start_from import read_model_source
     from tasks.pretrain import rank
     from tasks.pretrain.checkpoints.stable import stable_folder
+    from tasks.pretrain.checks.packed_input import check_rows
     from tasks.pretrain.launching import launch
     from tasks.pretrain.launching.nodes import find_nodes, rendezvous_port
-    from tasks.pretrain.packed_input import check_rows
     from tasks.pretrain.planned import planned_params
 
     source = read_model_source(inputs["tokenizer"])

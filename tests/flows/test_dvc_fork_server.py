@@ -9,8 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows import dvc_stage
-from flows.supervised import forked_dvc, start_dvc
+from flows.supervision import dvc_stage
+from flows.supervision.supervised import forked_dvc, start_dvc
 from tasks.core.errors import EXIT_USER_ERROR
 from tests.helpers.checkout import ROOT
 from tests.helpers.running import locked, processes_of, set_params, wait_for
@@ -49,7 +49,7 @@ def test_what_forks_may_be_lost(toy: Path) -> None:
     never = threading.Event()
     with forked_dvc(toy, dvc_stage.stage_environment({})) as forked:
         assert dvc_stage.reproduce("words", toy, print, never, start=forked) == "Completed"
-        warm = next(p for p in psutil.Process().children() if "flows.dvc_fork_server" in p.cmdline())
+        warm = next(p for p in psutil.Process().children() if "flows.supervision.dvc_fork_server" in p.cmdline())
         warm.kill()
         wait_for(lambda: warm.status() == psutil.STATUS_ZOMBIE)
         assert dvc_stage.reproduce("left", toy, print, never, start=forked) == "Completed"
@@ -71,7 +71,7 @@ def test_a_command_has_its_own_environment_and_folder(toy: Path, tmp_path: Path)
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts the system's own threads")
 def test_what_forks_has_one_thread_and_nothing_that_does_not_survive_a_fork() -> None:
     ask = (
-        "import os, sys, importlib; from flows.dvc_fork_server import MODULES; [importlib.import_module(m) for m in MODULES];"
+        "import os, sys, importlib; from flows.supervision.dvc_fork_server import MODULES; [importlib.import_module(m) for m in MODULES];"
         "print(len(os.listdir('/proc/self/task')), {'torch', 'numba', 'mlflow', 'prefect'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", ask], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from flows import dvc_stage, run_plan, supervised
+from flows import run_plan
 from flows.run_lock import hold_workspace
+from flows.supervision import dvc_stage, supervised
 from tasks.core.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
 from tests.helpers.checkout import ROOT
 from tests.helpers.running import (

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.time_left import RunProgress
+from flows.progress.time_left import RunProgress
 from tasks.core.number_format import format_counts
 from tasks.core.progress import EVENTS_VARIABLE, Progress, ProgressState, duration, read_progress_event
 from tests.helpers.checkout import ROOT
@@ -19,9 +19,9 @@ RUN = """
 import logging, sys, time
 from pathlib import Path
 from prefect.logging import get_logger
-from flows.time_left import RunProgress
-from flows.stage_log import StageLog
-from flows.terminal import Terminal
+from flows.progress.time_left import RunProgress
+from flows.progress.stage_log import StageLog
+from flows.progress.terminal import Terminal
 from tasks.core.progress import ProgressState
 
 with Terminal():

@@ -8,10 +8,11 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tasks.core.errors import UserError
-from tasks.pretrain import memory_check, rank
+from tasks.pretrain import rank
+from tasks.pretrain.checks import memory as memory_check
+from tasks.pretrain.checks.free_memory import free_host_bytes
+from tasks.pretrain.checks.memory import MemoryForecast, check_memory
 from tasks.pretrain.distributed import ProcessGroup
-from tasks.pretrain.free_memory import free_host_bytes
-from tasks.pretrain.memory_check import MemoryForecast, check_memory
 from tests.helpers.given import given_model, gpt2_split
 from tests.helpers.pretraining import CONTEXT, VOCABULARY, params, pretrain
 

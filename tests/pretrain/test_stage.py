@@ -15,9 +15,9 @@ from tasks.architectures.families.choices import Architecture
 from tasks.architectures.families.table import FAMILIES
 from tasks.architectures.flops import training_flops_per_token
 from tasks.core.errors import UserError
+from tasks.pretrain.checks.requirements import check_compiler, check_swapping, require_fitting
 from tasks.pretrain.distributed import ProcessGroup
 from tasks.pretrain.engine import gradient_norm
-from tasks.pretrain.requirements import check_compiler, check_swapping, require_fitting
 from tests.helpers.pretraining import (
     CONTEXT,
     VOCABULARY,

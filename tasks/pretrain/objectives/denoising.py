@@ -4,32 +4,18 @@ Spans are of Poisson length, 0 included, which puts a mask where nothing is miss
 transformations infilling alone is the best or close to it (table 1).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import torch
 
-from tasks.architectures.building.special_ids import SpecialIds
-from tasks.architectures.memory import CHUNKED_FROM
 from tasks.pretrain.data_loader import IGNORE_INDEX, Batch, Int64
 from tasks.pretrain.objectives.document_rows import documents_of, origins, pad_rows, present
-from tasks.pretrain.objectives.objective import Arrays, Extras, z_weight
-from tasks.pretrain.objectives.span_corruption import sequence_nats
+from tasks.pretrain.objectives.objective import Arrays
+from tasks.pretrain.objectives.sequence_to_sequence import SequenceToSequence
 
 
-class Denoising:
+class Denoising(SequenceToSequence):
     """`fraction` of a document's tokens is masked in spans of a mean of `mean_span`."""
-
-    def __init__(
-        self,
-        fraction: float,
-        mean_span: float,
-        ids: SpecialIds,
-        chunked_from: int = CHUNKED_FROM,
-        z_loss: float = 0.0,
-    ) -> None:
-        self.fraction, self.mean_span, self.ids, self.chunked_from = fraction, mean_span, ids, chunked_from
-        self.extra_weights: Mapping[str, float] = z_weight(z_loss)
 
     def collate(self, batch: Batch, generators: Sequence[np.random.Generator]) -> Arrays:
         """A document a row: the encoder reads it with masks, the decoder as it is, and predicts its next tokens."""
@@ -48,14 +34,6 @@ class Denoising:
             "origins": origins(pieces, batch.input_ids.shape[1]),
         }
 
-    def targets(self, inputs: Arrays) -> int:
-        """All tokens of the documents."""
-        return int(np.count_nonzero(inputs["labels"] != IGNORE_INDEX))
-
-    def nats(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, Extras]:
-        """See `Objective.nats`; extras: `z_loss`."""
-        return sequence_nats(model, inputs, self.chunked_from, self.extra_weights)
-
 
 def infill(tokens: Int64, fraction: float, mean_span: float, mask: int, generator: np.random.Generator) -> Int64:
     """`tokens` with spans replaced by one mask each, `fraction` of them in all; the first, which begins the document, stays."""
@@ -64,7 +42,10 @@ def infill(tokens: Int64, fraction: float, mean_span: float, mask: int, generato
     while budget > 0:
         lengths.append(min(int(generator.poisson(mean_span)), budget))
         budget -= lengths[-1]
-    kept = len(tokens) - 1 - sum(lengths)
+    hidden = sum(lengths)
+    while len(lengths) > hidden:  # the row must not outgrow the context: masks where nothing is missing go first
+        lengths.remove(0)
+    kept = len(tokens) - 1 - hidden
     # Spans stand at random among the tokens that stay: each in one of the kept + 1 gaps.
     gaps = np.sort(generator.integers(kept + 1, size=len(lengths)))
     parts, at, stayed = [tokens[:1]], 1, 0

@@ -1,33 +1,18 @@
 """Span corruption: spans of a document are dropped and told after, each behind its sentinel (T5, arXiv:1910.10683, 3.1.4)."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-import torch
 
-from tasks.architectures.building.special_ids import SpecialIds
-from tasks.architectures.memory import CHUNKED_FROM
 from tasks.pretrain.data_loader import IGNORE_INDEX, Batch, Int64
 from tasks.pretrain.objectives.document_rows import documents_of, origins, pad_rows, present
-from tasks.pretrain.objectives.objective import Z_LOSS, Arrays, Extras, z_weight
-from tasks.pretrain.objectives.token_nats import label_nats
+from tasks.pretrain.objectives.objective import Arrays
+from tasks.pretrain.objectives.sequence_to_sequence import SequenceToSequence
 from tasks.tokens.noise_spans import noise_spans
 
 
-class SpanCorruption:
+class SpanCorruption(SequenceToSequence):
     """`fraction` of a document's tokens in spans of `mean_span`; the decoder begins with the padding's id, as T5's does."""
-
-    def __init__(
-        self,
-        fraction: float,
-        mean_span: float,
-        ids: SpecialIds,
-        chunked_from: int = CHUNKED_FROM,
-        z_loss: float = 0.0,
-    ) -> None:
-        self.fraction, self.mean_span, self.ids, self.chunked_from = fraction, mean_span, ids, chunked_from
-        self.extra_weights: Mapping[str, float] = z_weight(z_loss)
 
     def collate(self, batch: Batch, generators: Sequence[np.random.Generator]) -> Arrays:
         """A document a row: `input_ids`, `attention_mask`, and `decoder_input_ids` with `labels`, which end in the document's end."""
@@ -63,23 +48,6 @@ class SpanCorruption:
             target += [np.array([sentinel]), tokens[start:stop]]
             at = stop
         return np.concatenate([*source, tokens[at:], end]), np.concatenate([*target, end])
-
-    def targets(self, inputs: Arrays) -> int:
-        """Dropped tokens, sentinels and ends."""
-        return int(np.count_nonzero(inputs["labels"] != IGNORE_INDEX))
-
-    def nats(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, Extras]:
-        """See `Objective.nats`; extras: `z_loss`."""
-        return sequence_nats(model, inputs, self.chunked_from, self.extra_weights)
-
-
-def sequence_nats(
-    model: torch.nn.Module, inputs: dict[str, torch.Tensor], chunked_from: int, extra_weights: Mapping[str, float]
-) -> tuple[torch.Tensor, Extras]:
-    """Nats of an encoder-decoder's labels, and extras; the encoder's padding is masked, the decoder's lies behind all that counts."""
-    arguments: dict[str, Any] = {name: value for name, value in inputs.items() if name not in ("labels", "origins")}
-    arguments["use_cache"] = False
-    return label_nats(model, inputs["labels"], arguments, chunked_from, Z_LOSS in extra_weights)[:2]
 
 
 def most_spans(context_length: int, fraction: float, mean_span: float) -> int:

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from flows import supervised
 from flows.server import free_port, healthy
+from flows.supervision import supervised
 from flows.ui import MLFLOW_ALONE
 from tasks.core.paths import write_json
 from tasks.core.tracking.logged_models import generates_text

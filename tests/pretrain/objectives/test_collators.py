@@ -247,4 +247,6 @@ def test_infilling_of_bart() -> None:
     assert 120 / 3 < masks / 1000 < 123 / 3
     # Lengths of 0 have a chance of e^-3; some of them stand beside other masks.
     assert 0.5 * math.exp(-3) < empty / masks < math.exp(-3)
+    # A document as long as the context has no room for a row that grows, as one of short spans would, every second time.
+    assert max(len(infill(tokens, 0.3, 1.0, 5, draws)) for draws in row_generators(0, 0, range(100))) <= len(tokens)
     assert infill(np.array([10]), 0.3, 3.0, 5, np.random.default_rng(0)).tolist() == [10]

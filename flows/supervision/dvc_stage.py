@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 from flows.run_lock import repair_dvc_lock
-from flows.supervise import EXIT_STOPPED, GRACE_VARIABLE
-from flows.supervised import Start, start_dvc
+from flows.supervision.supervise import EXIT_STOPPED, GRACE_VARIABLE
+from flows.supervision.supervised import Start, start_dvc
 from tasks.core.errors import EXIT_INTERRUPTED
 from tasks.core.progress import EVENTS_VARIABLE, ProgressState, read_progress_event
 

@@ -1,4 +1,4 @@
-"""`python -m flows.supervise -- command ...`: run a command so that nothing of it outlives whoever started it.
+"""`python -m flows.supervision.supervise -- command ...`: run a command so that nothing of it outlives whoever started it.
 
 It leads a session of its own and, on Linux, adopts orphans (a child subreaper), so that every descendant stays
 in reach, also one in a session of its own. When its standard input closes (its parent ended, by SIGKILL too)

@@ -5,11 +5,11 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
-from flows.time_left import RunProgress
+from flows.progress.time_left import RunProgress
 from tasks.core.progress import SECONDS_BETWEEN_LINES, ProgressState, duration
 
 PROGRESS_LOG = logging.getLogger("textmill.news")
-"""Progress for whoever draws it (flows.terminal); else nobody listens. Prefect is told lines only: it keeps them all."""
+"""Progress for whoever draws it (flows.progress.terminal); else nobody listens. Prefect is told lines only: it keeps them all."""
 PROGRESS_LOG.propagate = False
 PROGRESS_LOG.addHandler(logging.NullHandler())
 PROGRESS_LOG.setLevel(logging.INFO)

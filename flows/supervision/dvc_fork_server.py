@@ -1,9 +1,9 @@
-"""`python -m flows.dvc_fork_server FD dvc`: a process that has imported DVC, and forks a supervised `dvc` whenever the flow asks.
+"""`python -m flows.supervision.dvc_fork_server FD dvc`: a process that has imported DVC, and forks a supervised `dvc` on request.
 
 A `dvc` that starts from nothing imports for as long as it works. This process has no thread when it forks, nor has it
 loaded what does not survive that (torch, numba, MLflow); the flow itself has, so it cannot fork. It is asked over the
 socket FD, once a command, with three descriptors: the command's standard input, whose first line is the command as JSON
-and whose end stops it (flows.supervise); its output; and a pipe for its exit code. It ends when the socket closes.
+and whose end stops it (flows.supervision.supervise); its output; and a pipe for its exit code. It ends when the socket closes.
 """
 
 import importlib
@@ -14,7 +14,7 @@ import socket
 import sys
 from typing import Any
 
-from flows.supervise import supervise
+from flows.supervision.supervise import supervise
 
 MODULES = (
     "dvc.cli.parser",

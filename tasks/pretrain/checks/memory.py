@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from tasks.architectures.memory import GIB, Memory, Parameters, activation_bytes, state_memory
 from tasks.architectures.roles import weight_roles
 from tasks.core.errors import UserError
+from tasks.pretrain.checks.free_memory import free_bytes, free_host_bytes
 from tasks.pretrain.data_loader import split_rows
-from tasks.pretrain.free_memory import free_bytes, free_host_bytes
 from tasks.pretrain.outline import llama_shape, outline_model
 
 if TYPE_CHECKING:

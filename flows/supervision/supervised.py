@@ -15,7 +15,7 @@ KILLED = -9
 
 
 class SupervisedProcess(Protocol):
-    """A command under flows.supervise, in a session of its own.
+    """A command under flows.supervision.supervise, in a session of its own.
 
     Attributes:
         lines: what it prints, standard output and error together, until it and all that it started have ended.
@@ -38,9 +38,9 @@ Start = Callable[[list[str], Path, Mapping[str, str]], SupervisedProcess]
 
 
 def popen(command: list[str], root: Path, environment: Mapping[str, str]) -> subprocess.Popen[str]:
-    """Start any `command` under flows.supervise: it ends with this process, and with its own standard input."""
+    """Start any `command` under flows.supervision.supervise: it ends with this process, and with its own standard input."""
     return subprocess.Popen(
-        [sys.executable, "-m", "flows.supervise", "--", *command],
+        [sys.executable, "-m", "flows.supervision.supervise", "--", *command],
         cwd=root,
         env=environment,
         stdin=subprocess.PIPE,
@@ -72,7 +72,7 @@ class _Cold:
 
 
 class _Forked:
-    """A `dvc` forked by flows.dvc_fork_server, which is asked over `ask`.
+    """A `dvc` forked by flows.supervision.dvc_fork_server, which is asked over `ask`.
 
     Raises:
         OSError: that process has ended.
@@ -121,7 +121,7 @@ def forked_dvc(root: Path, environment: Mapping[str, str]) -> Iterator[Start]:
     with ask:
         with asked:
             process = subprocess.Popen(
-                [sys.executable, "-m", "flows.dvc_fork_server", str(asked.fileno()), "dvc"],
+                [sys.executable, "-m", "flows.supervision.dvc_fork_server", str(asked.fileno()), "dvc"],
                 cwd=root,
                 env=environment,
                 stdin=subprocess.DEVNULL,

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from flows.stage_log import PROGRESS_LOG
+from flows.progress.stage_log import PROGRESS_LOG
 from tasks.core.progress import ProgressState, duration
 
 FINISHED = "Finished in state"

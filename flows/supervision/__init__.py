@@ -1,0 +1,1 @@
+"""Supervision: a stage as a process under DVC, of which nothing outlives whoever started it."""

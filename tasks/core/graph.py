@@ -36,13 +36,13 @@ def open_repo(root: Path) -> Any:
     """The DVC repository at `root`.
 
     Raises:
-        UserError: there is none, or dvc.yaml or dvc.lock cannot be read.
+        UserError: there is none.
     """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     try:
-        return Repo(str(root))
+        return Repo(str(root), _wait_for_lock=True)  # of the command line: --wait-for-lock
     except DvcException as error:
         raise UserError(f"{root}: {error}. Run this in the root of the project.") from None
 
@@ -58,9 +58,10 @@ def load_graph(root: Path) -> dict[str, Node]:
     from dvc.exceptions import DvcException
 
     with open_repo(root) as repo:
+        stages = declared_stages(repo)
         try:
             # Edges point from a stage to what it reads. What `dvc add` tracks is a node too, but none of ours.
-            graph = repo.index.graph.subgraph(declared_stages(repo))
+            graph = repo.index.graph.subgraph(stages)
         except DvcException as error:
             raise UserError(f"dvc.yaml: {error}") from None
         order = list(networkx.lexicographical_topological_sort(graph.reverse(), key=lambda s: s.name))
@@ -80,10 +81,21 @@ def load_graph(root: Path) -> dict[str, Node]:
 
 
 def declared_stages(repo: Any) -> list[Any]:
-    """The stages of dvc.yaml; without the `.dvc` files, which have no name and no command."""
+    """The stages of dvc.yaml with what dvc.lock has of them; without the `.dvc` files, which have no name and no command.
+
+    Waits while a DVC writes dvc.lock: it does so in place, and who reads meanwhile finds an empty file.
+
+    Raises:
+        UserError: dvc.yaml or dvc.lock cannot be read.
+    """
+    from dvc.exceptions import DvcException
     from dvc.stage import PipelineStage
 
-    return [stage for stage in repo.index.stages if isinstance(stage, PipelineStage)]
+    try:
+        with repo.lock:
+            return [stage for stage in repo.index.stages if isinstance(stage, PipelineStage)]
+    except DvcException as error:
+        raise UserError(f"dvc.yaml: {error}") from None
 
 
 def _inputs(root: Path, stage: Any) -> dict[str, Path]:

@@ -10,7 +10,6 @@ from typing import Any
 import psutil
 
 from tasks.core import graph
-from tasks.core.params import read_yaml
 from tasks.core.publish import complete_publishing, publish_lock
 
 log = logging.getLogger("textmill")
@@ -50,12 +49,9 @@ def _gone(root: Path) -> set[str]:
     """Stages that dvc.lock knows and of which an output is missing."""
     if not (root / "dvc.lock").exists():
         return set()
-    stages = read_yaml(root / "dvc.lock").get("stages", {})
-    return {
-        name
-        for name, entry in stages.items()
-        if any(not (root / out["path"]).exists() for out in entry.get("outs", []))
-    }
+    with graph.open_repo(root) as repo:
+        stages = graph.declared_stages(repo)
+        return {stage.name for stage in stages if any(out.hash_info and not out.exists for out in stage.outs)}
 
 
 def _running(root: Path) -> set[str]:

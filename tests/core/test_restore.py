@@ -6,6 +6,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -51,6 +54,32 @@ def intact(project: Path) -> bool:
         "half.txt": "half",
         "words.json": json.dumps({"length": 1}, indent=2) + "\n",
     }
+
+
+@pytest.mark.slow
+def test_who_reads_while_dvc_writes_dvc_lock_waits(made: Path) -> None:
+    """DVC empties dvc.lock and writes it anew, when two stages of a flow run at a time, while the other one starts."""
+    lock = made / "dvc.lock"
+    whole, emptied = lock.read_text(), threading.Event()
+
+    def write() -> None:
+        with graph.open_repo(made).lock, lock.open("w") as file:
+            emptied.set()
+            time.sleep(1)
+            file.write(whole)
+
+    with ThreadPoolExecutor() as pool:
+        pool.submit(write)
+        assert emptied.wait(60)
+        assert list(graph.load_graph(made)) == ["words", "left", "right", "join"]
+        assert lock.read_text() == whole
+        emptied.clear()
+        writing = pool.submit(write)
+        take_away(made)
+        assert emptied.wait(60)
+        recover(made)
+        writing.result()
+    assert intact(made)
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from tasks.core.paths import STATE
 from tasks.core.publish import made_at
 from tasks.core.restore import recover
 from tasks.model.served_format import served_format
-from tasks.report.findings import tuning
+from tasks.report.findings import preferences, tuning
 from tasks.report.page import size
 from tasks.report.results import ASKED_ABOUT, is_tuned, restored_results, text_results
 
@@ -77,7 +77,7 @@ def _show_results(root: Path, metrics: dict[str, Any], console: Console) -> None
         console.print(_curation(curated, metrics))
         console.print("[dim]text of scrape: as fetched; ~ estimated by the tokenizer's bytes per token[/]\n")
     if "evaluate" in metrics:
-        _show_bits(metrics["evaluate"], console)
+        _show_bits(metrics, console)
         _show_restored(metrics["evaluate"], console)
     if "quantize" in metrics:
         _show_models(metrics["quantize"], timings(root).get("quantize", {}), console)
@@ -124,8 +124,9 @@ def estimated_tokens(sources: dict[str, Any], tokenizer: dict[str, Any]) -> int:
     return round(sum(float(source["bytes_out"]) / ratios[name] for name, source in sources.items()))
 
 
-def _show_bits(evaluated: dict[str, Any], console: Console) -> None:
+def _show_bits(metrics: dict[str, Any], console: Console) -> None:
     """Each held-out text with each model beside xz, and what tuning changed."""
+    evaluated = metrics["evaluate"]
     rows, tuned = text_results(evaluated), is_tuned(evaluated)
     if not rows:
         return
@@ -138,7 +139,7 @@ def _show_bits(evaluated: dict[str, Any], console: Console) -> None:
         values = [row.base, *([row.tuned] if tuned else []), row.xz]
         table.add_row(row.text, *("–" if value is None else f"{value:.3f}" for value in values))
     console.print(table)
-    for finding in filter(None, [tuning(evaluated)]):
+    for finding in filter(None, [tuning(evaluated), preferences(metrics.get("prefer", {}), evaluated)]):
         console.print(f"[dim]{finding.text}[/]")
     console.print()
 

@@ -32,7 +32,15 @@ def _mark_ranges() -> str:
 
 WORD_CLASS = rf"\w{_mark_ranges()}{JOINERS}"
 """The inside of a character class of `re`, for all word characters and the underscore."""
+SPACELESS = (  # scripts written without spaces between words
+    *((0x0E00, 0x0F00), (0x1000, 0x10A0), (0x1780, 0x1800)),  # Thai and Lao; Burmese; Khmer
+    *((0x3040, 0x3100), (0x31F0, 0x3200)),  # Kana
+    *((0x3400, 0x4DC0), (0x4E00, 0xA000), (0xF900, 0xFB00), (0x20000, 0x323B0)),  # Han
+)
+"""Ranges of code points, [first, end)."""
+SPACELESS_CLASS = "".join(f"{chr(first)}-{chr(end - 1)}" for first, end in SPACELESS)
 ASCII_RUN, RUN = re.compile(r"\w+"), re.compile(f"[{WORD_CLASS}]+")  # the same in ASCII, the first four times as fast
+SPACELESS_WORD = re.compile(f"[{SPACELESS_CLASS}]|[^{SPACELESS_CLASS}]+")
 NO_LETTERS = re.compile(rf"(?:[^{WORD_CLASS}]|[\d_])+")
 NO_ASCII_LETTERS = bytes(code for code in range(128) if not chr(code).isalpha())
 SPACES = bytes.maketrans(NO_ASCII_LETTERS, b" " * len(NO_ASCII_LETTERS))
@@ -41,6 +49,13 @@ SPACES = bytes.maketrans(NO_ASCII_LETTERS, b" " * len(NO_ASCII_LETTERS))
 def word_runs(text: str) -> list[str]:
     """The runs of word characters and underscores of a text."""
     return (ASCII_RUN if text.isascii() else RUN).findall(text)
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, as shingles have them: runs of word characters; in scripts without spaces each character."""
+    if text.isascii():
+        return ASCII_RUN.findall(text)
+    return [word for run in RUN.findall(text) for word in SPACELESS_WORD.findall(run)]
 
 
 def letters_only(text: str) -> str:

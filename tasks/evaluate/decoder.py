@@ -9,11 +9,10 @@ from typing import Any
 
 from tasks.core.errors import UserError
 from tasks.core.execution import load_execution
-from tasks.core.paths import Inputs, Metrics, Outputs
+from tasks.core.paths import Inputs, Metrics, Outputs, write_lines
 from tasks.evaluate.answer_metrics import RougeL, exact_match, f1
 from tasks.evaluate.evaluation_set_scores import score_evaluation_files
 from tasks.evaluate.generate import Generator, Sampling
-from tasks.evaluate.lines import write_lines
 from tasks.evaluate.params import EvaluateParams
 from tasks.evaluate.prompts import PromptBuilder
 from tasks.evaluate.reply_loss import held_out_replies, reply_score
@@ -21,7 +20,7 @@ from tasks.held_out import held_out_items
 from tasks.held_out.evaluation_set import chosen_files
 from tasks.model import bits_per_byte
 from tasks.model.load import load_model
-from tasks.model.model_pointer import is_pointer, resolve_model
+from tasks.model.model_pointer import resolve_model, tuned_stages
 from tasks.tokens.chat_encoder import ChatEncoder
 
 log = logging.getLogger(__name__)
@@ -30,14 +29,14 @@ OPENINGS = 3
 
 
 def evaluate_decoder(params: EvaluateParams, inputs: Inputs, outputs: Outputs) -> Metrics:
-    """Measure `pretrain` and `finetune` on held-out text, and the tuned model on held-out questions.
+    """Measure `pretrain`, `finetune` and `prefer` on held-out text, and the last that was tuned on held-out questions.
 
     Where nothing was tuned (tasks.model.model_pointer), the base model takes the place of the tuned one: `model` is "base", and it
     continues texts instead of answering in a chat.
 
     `validation_bits_per_byte` is the pretrained model's on the held-out conversations, as documents (on all held-out
     documents where none is a conversation: `validation_text` says which), and `xz_bits_per_byte` that of `xz -9e` on
-    the same text. `replies` is what both expect of the assistant in held-out conversations, in chat form. What cannot be
+    the same text. `replies` is what each expects of the assistant in held-out conversations, in chat form. What cannot be
     measured for want of held-out data is null, with a reason in `not_measured`.
 
     `files` of the user's own set are scored by tasks.evaluate.evaluation_set_scores: `own_set` has the measures by file.
@@ -46,16 +45,16 @@ def evaluate_decoder(params: EvaluateParams, inputs: Inputs, outputs: Outputs) -
     and `samples.jsonl` (prompt, mode, reply; a base model's begin with openings of held-out documents).
 
     Raises:
-        UserError: a model, a tokenizer or a file cannot be read, or the two models differ in their tokenizer.
+        UserError: a model, a tokenizer or a file cannot be read, or the models differ in their tokenizer.
     """
-    tuned = not is_pointer(inputs["finetune"])
-    folders = {name: resolve_model(inputs[name]) for name in ("pretrain", "finetune")[: 1 + tuned]}
-    last = list(folders)[-1]
+    tuning = tuned_stages(inputs)
+    folders = {name: resolve_model(inputs[name]) for name in ["pretrain", *tuning]}
+    tuned, last = bool(tuning), [*folders][-1]
     encoder = ChatEncoder(folders[last])
     tokenizers = {path.read_bytes() for folder in folders.values() if (path := folder / "tokenizer.json").exists()}
     if len(tokenizers) > 1:
         raise UserError(
-            f"{inputs['pretrain']} and {inputs['finetune']} have different tokenizers. Run: dvc repro finetune"
+            f"{', '.join(map(str, folders.values()))} have different tokenizers. Run: dvc repro {' '.join(tuning)}"
         )
     results: dict[str, Any] = {
         "model": "tuned" if tuned else "base",
@@ -143,7 +142,7 @@ def _replies(
     params: EvaluateParams, folder: Path, models: dict[str, Any], encoder: ChatEncoder, missing: dict[str, str]
 ) -> Metrics | None:
     """What each model expects the assistant to say in held-out conversations: what tuning is to improve."""
-    context = models["finetune"].config.max_position_embeddings
+    context = models[next(iter(models))].config.max_position_embeddings
     dialogues = held_out_replies(folder, encoder, context, params.max_reply_bytes)
     if not dialogues.windows:
         missing["replies"] = "no conversation is held out"

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 
 from tasks.core.execution import load_execution
-from tasks.core.paths import Inputs, Metrics, Outputs
+from tasks.core.paths import Inputs, Metrics, Outputs, write_lines
 from tasks.corrupted_text.answers import Answer, Measures, answers, detection, measures
 from tasks.corrupted_text.corruptions import Question, ask
 from tasks.corrupted_text.restorer import Restorer, load_restorer
 from tasks.evaluate.filling import FILLINGS
-from tasks.evaluate.lines import write_lines
 from tasks.evaluate.params import EvaluateParams
 from tasks.held_out.held_out_items import HeldOutDocument, validation_documents, within_bytes
 from tasks.model.embedding import embed, linear_probe
@@ -42,7 +41,7 @@ def evaluate_restorer(params: EvaluateParams, inputs: Inputs, outputs: Outputs) 
     with a reason in `not_measured`. Writes the files that a decoder's evaluation writes: `samples.jsonl`, `questions.jsonl` and
     `own_set.jsonl`, the latter two empty.
     """
-    folder = resolve_model(inputs["finetune"])
+    folder = resolve_model(inputs["prefer"])
     restorer, encoder = load_restorer(folder, load_execution().device_name()), ChatEncoder(folder)
     available = validation_documents(inputs["documents"])
     chosen = within_bytes(available, params.max_bytes)

@@ -19,6 +19,6 @@ def run(params: EvaluateParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     from tasks.model.model_pointer import resolve_model
 
     prepare_torch()
-    results = EVALUATIONS[objective_of(resolve_model(inputs["finetune"]))](params, inputs, outputs)
+    results = EVALUATIONS[objective_of(resolve_model(inputs["prefer"]))](params, inputs, outputs)
     write_json(outputs / "results.json", results)
     return results

@@ -1,9 +1,7 @@
-"""Supervised tuning by TRL: one trainer, resumable to the same weights, its curve kept over restarts."""
+"""Supervised tuning by TRL: rows in their order, and the trainer that walks them."""
 
 import logging
 import math
-import shutil
-import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,21 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from datasets import Dataset
-from transformers import PrinterCallback, TrainerCallback
+from transformers import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
 from tasks.conversations.conversation import Message
-from tasks.core.errors import UserError
-from tasks.core.progress import Progress
-from tasks.model.curves import TUNING_COLUMNS, CurveWriter
 from tasks.tokens.chat_encoder import EncodedConversation
 
 log = logging.getLogger(__name__)
-SECONDS_BETWEEN_CHECKPOINTS = 20.0
-COMPLETE_MARKER = "whole"
-"""Name of the file that marks a checkpoint as completely written; the trainer itself leaves half ones after a kill."""
 
 
 @dataclass(frozen=True)
@@ -102,82 +93,3 @@ def make_trainer(
     trainer = SFTTrainer(model, config, train_dataset=rows, processing_class=tokenizer, peft_config=lora)
     trainer.remove_callback(PrinterCallback)
     return trainer
-
-
-class CurveAndCheckpointCallback(TrainerCallback):  # type: ignore[misc]
-    """Writes the curve, shows progress, and has checkpoints written every 20 s and at the end.
-
-    Checkpoints fall on logging steps: the trainer forgets a half-finished average of the loss.
-    """
-
-    def __init__(self, curves: Path, work: Path, tokens: "np.typing.NDArray[np.int64]", steps: int) -> None:
-        self._path, self._kept, self._tokens, self._steps = curves, work / "curves.csv", tokens, steps
-        self._curves: CurveWriter | None = None
-        self._progress = Progress("finetune", total=steps, unit="steps")
-        self._saved = time.monotonic()
-        self._loss = ""
-        self.first_step = 0
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.first_step = state.global_step
-        self._curves = CurveWriter(
-            self._path, self._kept if self._kept.exists() else None, self.first_step, TUNING_COLUMNS
-        )
-        self._progress.advance(self.first_step)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
-        if "loss" not in logs or self._curves is None:
-            return
-        if not math.isfinite(logs["loss"]) or not math.isfinite(logs["grad_norm"]):
-            raise UserError(
-                f"finetune: the loss is {logs['loss']} and the gradient's norm {logs['grad_norm']} at step "
-                f"{state.global_step}: training diverged. Lower finetune.learning_rate in params.yaml"
-            )
-        self._loss = f"{logs['loss']:.3f}"
-        row = {
-            "step": state.global_step,
-            "tokens": int(self._tokens[state.global_step - 1]),
-            "loss": float(logs["loss"]),
-            "learning_rate": float(logs["learning_rate"]),
-            "gradient_norm": float(logs["grad_norm"]),
-            "token_accuracy": float(logs["mean_token_accuracy"]),
-        }
-        self._curves.write(row)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._progress.advance(1, **({"loss": self._loss} if self._loss else {}))
-        last = state.global_step == self._steps
-        control.should_log |= last
-        due = time.monotonic() - self._saved >= SECONDS_BETWEEN_CHECKPOINTS
-        control.should_save = last or (due and control.should_log)
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        beside = self._kept.with_suffix(".partial")
-        shutil.copyfile(self._path, beside)
-        beside.replace(self._kept)
-        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE_MARKER).touch()
-        self._saved = time.monotonic()
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self._curves is not None:
-            self._curves.close()
-        self._progress.__exit__(None, None, None)
-
-
-def last_complete_checkpoint(work: Path) -> Path | None:
-    """The newest checkpoint that was written to its end; half ones are deleted."""
-    whole: dict[int, Path] = {}
-    for folder in (work / "checkpoints").glob("checkpoint-*"):
-        if (folder / COMPLETE_MARKER).exists():
-            whole[int(folder.name.rpartition("-")[2])] = folder
-        else:
-            shutil.rmtree(folder)
-    return whole[max(whole)] if whole else None
-
-
-def logits_of(model: Any, tokens: torch.Tensor) -> torch.Tensor:
-    """fp32 [rows, length, vocabulary] logits, in evaluation mode."""
-    model.eval()
-    with torch.no_grad():
-        logits: torch.Tensor = model(input_ids=tokens.to(model.device)).logits.float().cpu()
-    return logits

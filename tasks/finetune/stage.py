@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -83,10 +84,13 @@ def run(params: FinetuneParams, inputs: Inputs, outputs: Outputs) -> Metrics:
             follow, a model that cannot be read, a loss that is not finite.
     """
     from tasks.documents.shards import count_rows
+    from tasks.finetune.untaught_tokens import expect_turn_ends
     from tasks.model.load import load_model, no_causal_class, prepare_torch
     from tasks.model.model_pointer import resolve_model
+    from tasks.model.start_from import read_model_source
     from tasks.tokens.chat_encoder import ChatEncoder, require_template
     from tasks.tokens.dialogue_windows import training_order
+    from tasks.tuning.save import save_tuned
 
     if not count_rows(inputs["train"]):
         return _point_to_base(inputs["pretrain"], outputs, "no conversation to tune on")
@@ -104,7 +108,10 @@ def run(params: FinetuneParams, inputs: Inputs, outputs: Outputs) -> Metrics:
             params.max_length,
             longest,
         )
-    dialogues, metrics = _read_windows(inputs["train"], ChatEncoder(base), longest)
+    encoder = ChatEncoder(base)
+    if read_model_source(inputs["tokenizer"]) is None:  # pretrained here, on text without control tokens
+        expect_turn_ends(model, encoder)
+    dialogues, metrics = _read_windows(inputs["train"], encoder, longest)
     lengths = [len(window.ids) for window in dialogues.windows]
     examples = max(1, round(params.epochs * len(lengths)))
     if params.max_steps is not None:
@@ -116,7 +123,7 @@ def run(params: FinetuneParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         raise AssertionError("no token bears a label: the model would learn nothing")
 
     trained, recorded = _train(params, model, base, dialogues, order, outputs)
-    _save(trained, base, outputs.root)
+    save_tuned(trained, base, outputs.root)
     return (
         metrics
         | recorded
@@ -177,7 +184,8 @@ def _train(
     from transformers import AutoTokenizer
 
     from tasks.finetune import sft
-    from tasks.model.curves import read_curves
+    from tasks.model.curves import TUNING_COLUMNS, read_curves
+    from tasks.tuning.callback import CurveAndCheckpointCallback, last_complete_checkpoint
 
     steps = -(-len(order) // params.batch)
     log_every = max(1, min(10, steps // 40))  # about 40 points of the curve, more in long runs
@@ -196,9 +204,21 @@ def _train(
     rows = sft.sft_dataset(dialogues.windows, dialogues.messages, order)
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     trainer = sft.make_trainer(model, tokenizer, rows, plan, settings, outputs.work, _lora(params))
-    recorder = sft.CurveAndCheckpointCallback(outputs / "curves.csv", outputs.work, seen, plan.steps)
+
+    def row(step: int, logged: Mapping[str, float]) -> dict[str, float | int | None]:
+        return {
+            "step": step,
+            "tokens": int(seen[step - 1]),
+            "loss": float(logged["loss"]),
+            "learning_rate": float(logged["learning_rate"]),
+            "gradient_norm": float(logged["grad_norm"]),
+            "token_accuracy": float(logged["mean_token_accuracy"]),
+        }
+
+    curves = outputs / "curves.csv"
+    recorder = CurveAndCheckpointCallback("finetune", curves, outputs.work, plan.steps, TUNING_COLUMNS, row)
     trainer.add_callback(recorder)
-    checkpoint = sft.last_complete_checkpoint(outputs.work)
+    checkpoint = last_complete_checkpoint(outputs.work)
     if checkpoint:
         log.info("finetune: continuing after step %s", checkpoint.name.rpartition("-")[2])
     started = time.monotonic()
@@ -233,7 +253,7 @@ def _merge(model: Any, ids: list[int]) -> Any:
     """Fold the low-rank updates into the weights; asserts that the model answers as before."""
     import torch
 
-    from tasks.finetune.sft import logits_of
+    from tasks.tuning.save import logits_of
 
     tokens = torch.tensor([ids])
     before = logits_of(model, tokens)
@@ -242,25 +262,3 @@ def _merge(model: Any, ids: list[int]) -> Any:
     if not difference <= MERGE_TOLERANCE:
         raise AssertionError(f"merging the LoRA weights changed a logit by {difference:.2g} of the largest")
     return merged
-
-
-def _save(model: Any, base: Path, folder: Path) -> None:
-    """Write the model with the tokenizer of `base`; asserts that it loads again and gives the same logits, bit for bit."""
-    import torch
-    from transformers import GenerationConfig
-
-    from tasks.finetune.sft import logits_of
-    from tasks.model.load import load_model
-    from tasks.model.tokenizer_files import copy_tokenizer
-    from tasks.tokens.chat_encoder import ChatEncoder
-
-    encoder = ChatEncoder(base)
-    model.config.use_cache = True
-    model.generation_config = GenerationConfig(
-        bos_token_id=encoder.start, eos_token_id=[encoder.turn_end, encoder.start], pad_token_id=encoder.pad
-    )
-    model.save_pretrained(folder)
-    copy_tokenizer(base, folder)
-    tokens = torch.tensor([encoder.prompt([{"role": "user", "content": "Hello, how are you?"}], 16)])
-    if not torch.equal(logits_of(model, tokens), logits_of(load_model(folder, str(model.device)), tokens)):
-        raise AssertionError(f"{folder}: the saved model does not give the logits of the tuned one")

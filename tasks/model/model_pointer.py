@@ -7,12 +7,14 @@ stage that reads the one folder declares the other as a dependency too.
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from tasks.core.errors import UserError
 from tasks.core.paths import write_json
 
 POINTER = "model.json"
+TUNING_STAGES = ("finetune", "prefer")
 
 
 def write_pointer(folder: Path, model: Path, reason: str) -> None:
@@ -49,6 +51,11 @@ def resolve_model(folder: Path) -> Path:
             )
         folder = target
     return adopted_model(folder) if seen and (folder / SOURCE_FILE).is_file() else folder
+
+
+def tuned_stages(folders: Mapping[str, Path]) -> list[str]:
+    """Of the stages that tune, in their order, those that did: whose folder among `folders` holds a model of its own."""
+    return [stage for stage in TUNING_STAGES if not is_pointer(folders[stage])]
 
 
 def pointer_reason(folder: Path) -> str:

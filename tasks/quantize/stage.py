@@ -47,14 +47,14 @@ def run(params: QuantizeParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     """
     from tasks.corrupted_text.restorer import objective_of
     from tasks.model.load import load_model, prepare_torch
-    from tasks.model.model_pointer import is_pointer, resolve_model
+    from tasks.model.model_pointer import resolve_model, tuned_stages
     from tasks.quantize.comparison_text import TRAINING, choose_text
     from tasks.quantize.export_check import ExportCheck
     from tasks.quantize.restorer_formats import quantize_restorer
     from tasks.tokens.chat_encoder import ChatEncoder
 
     prepare_torch()
-    source, tuned = resolve_model(inputs["finetune"]), not is_pointer(inputs["finetune"])
+    source, tuned = resolve_model(inputs["prefer"]), bool(tuned_stages(inputs))
     if objective_of(source) != "causal":
         metrics = quantize_restorer(
             params.formats, params.prompts, params.max_bytes, source, inputs["documents"], outputs

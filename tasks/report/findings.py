@@ -15,6 +15,8 @@ TOKENS_PER_PARAMETER = 20
 """What makes the best of a given amount of arithmetic (Hoffmann et al. 2022, arXiv:2203.15556)."""
 MAX_EPOCHS = 4
 """Passes over the same text after which another is worth much less than new text (Muennighoff et al. 2023, arXiv:2305.16264)."""
+UNREWARDED = ("echoes", "role_markers")
+"""What is measured of replies and not rewarded: the less the better."""
 OVERFITTING_RATIO = 1.01
 """Last validation over the best one above which the model has begun to learn its training text by heart."""
 
@@ -36,8 +38,9 @@ class Finding:
 
 
 def findings(metrics: Metrics, curves: Mapping[str, Curve]) -> list[Finding]:
-    """Three to five findings; what was not measured is passed over."""
-    found = (_data(metrics), _amount(metrics), _learned(metrics, curves), tuning(metrics["evaluate"]), _size(metrics))
+    """Three to six findings; what was not measured is passed over."""
+    told = (tuning(metrics["evaluate"]), preferences(metrics.get("prefer", {}), metrics["evaluate"]))
+    found = (_data(metrics), _amount(metrics), _learned(metrics, curves), *told, _size(metrics))
     return [finding for finding in found if finding]
 
 
@@ -159,6 +162,33 @@ def tuning(evaluated: Metrics) -> Finding | None:
     if after < before:
         return Finding(question, True, text)
     return Finding(question, False, text, "Lower `finetune.learning_rate`, or give it more conversations.")
+
+
+def preferences(measured: Metrics, evaluated: Metrics) -> Finding | None:
+    """What rewards changed of the form of replies, and how far they moved the model; nothing where it was not measured."""
+    held = measured.get("held_out")
+    if not held:
+        return None
+    before, after, people = (held[name] for name in ("before", "after", "people"))
+    text = (
+        f"Of {held['contexts']} replies in held-out conversations {before['ended']:.0%} ended before, {after['ended']:.0%} "
+        f"after, with {before['words']:.1f} and {after['words']:.1f} words (people's: {people['words']:.1f}). The checks' reward is "
+        f"{before['reward']:.2f} and {after['reward']:.2f} (people's: {people['reward']:.2f}): it is for form, not for content. "
+        f"KL {held['kl']:.2f} nats a token."
+    )
+    replies = evaluated.get("replies") or {}
+    if {"finetune", "prefer"} <= replies.keys():
+        loss = [replies[name]["loss"] for name in ("finetune", "prefer")]
+        text += f" What people replied costs {loss[0]:.2f} and {loss[1]:.2f} nats a token."
+    worse = [name for name in UNREWARDED if after[name] > before[name] + 0.02]
+    if after["distinct_pairs"] < 0.8 * before["distinct_pairs"]:
+        worse.append("sameness")
+    if after["reward"] > before["reward"] and not worse:
+        return Finding("Did the rewards help?", True, text)
+    if worse:
+        text += f" What no reward is given for has got worse: {', '.join(name.replace('_', ' ') for name in worse)}."
+    advice = "Raise `prefer.beta`, or lower `prefer.learning_rate` or `prefer.steps`."
+    return Finding("Did the rewards help?", False, text, advice)
 
 
 def documents_before_and_after(evaluated: Metrics) -> tuple[float, float] | None:

@@ -84,12 +84,20 @@ def is_tuned(measured: Metrics) -> bool:
     return bool(measured.get("model", "tuned") == "tuned")
 
 
+def last_tuned(evaluated: Metrics) -> str | None:
+    """The stage whose tuned model is the one that is chatted with; None where that is the base model."""
+    if not is_tuned(evaluated):
+        return None
+    return "prefer" if "prefer" in evaluated else "finetune"
+
+
 def text_results(evaluated: Metrics) -> list[TextResult]:
     """Replies first, for which a chat is made; then all held-out text as documents, its conversations and each source."""
-    tuned = evaluated.get("finetune") if is_tuned(evaluated) else None
+    last = last_tuned(evaluated)
+    tuned = evaluated.get(last) if last else None
     rows = []
     if replies := evaluated.get("replies"):
-        after = replies["finetune"]["bits_per_byte"] if tuned else None
+        after = replies[last]["bits_per_byte"] if last and tuned else None
         rows.append(TextResult("replies in conversations, in chat form", replies["pretrain"]["bits_per_byte"], after))
     if evaluated.get("validation_bits_per_byte") is None:
         return rows
@@ -107,7 +115,7 @@ def text_results(evaluated: Metrics) -> list[TextResult]:
 
 def evaluation_set_results(evaluated: Metrics) -> list[tuple[str, str, int, list[tuple[str, float]]]]:
     """(file, kind, items, measures by name) of the user's own evaluation set, of the model that is chatted with."""
-    model = "finetune" if is_tuned(evaluated) else "pretrain"
+    model = last_tuned(evaluated) or "pretrain"
     rows = []
     for file, kinds in (evaluated.get("own_set") or {}).items():
         for kind, found in kinds.items():

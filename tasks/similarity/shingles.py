@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from tasks.documents.word_characters import RUN
+from tasks.documents.word_characters import RUN, SPACELESS
 from tasks.similarity.numba_cache import jit
 
 UInt8 = npt.NDArray[np.uint8]
@@ -33,11 +33,6 @@ VECTOR_LANES = 16
 """32-bit numbers in a vector register of 64 bytes. Whole registers at addresses divisible by 64: else up to 1.8 times as slow."""
 SEPARATOR, IN_WORD, WORD = np.uint8(0), np.uint8(1), np.uint8(2)
 LAST_CODE_POINT = 0x323B0  # beyond lie only selectors and private use: separators
-SPACELESS = (  # scripts written without spaces between words
-    *((0x0E00, 0x0F00), (0x1000, 0x10A0), (0x1780, 0x1800)),  # Thai and Lao; Burmese; Khmer
-    *((0x3040, 0x3100), (0x31F0, 0x3200)),  # Kana
-    *((0x3400, 0x4DC0), (0x4E00, 0xA000), (0xF900, 0xFB00), (0x20000, LAST_CODE_POINT)),  # Han
-)
 
 
 @cache

@@ -263,7 +263,7 @@ def test_replies_leave_half_of_the_context_to_the_prompt(tmp_path, models, data,
 
 def test_a_users_mistakes(tmp_path, models, data):
     with pytest.raises(UserError, match="dvc repro"):
-        evaluate(tmp_path / "b", {**models, "finetune": tmp_path / "nothing"}, data)
+        evaluate(tmp_path / "b", {**models, "prefer": tmp_path / "nothing"}, data)
     broken = tmp_path / "broken"
     tiny_model(broken)
     (broken / "model.safetensors").write_bytes((broken / "model.safetensors").read_bytes()[:5000])

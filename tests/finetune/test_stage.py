@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,10 +21,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tasks.core.errors import EXIT_INTERRUPTED, Interrupted, UserError
 from tasks.core.params import validate
 from tasks.core.paths import Inputs, Outputs
-from tasks.finetune import sft
 from tasks.finetune.stage import FinetuneParams, run
 from tasks.tokens.chat_encoder import ChatEncoder, require_template
 from tasks.tokens.dialogue_windows import DialogueWindows, training_order
+from tasks.tuning import callback
 from tests.helpers.checkout import ROOT
 from tests.helpers.restorers import untrained
 from tests.helpers.tiny import conversation, conversations, tiny_model
@@ -46,11 +47,23 @@ def train(tmp_path_factory):
     return conversations(tmp_path_factory.mktemp("train"), [conversation(seed, 2 + seed % 9) for seed in range(40)])
 
 
-def finetune(folder: Path, base: Path, train: Path, **changes):
+def finetune(folder: Path, base: Path, train: Path, adopted: bool = False, **changes):
+    """Tune `base`, which was pretrained here, or whose tokenizer was adopted from somebody else's model."""
+    tokenizer = base
+    if adopted:
+        tokenizer = folder / "tokenizer"
+        tokenizer.mkdir(parents=True)
+        source = {"start_from": "them", "enters": "finetune", "revision": None, "files": {}, "added_tokens": []}
+        source |= {"model_type": "llama", "context_length": 128, "vocabulary_size": 384, "parameters": 100_000}
+        (tokenizer / "source.json").write_text(json.dumps(source))
     outputs = Outputs(folder / "out", folder / "work")
     outputs.root.mkdir(parents=True, exist_ok=True)
     outputs.work.mkdir(exist_ok=True)
-    metrics = run(FinetuneParams(**{**SMALL, **changes}), Inputs({"pretrain": base, "train": train}), outputs)
+    metrics = run(
+        FinetuneParams(**{**SMALL, **changes}),
+        Inputs({"pretrain": base, "tokenizer": tokenizer, "train": train}),
+        outputs,
+    )
     json.dumps(metrics, allow_nan=False)
     return outputs.root, metrics
 
@@ -90,7 +103,7 @@ def test_learns_what_the_assistant_says_and_is_repeatable(tmp_path, base):
 
 
 def test_loss_is_the_mean_over_assistant_tokens_alone(tmp_path, base, train):
-    root, _ = finetune(tmp_path, base, train, max_steps=1, micro_batch=2)
+    root, _ = finetune(tmp_path, base, train, adopted=True, max_steps=1, micro_batch=2)
     first_loss = float((root / "curves.csv").read_text().splitlines()[1].split(",")[2])
     dialogues, encoder = DialogueWindows(), ChatEncoder(base)
     for messages in [conversation(seed, 2 + seed % 9) for seed in range(40)]:
@@ -108,10 +121,27 @@ def test_loss_is_the_mean_over_assistant_tokens_alone(tmp_path, base, train):
     assert first_loss == pytest.approx(-np.mean(losses), abs=1e-4)
 
 
+def test_the_end_of_a_turn_is_expected_where_a_document_would_end(tmp_path, base, train):
+    """Pretraining never sees it, and with a head of its own it would take hundreds of steps to be said; an adopted model knows it."""
+    model, encoder = AutoModelForCausalLM.from_pretrained(base), ChatEncoder(base)
+    model.config.tie_word_embeddings = False
+    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
+    with torch.no_grad():
+        model.lm_head.weight[encoder.turn_end] = 7.0
+    folder = tmp_path / "base"
+    shutil.copytree(base, folder)
+    model.save_pretrained(folder)
+    for adopted, untouched in ((False, False), (True, True)):
+        root, _ = finetune(tmp_path / str(adopted), folder, train, learning_rate=1e-9, max_steps=1, adopted=adopted)
+        head = AutoModelForCausalLM.from_pretrained(root).lm_head.weight
+        like = torch.full_like(head[0], 7.0) if untouched else head[encoder.start]
+        torch.testing.assert_close(head[encoder.turn_end], like, atol=1e-6, rtol=0)
+
+
 @pytest.mark.parametrize("target", ["all-linear", "attention"])
 def test_lora_is_merged_into_plain_weights(tmp_path, base, train, target):
     changes = {"method": "lora", "lora": {"rank": 4, "dropout": 0.1, "target_modules": target}}
-    root, metrics = finetune(tmp_path, base, train, **changes)
+    root, metrics = finetune(tmp_path, base, train, adopted=True, **changes)
     before = AutoModelForCausalLM.from_pretrained(base).state_dict()
     after = AutoModelForCausalLM.from_pretrained(root).state_dict()
     assert before.keys() == after.keys()
@@ -126,20 +156,20 @@ def test_lora_is_merged_into_plain_weights(tmp_path, base, train, target):
 def test_interrupted_and_continued_gives_the_same_weights(tmp_path, base, train, monkeypatch, method):
     changes = {"method": method, "max_steps": 12, "lora": {"dropout": 0.1}}
     whole, metrics = finetune(tmp_path / "whole", base, train, **changes)
-    monkeypatch.setattr(sft, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
-    save = sft.CurveAndCheckpointCallback.on_save
+    monkeypatch.setattr(callback, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    save = callback.CurveAndCheckpointCallback.on_save
 
     def stop_while_saving(self, args, state, control, **rest):
         if state.global_step == 7:
             raise Interrupted("SIGTERM")
         save(self, args, state, control, **rest)
 
-    monkeypatch.setattr(sft.CurveAndCheckpointCallback, "on_save", stop_while_saving)
+    monkeypatch.setattr(callback.CurveAndCheckpointCallback, "on_save", stop_while_saving)
     with pytest.raises(Interrupted):
         finetune(tmp_path / "again", base, train, **changes)
     # the checkpoint of step 7 was never marked whole: it must not be used
     assert (tmp_path / "again/work/checkpoints/checkpoint-7").exists()
-    monkeypatch.setattr(sft.CurveAndCheckpointCallback, "on_save", save)
+    monkeypatch.setattr(callback.CurveAndCheckpointCallback, "on_save", save)
     continued, same = finetune(tmp_path / "again", base, train, **changes)
     assert same == metrics
     assert digests(continued) == digests(whole)
@@ -151,12 +181,12 @@ KILLED = """
     from tasks.core.errors import Interrupted
     from tasks.core.paths import Inputs, Outputs
     from tasks.core.interruption import ignore_further_signals, install_handlers
-    from tasks.finetune import sft
     from tasks.finetune.stage import FinetuneParams, run
+    from tasks.tuning import callback
     install_handlers()
-    sft.SECONDS_BETWEEN_CHECKPOINTS = 0.3
+    callback.SECONDS_BETWEEN_CHECKPOINTS = 0.3
     root, work, base, train = map(Path, sys.argv[1:5])
-    inputs = Inputs({"pretrain": base, "train": train})
+    inputs = Inputs({"pretrain": base, "tokenizer": base, "train": train})
     try:
         run(FinetuneParams.model_validate_json(sys.argv[5]), inputs, Outputs(root, work))
     except Interrupted:
@@ -305,7 +335,9 @@ def test_without_conversations_the_base_model_is_pointed_to(tmp_path, base, capl
     outputs = Outputs(tmp_path / "finetune", tmp_path / "work")
     outputs.root.mkdir()
     params = validate(FinetuneParams, {}, "finetune")  # max_length is more than the context: nothing is cut to it
-    metrics = run(params, Inputs({"pretrain": base, "train": conversations(tmp_path / "train", [])}), outputs)
+    metrics = run(
+        params, Inputs({"pretrain": base, "tokenizer": base, "train": conversations(tmp_path / "train", [])}), outputs
+    )
     assert metrics == {"documents_in": 0, "documents_out": 0, "removed": {}, "steps": 0, "tokens": 0}
     assert resolve_model(outputs.root) == base
     assert sorted(path.name for path in outputs.root.iterdir()) == ["curves.csv", "model.json"]

@@ -10,6 +10,7 @@ from tasks.core.paths import Inputs, Outputs
 from tasks.documents.shards import SCHEMA as DOCUMENTS
 from tasks.documents.shards import write_documents
 from tasks.evaluate.stage import EvaluateParams, run
+from tasks.model.model_pointer import write_pointer
 
 QUICK = {"max_bytes": 3_000, "max_new_tokens": 8, "batch": 4, "prompts": ("Hello!", "What is near?"), "samples": 3}
 
@@ -24,12 +25,24 @@ def held_out(folder: Path, rows) -> Path:
     return folder
 
 
+def nothing_preferred(folder: Path, finetune: Path) -> Path:
+    """What `prefer` leaves beside the data in `folder` where it had nothing to do."""
+    pointer = folder / "prefer"
+    pointer.mkdir(exist_ok=True)
+    write_pointer(pointer, finetune, "prefer.method is null")
+    return pointer
+
+
 def evaluate(folder: Path, models, data, **changes):
     outputs = Outputs(folder / "out", folder / "work")
     outputs.root.mkdir(parents=True)
     outputs.work.mkdir()
-    metrics = run(
-        EvaluateParams(**{**QUICK, **changes}), Inputs({"evaluation": folder / "evaluation", **models, **data}), outputs
-    )
+    inputs = {
+        "evaluation": folder / "evaluation",
+        "prefer": nothing_preferred(folder, models["finetune"]),
+        **models,
+        **data,
+    }
+    metrics = run(EvaluateParams(**{**QUICK, **changes}), Inputs(inputs), outputs)
     json.dumps(metrics, allow_nan=False)
     return outputs.root, metrics

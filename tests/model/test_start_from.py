@@ -70,7 +70,7 @@ def test_a_given_model_is_tuned_in_its_own_form(data: Path, tmp_path: Path) -> N
 
     lora = {"rank": 4, "alpha": 8.0}
     tuned = stage(
-        finetune, data, ["instruct/train", "pretrain"], max_steps=6, batch=4, micro_batch=4, max_length=64, method="lora",
+        finetune, data, ["instruct/train", "pretrain", "tokenizer"], max_steps=6, batch=4, micro_batch=4, max_length=64, method="lora",
         start_from=str(tmp_path / "given"), learning_rate=0.01, lora=lora,
     )  # fmt: skip
     assert tuned["loss_last"] < tuned["loss_first"]
@@ -117,7 +117,7 @@ def test_a_model_without_a_chat_template_gets_ours_and_learns_its_tokens(
     ids = torch.arange(30)[None]
     assert torch.allclose(base(ids).logits[..., :old], given(ids).logits, atol=1e-5)
     stage(
-        finetune, data, ["instruct/train", "pretrain"], max_steps=4, batch=4, micro_batch=4, max_length=64, method=method,
+        finetune, data, ["instruct/train", "pretrain", "tokenizer"], max_steps=4, batch=4, micro_batch=4, max_length=64, method=method,
         learning_rate=0.01, start_from=str(tmp_path / "given"),
     )  # fmt: skip
     tuned = AutoModelForCausalLM.from_pretrained(data / "finetune")

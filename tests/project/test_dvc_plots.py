@@ -16,8 +16,10 @@ DVC = [sys.executable, "-m", "dvc"]
 
 
 def curve(steps: int, start: float) -> str:
-    rows = (f"{step},{start / (step + 1):.4f},{'' if step % 10 else 3 - step / 100}\n" for step in range(steps))
-    return "step,loss,validation_bits_per_byte\n" + "".join(rows)
+    rows = (
+        f"{step},{start / (step + 1):.4f},{'' if step % 10 else 3 - step / 100},{step / 100}\n" for step in range(steps)
+    )
+    return "step,loss,validation_bits_per_byte,reward\n" + "".join(rows)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(ROOT / ".dvc/config", project / ".dvc/config")
     declared = (ROOT / "dvc.yaml").read_text()
     (project / "dvc.yaml").write_text(declared[declared.index("\nplots:") :])
-    for stage in ("pretrain", "finetune"):
+    for stage in ("pretrain", "finetune", "prefer"):
         (project / "data" / stage).mkdir(parents=True)
         (project / f"data/{stage}/curves.csv").write_text(curve(80, 8.0))
     commit = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "one"]
@@ -43,7 +45,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_page_loads_nothing(page: Path) -> None:
     text = page.read_text()
-    assert text.count("vegaEmbed('#") == 3  # the plots of dvc.yaml
+    assert text.count("vegaEmbed('#") == 4  # the plots of dvc.yaml
     assert not re.search(r"<script[^>]+src|<link|@import|url\(", text)
     assert not re.search(r"\{(plot_divs|scripts|refresh_tag)\}", text)
 
@@ -55,7 +57,7 @@ def test_each_revision_is_a_line(page: Path, tmp_path: Path) -> None:
     drawn = html.unescape(subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout)
     charts = drawn.split('role="img"')[1:]
     lines = [[len(points.split()) for points in re.findall(r'points="([^"]+)"', chart)] for chart in charts]
-    assert lines == [[100, 80], [10, 8], [80, 80]]
+    assert lines == [[100, 80], [10, 8], [80, 80], [80, 80]]
     assert all("workspace" in chart and "HEAD" in chart for chart in charts)
 
 

@@ -17,7 +17,7 @@ from tasks.core.params import read_yaml
 from tests.helpers.running import FLOW, PATIENCE_S, locked, processes_of, wait_for
 from tests.helpers.small_project import make, small_project
 
-KILLED_AT = ["clean", "pretrain", "finetune", "quantize"]
+KILLED_AT = ["clean", "pretrain", "finetune", "prefer", "quantize"]
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_what_the_artifacts_are_named_and_hold(reproduced: Path) -> None:
         assert list((reproduced / f"data/{stage}/documents").glob("*.parquet"))
     from transformers import AutoModelForCausalLM
 
-    for stage in ("pretrain", "finetune"):
+    for stage in ("pretrain", "finetune", "prefer"):
         model = AutoModelForCausalLM.from_pretrained(reproduced / "data" / stage)
         assert model.config.vocab_size == metrics["tokenizer"]["vocabulary_size"]
     assert {path.name for path in (reproduced / "data/quantize").iterdir() if path.is_dir()} >= {"f16", "q8_0"}

@@ -72,6 +72,8 @@ def test_what_reads_the_tuned_model_declares_the_base_model_too() -> None:
     for name, node in graph.load_graph(ROOT).items():
         if "finetune" in node.inputs:
             assert "pretrain" in node.inputs, name
+        if "prefer" in node.inputs:
+            assert "finetune" in node.inputs, name
 
 
 @pytest.fixture(scope="module")

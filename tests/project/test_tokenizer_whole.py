@@ -19,6 +19,7 @@ from tasks.documents.shards import write_documents
 from tasks.evaluate import stage as evaluate
 from tasks.finetune import stage as finetune
 from tasks.pack import stage as pack
+from tasks.prefer import stage as prefer
 from tasks.pretrain import stage as pretrain
 from tasks.quantize import stage as quantize
 from tasks.tokenizer import stage as tokenizer
@@ -42,6 +43,7 @@ SMALL: dict[Any, dict[str, Any]] = {
         "validation_every": 1,
         "checkpoint_every": 2,
     },
+    prefer: {"method": "grpo", "steps": 1, "prompts": 2, "samples": 4, "held_out": 4, "max_new_tokens": 4},
     finetune: {"max_steps": 2, "batch": 4, "micro_batch": 4, "max_length": CONTEXT},
     quantize: {"formats": ["torchao-int8"], "prompts": 2, "max_bytes": 500},
     evaluate: {"max_bytes": 1000, "max_questions": 2, "max_new_tokens": 4, "prompts": ["Hello!"], "samples": 1},
@@ -51,6 +53,7 @@ PARAMETERS = {
     pack: pack.PackParams,
     pretrain: pretrain.PretrainParams,
     finetune: finetune.FinetuneParams,
+    prefer: prefer.PreferParams,
     quantize: quantize.QuantizeParams,
     evaluate: evaluate.EvaluateParams,
 }
@@ -97,15 +100,16 @@ def test_the_whole_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: s
     run(tokenizer, tmp_path, ("documents",), model=model)
     run(pack, tmp_path, ("documents", "tokenizer"))
     trained = run(pretrain, tmp_path, ("pack", "tokenizer"))
-    run(finetune, tmp_path, ("pretrain", "train"))
-    quantized = run(quantize, tmp_path, ("finetune", "documents", "held_out"))
-    scored = run(evaluate, tmp_path, ("pretrain", "finetune", "documents", "held_out", "evaluation"))
+    run(finetune, tmp_path, ("pretrain", "tokenizer", "train"))
+    run(prefer, tmp_path, ("finetune", "train", "held_out"))
+    quantized = run(quantize, tmp_path, ("finetune", "prefer", "documents", "held_out"))
+    scored = run(evaluate, tmp_path, ("pretrain", "finetune", "prefer", "documents", "held_out", "evaluation"))
 
     text = "né 日本 <|end|>\n"
-    for folder in ("tokenizer", "pretrain", "finetune", "quantize/torchao-int8"):
+    for folder in ("tokenizer", "pretrain", "finetune", "prefer", "quantize/torchao-int8"):
         loaded = AutoTokenizer.from_pretrained(tmp_path / folder)
         assert loaded.decode(loaded(text, split_special_tokens=True).input_ids) == text
-    for folder in ("pretrain", "finetune"):
+    for folder in ("pretrain", "finetune", "prefer"):
         assert AutoModelForCausalLM.from_pretrained(tmp_path / folder).config.vocab_size == VOCABULARY
     for found in (scored["pretrain"]["all"], scored["finetune"]["all"]):
         by_chance = math.log2(VOCABULARY) * found["tokens"] / found["bytes"]
@@ -115,5 +119,11 @@ def test_the_whole_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: s
     assert int8 == pytest.approx(whole, abs=0.1)
 
     with pytest.raises(UserError, match=r"GGUF export takes byte-level BPE only.*quantize\.formats"):
-        run(quantize, tmp_path, ("finetune", "documents", "held_out"), "gguf", formats=["q8_0", "torchao-int8"])
+        run(
+            quantize,
+            tmp_path,
+            ("finetune", "prefer", "documents", "held_out"),
+            "gguf",
+            formats=["q8_0", "torchao-int8"],
+        )
     assert not list((tmp_path / "gguf").rglob("*.gguf"))

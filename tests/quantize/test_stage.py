@@ -27,6 +27,7 @@ from tasks.quantize.restorer_formats import distance
 from tasks.quantize.stage import QuantizeParams, run
 from tasks.tokenizer.trainers import train_tokenizer
 from tasks.tokens.chat_encoder import ChatEncoder
+from tests.helpers.evaluating import nothing_preferred
 from tests.helpers.restorers import OBJECTIVES, untrained
 from tests.helpers.tiny import conversation, tiny_model
 
@@ -80,7 +81,8 @@ def quantize(
     outputs.root.mkdir(parents=True)
     outputs.work.mkdir()
     settings = QuantizeParams(**{"prompts": 6, "max_bytes": 600} | params)
-    inputs = {"finetune": model, "held_out": held_out, "documents": documents or folder}
+    inputs = {"finetune": model, "prefer": nothing_preferred(folder, model), "held_out": held_out}
+    inputs["documents"] = documents or folder
     return run(settings, Inputs(inputs), outputs), outputs
 
 

@@ -175,7 +175,10 @@ def test_a_colour_is_darker_where_more_is() -> None:
 
 
 def test_the_stage_writes_the_page_from_what_dvc_yaml_names(tmp_path: Path) -> None:
-    content = {f"{stage}.json": json.dumps(found) for stage, found in curated().items()} | {"finetune.json": "{}"}
+    content = {f"{stage}.json": json.dumps(found) for stage, found in curated().items()} | {
+        "finetune.json": "{}",
+        "prefer.json": "{}",
+    }
     content["report.json"] = json.dumps({"longest_splits": SPLITS, "unused": []})
     content["largest.json"] = json.dumps(LARGEST)
     content["plan.json"] = "{}"

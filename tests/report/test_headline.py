@@ -20,6 +20,7 @@ METRICS: dict[str, Any] = {
         "replies": {"pretrain": {"bits_per_byte": 2.5}, "finetune": {"bits_per_byte": 1.25}},
         "questions": {"f1": 0.5, "rougeL": 0.25},
     },
+    "prefer": {"held_out": {"after": {"ended": 0.875, "reward": 0.625}}},
     "quantize": {"formats": {"f16": {"bytes": 50}, "q4_0": {"bytes": 15}}},
 }
 
@@ -33,6 +34,8 @@ def test_headline_figures_are_flat_and_of_the_stage_that_measured_them() -> None
         "documents_read": 34,
         "model_bytes": 15,
         "parameters": 7,
+        "replies_ended": 0.875,
+        "replies_reward": 0.625,
         "reply_bits_per_byte": 1.25,
         "tokens": 700,
         "tokens_trained_on": 500,

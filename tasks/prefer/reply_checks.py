@@ -18,8 +18,10 @@ COMMON_SHARE = 0.02
 """Words in more than this share of the messages say nothing of what a message is about ..."""
 FEWEST_TIMES = 5
 """... but for those in fewer messages than this."""
-FEWEST_DISTINCT = 0.7
-"""Share of a reply's words that differ, below which it repeats itself."""
+WINDOW, FEWEST_DISTINCT = 10, 0.6
+"""A reply repeats itself where of so many words in a row a smaller share than this differ ..."""
+FEWEST_DISTINCT_TRIPLES = 0.9
+"""... or a smaller share of all its runs of three words: long texts have some twice."""
 NO_CLOSE = ",;:\u3001\uff0c\uff1a\uff1b"
 """Punctuation after which something is to follow."""
 
@@ -29,7 +31,7 @@ class RewardParams(StageParams):
 
     ended: float = Field(0.3, ge=0, description="That it ends by itself, in no more than `max_new_tokens`.")
     length: float = Field(0.2, ge=0, description="That it has as many words as people's: `min_words` to `max_words`.")
-    fresh: float = Field(0.2, ge=0, description="That it repeats no three words, nor the same few.")
+    fresh: float = Field(0.2, ge=0, description="That it does not say the same words over and over.")
     related: float = Field(
         0.15, ge=0, description="That it takes up a word of the message, not one of the most common."
     )
@@ -92,13 +94,11 @@ class ReplyChecks:
         if ROLE_MARKER.search(reply):
             return dict.fromkeys(self.params.worth, False)
         said = words(reply.casefold())
-        triples = list(zip(said, said[1:], said[2:], strict=False))
-        varied = len(set(said)) >= FEWEST_DISTINCT * len(said)
         asked = set(words(messages[-1]["content"].casefold()))
         return {
             "ended": ended,
             "length": self.shortest <= len(said) <= self.longest,
-            "fresh": bool(said) and varied and len(set(triples)) == len(triples),
+            "fresh": bool(said) and not repeats(said),
             "related": bool(asked.intersection(said) - self.common),
             "closed": closes(reply),
         }
@@ -107,6 +107,14 @@ class ReplyChecks:
         """0 to 1: the share of what the checks are worth that a reply earns."""
         worth = self.params.worth
         return sum(worth[name] for name, passes in passed.items() if passes) / sum(worth.values())
+
+
+def repeats(said: Sequence[str]) -> bool:
+    """Whether the words come again and again."""
+    windows = [said[at : at + WINDOW] for at in range(max(1, len(said) - WINDOW + 1))]
+    triples = list(zip(said, said[1:], said[2:], strict=False))
+    few = any(len(set(window)) < FEWEST_DISTINCT * len(window) for window in windows)
+    return few or len(set(triples)) < FEWEST_DISTINCT_TRIPLES * len(triples)
 
 
 def closes(reply: str) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import UserError
-from tasks.model.model_pointer import POINTER, is_pointer, pointer_reason, resolve_model, write_pointer
+from tasks.model.model_pointer import POINTER, is_pointer, pointer_reason, resolve_model, tuned_stages, write_pointer
 
 
 @pytest.fixture
@@ -92,3 +92,15 @@ def test_two_that_lead_to_each_other_end(data: Path) -> None:
     (data / "finetune" / POINTER).write_text(json.dumps({"model": "../prefer"}))
     with pytest.raises(UserError, match="leads back to itself"):
         resolve_model(data / "prefer")
+
+
+def test_the_stages_that_tuned_are_those_with_a_model_of_their_own(data: Path) -> None:
+    folders = {stage: data / stage for stage in ("finetune", "prefer")}
+    folders["prefer"].mkdir(exist_ok=True)
+    write_pointer(folders["prefer"], folders["finetune"], "nothing was tuned")
+    assert tuned_stages(folders) == []
+    (folders["finetune"] / POINTER).unlink()
+    (folders["finetune"] / "config.json").write_text("{}")
+    assert tuned_stages(folders) == ["finetune"]
+    (folders["prefer"] / POINTER).unlink()
+    assert tuned_stages(folders) == ["finetune", "prefer"]

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tasks.prefer.reply_checks import ReplyChecks, RewardParams, closes
+from tasks.documents.word_characters import words
+from tasks.prefer.reply_checks import ReplyChecks, RewardParams, closes, repeats
 
 WEIGHTS = RewardParams()
 ASKED = [{"role": "user", "content": "Do you like the green tea of Japan?"}]
@@ -57,6 +58,19 @@ def test_a_reply_that_speaks_for_others_earns_nothing(reply: str) -> None:
 def test_any_script(asked: str, reply: str) -> None:
     checks = ReplyChecks(WEIGHTS, 3, 12, frozenset())
     assert checks.score(checks.passed([{"role": "user", "content": asked}], reply, ended=True)) == 1
+
+
+def test_a_long_text_may_say_a_word_again() -> None:
+    """An explanation of 60 words by a person, in which `the` stands six times; and a model that turns in circles at its end."""
+    said = (
+        "Water boils when the pressure of its vapour equals the pressure of the air above it. High up in the mountains the air is "
+        "thinner, so that point is reached at a lower temperature, and potatoes take longer although the water boils as it does "
+        "at home. A lid that closes tightly raises the pressure again, which is all that a cooker for altitudes has to do."
+    )
+    assert not repeats(words(said.casefold()))
+    assert repeats(words(f"{said} It has to do what it has to do what it has to do.".casefold()))
+    assert repeats(["so"] * 3)
+    assert not repeats([])
 
 
 @given(st.text(), st.text(), st.booleans())

@@ -2,6 +2,7 @@
 
 import logging
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -179,7 +180,9 @@ def _train(
     if checkpoint:
         log.info("prefer: continuing after step %s", checkpoint.name.rpartition("-")[2])
     started = time.monotonic()
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)  # which TRL asks each step
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     outputs.timings["train_seconds"] = time.monotonic() - started
     curve = read_curves(curves)
     if all(float(each["groups_without_spread"]) == 1 for each in curve):

@@ -153,7 +153,9 @@ def test_where_there_is_nothing_to_do_the_model_stays(
     assert sorted(path.name for path in root.iterdir()) == ["curves.csv", "model.json"]
 
 
+@pytest.mark.filterwarnings("error::FutureWarning")
 def test_nothing_held_out_is_said(tmp_path: Path, tuned: Path, data: dict[str, Path]) -> None:
+    """And no warning of a library stands in the log."""
     root, metrics = prefer(tmp_path, tuned, {**data, "held_out": conversations(tmp_path / "held_out", [])}, steps=1)
     assert metrics["held_out"] is None
     assert (root / "replies.jsonl").read_text() == ""

@@ -14,7 +14,8 @@ import pytest
 
 from tasks.core import graph
 from tasks.core.params import read_yaml
-from tasks.model.curves import PRETRAINING_COLUMNS
+from tasks.model.curves import PRETRAINING_COLUMNS, TUNING_COLUMNS
+from tasks.prefer.stage import COLUMNS as REWARD_COLUMNS
 from tests.helpers.checkout import ROOT
 from tests.helpers.running import client, runs, set_params, stage
 
@@ -149,12 +150,12 @@ def test_metrics_and_plots_are_declared() -> None:
     declared = read_yaml(ROOT / "dvc.yaml")
     shown = {stage: node["metrics"] for stage, node in declared["stages"].items() if "metrics" in node}
     assert shown == {"report": [{"metrics/report.json": {"cache": False}}]}
+    columns = {"pretrain": PRETRAINING_COLUMNS, "finetune": TUNING_COLUMNS, "prefer": REWARD_COLUMNS}
     for plot in declared["plots"]:
         ((_, settings),) = plot.items()
         assert settings["x"] == "step"
         for path, column in settings["y"].items():
-            assert path.split("/")[1] in declared["stages"]
-            assert {"step", column} <= set(PRETRAINING_COLUMNS)
+            assert {"step", column} <= set(columns[path.split("/")[1]])
 
 
 def test_the_model_beats_xz() -> None:

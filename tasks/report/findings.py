@@ -185,8 +185,11 @@ def preferences(measured: Metrics, evaluated: Metrics) -> Finding | None:
         worse.append("sameness")
     if after["reward"] > before["reward"] and not worse:
         return Finding("Did the rewards help?", True, text)
-    if worse:
-        text += f" What no reward is given for has got worse: {', '.join(name.replace('_', ' ') for name in worse)}."
+    if not worse:
+        return Finding(
+            "Did the rewards help?", False, text, "Raise `prefer.steps`, `prefer.samples` or `prefer.learning_rate`."
+        )
+    text += f" What no reward is given for has got worse: {', '.join(name.replace('_', ' ') for name in worse)}."
     advice = "Raise `prefer.beta`, or lower `prefer.learning_rate` or `prefer.steps`."
     return Finding("Did the rewards help?", False, text, advice)
 

@@ -26,6 +26,16 @@ GOOD: dict[str, Any] = {
         "formats": {"q4_0": {"bytes": 5, "bits_per_byte": 1.71}, "f16": {"bytes": 9, "bits_per_byte": 1.7}},
     },
 }
+SAID = {"ended": 0.75, "words": 15.0, "reward": 0.7, "distinct_pairs": 0.5, "echoes": 0.01, "role_markers": 0.0}
+GOOD["prefer"] = {
+    "held_out": {
+        "contexts": 250,
+        "people": SAID | {"reward": 0.8},
+        "before": SAID,
+        "after": SAID | {"reward": 0.81},
+        "kl": 0.05,
+    }
+}
 CURVES = {"pretrain": {"validation_bits_per_byte": [None, 2.0, 1.7]}}
 
 
@@ -44,7 +54,7 @@ def finding(question: str, change: dict[str, Any], curves: Any = CURVES) -> Find
 
 def test_a_good_run_has_nothing_to_change() -> None:
     found = findings(GOOD, CURVES)
-    assert 3 <= len(found) <= 5
+    assert 3 <= len(found) <= 6
     assert all(finding.good and not finding.advice for finding in found)
 
 
@@ -63,6 +73,9 @@ def test_a_good_run_has_nothing_to_change() -> None:
         ("learn", {"evaluate/validation_bits_per_byte": 2.7}, ("2.700", "2.600"), "pretrain.steps"),
         ("learn", {"evaluate/validation_bits_per_byte": None}, (), "instruct.validation_fraction"),
         ("tuning", {"evaluate/replies/finetune": {"bits_per_byte": 2.6}}, ("2.500", "2.600"), "finetune"),
+        ("rewards", {"prefer/held_out/after/reward": 0.69}, ("0.70 and 0.69", "250"), "Raise `prefer.steps`"),
+        ("rewards", {"prefer/held_out/after/echoes": 0.2}, ("got worse: echoes",), "Raise `prefer.beta`"),
+        ("rewards", {"prefer/held_out/after/distinct_pairs": 0.3}, ("got worse: sameness",), "Raise `prefer.beta`"),
         ("size", {"quantize/formats/q4_0/bits_per_byte": 1.8}, ("q4_0", "+0.1000"), "quantize.formats"),
     ],
 )
@@ -94,7 +107,7 @@ def test_a_base_model_is_no_failure() -> None:
 
 def test_what_was_not_measured_is_passed_over() -> None:
     metrics = copy.deepcopy(GOOD)
-    del metrics["evaluate"]["replies"]
+    del metrics["evaluate"]["replies"], metrics["prefer"]["held_out"]
     metrics["pretrain"] = {}
     metrics["clean"]["documents_in"] = 0
     assert [finding.question for finding in findings(metrics, {})] == [

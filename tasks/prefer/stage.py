@@ -122,7 +122,7 @@ def _prefer(params: PreferParams, base: Path, inputs: Inputs, outputs: Outputs) 
     save_tuned(trained, base, outputs.root)
     held = choose_contexts(read_messages(inputs["held_out"]), encoder, room - longest, params.held_out, params.seed)
     if not held:
-        log.warning("prefer: no held-out conversation, so nothing says what it has changed")
+        log.warning("prefer: no context of a held-out conversation fits, so nothing says what has changed")
         write_lines(outputs / "replies.jsonl", [])
         return recorded | {"held_out": None}
     before = load_model(base, device)

@@ -1,6 +1,5 @@
 """Evaluation of decoders: bits per byte beside xz, answers beside the expected ones, replies to read."""
 
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterable
@@ -12,13 +11,14 @@ from tasks.core.execution import load_execution
 from tasks.core.paths import Inputs, Metrics, Outputs, write_lines
 from tasks.evaluate.answer_metrics import RougeL, exact_match, f1
 from tasks.evaluate.evaluation_set_scores import score_evaluation_files
-from tasks.evaluate.generate import Generator, Sampling
+from tasks.evaluate.generate import Generator
 from tasks.evaluate.params import EvaluateParams
 from tasks.evaluate.prompts import PromptBuilder
 from tasks.evaluate.reply_loss import held_out_replies, reply_score
 from tasks.held_out import held_out_items
 from tasks.held_out.evaluation_set import chosen_files
 from tasks.model import bits_per_byte
+from tasks.model.generation import Sampling, mixed_seed
 from tasks.model.load import load_model
 from tasks.model.model_pointer import resolve_model, tuned_stages
 from tasks.tokens.chat_encoder import ChatEncoder
@@ -185,8 +185,7 @@ def _samples(params: EvaluateParams, prompts: list[str], generator: Generator, o
     drawn = []
     for prompt, ids in zip(prompts, asked, strict=True):
         # A seed of its own: with one for all, prompts of like distributions would draw the same words.
-        own = hashlib.blake2b(f"{params.seed} {prompt}".encode(), digest_size=7).digest()
-        sampling = Sampling(params.temperature, params.top_k, params.top_p, int.from_bytes(own, "big"))
+        sampling = Sampling(params.temperature, params.top_k, params.top_p, mixed_seed(params.seed, prompt))
         drawn.append(generator.sample(ids, params.samples, sampling) if params.samples else [])
     for prompt, first, others in zip(prompts, greedy, drawn, strict=True):
         rows.append({"prompt": prompt, "mode": "greedy", "reply": first})

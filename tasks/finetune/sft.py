@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
-from transformers import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
 from tasks.conversations.conversation import Message
 from tasks.tokens.chat_encoder import EncodedConversation
+from tasks.tuning.arguments import shared_arguments, use_one_device, without_printing
 
 log = logging.getLogger(__name__)
 
@@ -68,28 +68,15 @@ def make_trainer(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # TRL itself passes arguments that transformers renamed
         config = SFTConfig(
-            output_dir=str(work / "checkpoints"),
-            num_train_epochs=1,
+            **shared_arguments(model, work),
             train_sampling_strategy="sequential",
             per_device_train_batch_size=plan.micro_batch,
             gradient_accumulation_steps=plan.batch // plan.micro_batch,
             assistant_only_loss=False,  # the labels mark it already; so asked, TRL would want marks in the template
             max_length=None,  # the windows are cut already, at turns
             packing=False,  # rows of one conversation each: no token ever attends to another conversation
-            optim="adamw_torch_fused",
-            gradient_checkpointing=False,
             logging_steps=plan.log_every,
-            logging_nan_inf_filter=False,
-            save_strategy="no",  # the recorder asks for checkpoints by the clock
-            save_total_limit=2,
-            report_to="none",
-            disable_tqdm=True,
-            dataloader_pin_memory=False,
-            use_cpu=model.device.type == "cpu",
-            fp16=False,
             **settings,
         )
-    config._n_gpu = min(config.n_gpu, 1)  # without a launcher, several visible GPUs would mean nn.DataParallel
-    trainer = SFTTrainer(model, config, train_dataset=rows, processing_class=tokenizer, peft_config=lora)
-    trainer.remove_callback(PrinterCallback)
-    return trainer
+    use_one_device(config)
+    return without_printing(SFTTrainer(model, config, train_dataset=rows, processing_class=tokenizer, peft_config=lora))

@@ -42,9 +42,9 @@ def reply_tokens(conversations: Sequence[Sequence[Message]], encoder: ChatEncode
 def choose_contexts(
     conversations: Sequence[Sequence[Message]], encoder: ChatEncoder, longest: int, count: int, seed: int
 ) -> list[Context]:
-    """`count` contexts, or all there are, in an order of the seed; of at most `longest` tokens, reply included.
+    """`count` contexts, or all there are, in an order of the seed; up to three a conversation.
 
-    Up to three a conversation.
+    Each has at most `longest` tokens as a prompt, however long people's reply to it was.
     """
     random = np.random.default_rng(seed)
     found: list[Context] = []
@@ -52,7 +52,7 @@ def choose_contexts(
         messages = conversations[number]
         replies = [at for at, message in enumerate(messages) if at and message["role"] == "assistant"]
         contexts = [_context(messages, at) for at in random.permutation(replies)[:PER_CONVERSATION].tolist()]
-        found += [context for context in contexts if context and _fits(context, encoder, longest)]
+        found += [context for context in contexts if context and _fits(context.messages, encoder, longest)]
         if len(found) >= count:
             break
     order = random.permutation(len(found[:count]))
@@ -70,6 +70,5 @@ def _context(messages: Sequence[Message], at: int) -> Context | None:
     return Context([*lead, *before], messages[at]["content"])
 
 
-def _fits(context: Context, encoder: ChatEncoder, longest: int) -> bool:
-    whole: list[Message] = [*context.messages, {"role": "assistant", "content": context.reply}]
-    return len(encoder.join(encoder.turns([whole])[0]).ids) <= longest
+def _fits(messages: list[Message], encoder: ChatEncoder, longest: int) -> bool:
+    return len(encoder.prompt(messages, longest + 1)) <= longest

@@ -7,16 +7,18 @@ replies are drawn here, from the ids of `ChatEncoder`, and TRL has advantages, l
 import os
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import PrinterCallback
 
+from tasks.model.generation import Sampling, mixed_seed
 from tasks.prefer.contexts import Context
-from tasks.prefer.replies import Drawing, draw_replies
+from tasks.prefer.replies import draw_replies
 from tasks.prefer.reply_checks import ReplyChecks
 from tasks.tokens.chat_encoder import ChatEncoder
+from tasks.tuning.arguments import shared_arguments, use_one_device, without_printing
 
 os.environ.setdefault(
     "TRL_EXPERIMENTAL_SILENCE", "1"
@@ -30,7 +32,8 @@ def make_trainer(
     tokenizer: Any,
     contexts: Sequence[Context],
     checks: ReplyChecks,
-    drawing: Drawing,
+    sampling: Sampling,
+    longest: int,
     settings: dict[str, Any],
     work: Path,
     encoder: ChatEncoder,
@@ -39,16 +42,16 @@ def make_trainer(
 
     `settings` are the further arguments of `GRPOConfig` (num_generations, learning_rate, beta, ...).
     """
-    room = model.config.max_position_embeddings - drawing.longest
+    room = model.config.max_position_embeddings - longest
 
     def rollout(prompts: list[Any], trainer: GRPOTrainer) -> dict[str, Any]:
         asked = [encoder.prompt(messages, room) for messages in prompts]
-        seed = [settings["seed"], trainer.state.global_step, trainer.accelerator.process_index]
+        seed = mixed_seed(sampling.seed, trainer.state.global_step, trainer.accelerator.process_index)
         with unwrap_model_for_generation(
             trainer.model_wrapped, trainer.accelerator, gather_deepspeed3_params=trainer.args.ds3_gather_for_generation
         ) as policy:
             policy.eval()
-            replies = draw_replies(policy, encoder, asked, drawing, seed)
+            replies = draw_replies(policy, encoder, asked, replace(sampling, seed=seed), longest)
             policy.train()
         return {
             "prompt_ids": asked,
@@ -64,28 +67,23 @@ def make_trainer(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # TRL itself passes arguments that transformers renamed
         config = GRPOConfig(
-            output_dir=str(work / "checkpoints"),
-            num_train_epochs=1,
+            **shared_arguments(model, work),
             shuffle_dataset=False,
-            max_completion_length=drawing.longest,
-            temperature=drawing.temperature,  # of the log-probabilities that the loss compares
-            optim="adamw_torch_fused",
-            gradient_checkpointing=False,
+            max_completion_length=longest,
+            temperature=sampling.temperature,  # of the log-probabilities that the loss compares
+            top_k=sampling.top_k,
             logging_steps=1,
-            logging_nan_inf_filter=False,
-            save_strategy="no",  # the callback asks for checkpoints by the clock
-            save_total_limit=2,
-            report_to="none",
-            disable_tqdm=True,
-            dataloader_pin_memory=False,
-            use_cpu=model.device.type == "cpu",
-            fp16=False,
             **settings,
         )
-    config._n_gpu = min(config.n_gpu, 1)  # without a launcher, several visible GPUs would mean nn.DataParallel
+    use_one_device(config)
     rows = Dataset.from_list([{"prompt": context.messages} for context in contexts])
-    trainer = GRPOTrainer(
-        model, reward_funcs=reward, args=config, train_dataset=rows, processing_class=tokenizer, rollout_func=rollout
+    return without_printing(
+        GRPOTrainer(
+            model,
+            reward_funcs=reward,
+            args=config,
+            train_dataset=rows,
+            processing_class=tokenizer,
+            rollout_func=rollout,
+        )
     )
-    trainer.remove_callback(PrinterCallback)
-    return trainer

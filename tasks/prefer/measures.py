@@ -1,6 +1,7 @@
 """What preference tuning has changed: replies to the same held-out contexts before and after, and how far the model has moved."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,15 @@ from tasks.conversations.conversation import ROLE_MARKER
 from tasks.core.paths import write_lines
 from tasks.core.progress import Progress
 from tasks.documents.word_characters import words
+from tasks.model.generation import Sampling, mixed_seed
 from tasks.prefer.contexts import Context
-from tasks.prefer.replies import Drawing, Reply, draw_replies
+from tasks.prefer.replies import Reply, draw_replies
 from tasks.prefer.reply_checks import ReplyChecks
 from tasks.tokens.chat_encoder import ChatEncoder
 
 BATCH = 32
-AS_SERVED = (0.8, 50, 0.95)
-"""Temperature, top-k and top-p of the replies that are measured."""
+AS_SERVED = Sampling(temperature=0.7, top_k=50, top_p=0.95, seed=0)
+"""How the replies that are measured are drawn: as `make chat` draws them."""
 Measures = dict[str, float]
 
 
@@ -32,9 +34,8 @@ def compare(
     rows: Path,
 ) -> dict[str, Any]:
     """Measures of people's replies, of the tuned model's and of the preferred one's, the latter with its KL; replies to `rows`."""
-    drawing = Drawing(*AS_SERVED, longest)
     drawn = {
-        name: held_out_replies(model.eval(), encoder, contexts, drawing, f"prefer: replies {name}")
+        name: held_out_replies(model.eval(), encoder, contexts, longest, f"prefer: replies {name}")
         for name, model in (("before", before), ("after", after))
     }
     people = [context.reply for context in contexts]
@@ -59,7 +60,7 @@ def prompt_ids(contexts: Sequence[Context], encoder: ChatEncoder) -> list[list[i
 
 
 def held_out_replies(
-    model: Any, encoder: ChatEncoder, contexts: Sequence[Context], drawing: Drawing, what: str
+    model: Any, encoder: ChatEncoder, contexts: Sequence[Context], longest: int, what: str
 ) -> list[Reply]:
     """A reply to each context, drawn as users have them drawn; contexts of like length are answered together."""
     prompts = prompt_ids(contexts, encoder)
@@ -68,7 +69,8 @@ def held_out_replies(
     with Progress(what, total=len(order), unit="replies") as progress:
         for first in range(0, len(order), BATCH):
             chosen = order[first : first + BATCH]
-            drawn = draw_replies(model, encoder, [prompts[number] for number in chosen], drawing, [first])
+            sampling = replace(AS_SERVED, seed=mixed_seed(AS_SERVED.seed, first))
+            drawn = draw_replies(model, encoder, [prompts[number] for number in chosen], sampling, longest)
             replies.update(zip(chosen, drawn, strict=True))
             progress.advance(len(chosen))
     return [replies[number] for number in range(len(prompts))]

@@ -4,19 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
+from tasks.model.generation import Sampling, continue_prompts
 from tasks.tokens.chat_encoder import ChatEncoder
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """How tokens are drawn: logits divided by `temperature`, from the `top_k` best (0: all), of them the fewest with `top_p`."""
-
-    temperature: float
-    top_k: int
-    top_p: float
-    longest: int
 
 
 @dataclass(frozen=True)
@@ -29,27 +18,10 @@ class Reply:
 
 
 def draw_replies(
-    model: Any, encoder: ChatEncoder, prompts: Sequence[list[int]], drawing: Drawing, seed: Sequence[int]
+    model: Any, encoder: ChatEncoder, prompts: Sequence[list[int]], sampling: Sampling, longest: int
 ) -> list[Reply]:
-    """One reply to each prompt (token ids): the same for the same weights, prompts and seed."""
-    longest = max(len(prompt) for prompt in prompts)
-    ids = torch.tensor([[encoder.pad] * (longest - len(prompt)) + prompt for prompt in prompts], device=model.device)
-    mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device)
-    mixed = sum(number * 1_000_003**place for place, number in enumerate(seed)) % (1 << 63)
-    with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []), torch.no_grad():
-        torch.manual_seed(mixed)
-        drawn = model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            max_new_tokens=drawing.longest,
-            eos_token_id=encoder.stop_ids,
-            pad_token_id=encoder.pad,
-            do_sample=True,
-            temperature=drawing.temperature,
-            top_k=drawing.top_k,
-            top_p=drawing.top_p,
-            use_cache=True,
-        )[:, longest:].tolist()
+    """One reply to each prompt (token ids), of at most `longest` tokens: the same for the same weights, prompts and seed."""
+    drawn = continue_prompts(model, prompts, longest, encoder.stop_ids, encoder.pad, sampling)
     return [_reply(row, encoder) for row in drawn]
 
 

@@ -136,8 +136,8 @@ def _train(
     from transformers import AutoTokenizer
 
     from tasks.model.curves import read_curves
+    from tasks.model.generation import Sampling
     from tasks.prefer.grpo import make_trainer
-    from tasks.prefer.replies import Drawing
     from tasks.tokens.chat_encoder import ChatEncoder
     from tasks.tuning.callback import CurveAndCheckpointCallback, last_complete_checkpoint
 
@@ -150,14 +150,15 @@ def _train(
         "lr_scheduler_type": "constant_with_warmup",
         "warmup_steps": 2,
         "beta": params.beta,
-        "top_k": params.top_k,
         "max_grad_norm": params.gradient_clipping,
         "bf16": params.precision == "bf16",
         "seed": params.seed,
     }
-    drawing = Drawing(params.temperature, params.top_k, 1.0, longest)
+    sampling = Sampling(params.temperature, params.top_k, 1.0, params.seed)
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
-    trainer = make_trainer(model, tokenizer, contexts, checks, drawing, settings, outputs.work, ChatEncoder(base))
+    trainer = make_trainer(
+        model, tokenizer, contexts, checks, sampling, longest, settings, outputs.work, ChatEncoder(base)
+    )
     steps = len(contexts) // params.prompts
 
     def row(step: int, logged: Mapping[str, float]) -> dict[str, float | int | None]:

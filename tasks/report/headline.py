@@ -14,14 +14,12 @@ METRIC_PATHS = {
     "parameters": "pretrain/parameters",
     "tokens_trained_on": "pretrain/tokens",
     "training_loss": "pretrain/training_loss",
-    "tuning_loss": "finetune/loss_last",
     "validation_bits_per_byte": "evaluate/validation_bits_per_byte",
     "xz_bits_per_byte": "evaluate/xz_bits_per_byte",
     "reply_bits_per_byte": "evaluate/replies/finetune/bits_per_byte",
     "replies_ended": "prefer/held_out/after/ended",
     "replies_reward": "prefer/held_out/after/reward",
     "answers_f1": "evaluate/questions/f1",
-    "answers_rouge_l": "evaluate/questions/rougeL",
 }
 """Figures that are one number of one stage: `<stage>/<name>/...`."""
 

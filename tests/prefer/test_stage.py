@@ -13,9 +13,10 @@ from tasks.core.errors import Interrupted, UserError
 from tasks.core.params import validate
 from tasks.core.paths import Inputs, Outputs
 from tasks.model.curves import read_curves
+from tasks.model.generation import Sampling
 from tasks.model.model_pointer import pointer_reason, resolve_model, write_pointer
 from tasks.prefer import contexts, grpo, measures
-from tasks.prefer.replies import Drawing, draw_replies
+from tasks.prefer.replies import draw_replies
 from tasks.prefer.reply_checks import ReplyChecks
 from tasks.prefer.stage import PreferParams, run
 from tasks.tokens.chat_encoder import ChatEncoder
@@ -190,8 +191,16 @@ def test_contexts_end_with_the_user_fit_and_repeat(tuned: Path, data: dict[str, 
     assert chosen != contexts.choose_contexts(said, encoder, 60, 50, seed=4)
     for context in chosen:
         assert context.messages[0]["role"] == context.messages[-1]["role"] == "user"
-        whole = [*context.messages, {"role": "assistant", "content": context.reply}]
-        assert len(encoder.join(encoder.turns([whole])[0]).ids) <= 60
+        assert len(encoder.prompt(context.messages, 1000)) <= 60
+
+
+def test_a_context_fits_however_long_its_reply_is(tuned: Path) -> None:
+    encoder = ChatEncoder(tuned)
+    short, long = "Why?", "because of the sea " * 100
+    asked = [[{"role": "user", "content": short}, {"role": "assistant", "content": long}]]
+    assert len(contexts.choose_contexts(asked, encoder, 60, 5, 0)) == 1
+    asked = [[{"role": "user", "content": long}, {"role": "assistant", "content": short}]]
+    assert not contexts.choose_contexts(asked, encoder, 60, 5, 0)
 
 
 def test_the_divergence_is_that_of_the_next_tokens(tmp_path: Path, tuned: Path, data: dict[str, Path]) -> None:
@@ -199,7 +208,7 @@ def test_the_divergence_is_that_of_the_next_tokens(tmp_path: Path, tuned: Path, 
     other = tiny_model(tmp_path, train_steps=10)
     held = contexts.choose_contexts(contexts.read_messages(data["held_out"]), encoder, 100, 5, 0)
     prompts = measures.prompt_ids(held, encoder)
-    replies = draw_replies(model, encoder, prompts, Drawing(1.0, 0, 1.0, 8), [0])
+    replies = draw_replies(model, encoder, prompts, Sampling(1.0, 0, 1.0, 0), 8)
     assert measures.divergence(model, model, prompts, replies, encoder.pad) == 0
     nats: list[float] = []
     for prompt, reply in zip(prompts, replies, strict=True):

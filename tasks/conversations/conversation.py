@@ -23,6 +23,7 @@ SCHEMA = pa.schema(
         ("source", pa.string()),
         ("kind", pa.string()),  # "conversation" or "question"
         ("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
+        ("rejected", pa.string()),  # a reply that people liked less than the last message; null where nobody compared
     ]
 )
 

@@ -16,9 +16,10 @@ from tasks.formats.rows.parquet_rows import ParquetReader
 
 MAX_ROW_BYTES = 1 << 30
 """Of a row of Parquet: these files are the user's own."""
-MESSAGE_COLUMNS = ("messages", "conversations", "instruction", "output")
+MESSAGE_COLUMNS = ("messages", "conversations", "instruction", "output", "prompt", "chosen", "rejected")
 """Without which a row says nothing."""
-Format = Literal["auto", "alpaca", "sharegpt", "messages"]
+Format = Literal["auto", "alpaca", "sharegpt", "messages", "preference"]
+"""preference: pairs, of tasks.instruct.preference_pairs."""
 FORMAT_KEYS: dict[str, frozenset[str]] = {
     "alpaca": frozenset(("instruction", "input", "output", "history", "text")),  # text: all of it once more, rendered
     "sharegpt": frozenset(("conversations", "items")),
@@ -126,16 +127,25 @@ def to_messages(record: Any, format_: Format, ignored: Counter[str] | None = Non
 
 
 def _alpaca(record: Mapping[str, Any]) -> list[dict[str, str]]:
+    return [*instruction_turns(record), {"role": "assistant", "content": _text(record, "output")}]
+
+
+def instruction_turns(record: Mapping[str, Any]) -> list[dict[str, str]]:
+    """What an Alpaca record asks, after its `history`.
+
+    Raises:
+        RejectedRecord: malformed.
+    """
     pairs = record.get("history") or []
     if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
         raise RejectedRecord("malformed", "history: must be a list of pairs of what was asked and answered")
     asked = [_text(record, "instruction"), _text(record, "input") if record.get("input") else ""]
-    last = ["\n\n".join(filter(None, asked)), _text(record, "output")]  # as Stanford Alpaca joins them
-    return [
+    before = [
         {"role": role, "content": said}
-        for pair in [*pairs, last]
+        for pair in pairs
         for role, said in zip(("user", "assistant"), pair, strict=True)
     ]
+    return [*before, {"role": "user", "content": "\n\n".join(filter(None, asked))}]  # as Stanford Alpaca joins them
 
 
 def _text(record: Mapping[str, Any], key: str) -> str:

@@ -3,10 +3,8 @@
 A worker holds a shard at a time, a `.json` file of records as a whole; what is held out is looked up in files.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,70 +12,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.conversations.conversation import SCHEMA, Message, messages_of, render_conversation
-from tasks.conversations.instruction_formats import Format, read_records, to_messages
+from tasks.conversations.conversation import SCHEMA, Message, messages_of
 from tasks.conversations.turns import RejectedRecord
-from tasks.core.errors import UserError
 from tasks.core.parallel.item_guard import guard_item
-from tasks.documents.shards import REMOVED_SCHEMA, SHARD_BYTES, SHARD_ROWS, document_id, read_shard, write_shard
-from tasks.formats.symlinks import contained_matches
+from tasks.documents.shards import REMOVED_SCHEMA, SHARD_BYTES, SHARD_ROWS, read_shard, write_shard
 from tasks.held_out import ngram_index, ngram_overlap
 from tasks.held_out.benchmark_items import BenchmarkItem
 from tasks.held_out.split import TRAIN, VALIDATION, split_of
-from tasks.instruct.dialogue_rules import check_dialogue, split_dialogue
+from tasks.instruct.dialogue_rules import DialogueRules, check_dialogue
+from tasks.instruct.item_rows import ADVICE, ITEM_SCHEMA, dialogue_rows, item_text
 from tasks.instruct.pydoc_questions import pydoc_questions
+from tasks.instruct.record_items import InstructionFile, record_rows
 from tasks.similarity.canonical_text import canonical_text, digest
-
-ITEM_SCHEMA = pa.schema(
-    [
-        *SCHEMA,
-        ("dialogue", pa.string()),  # the id without the number of the window
-        ("split", pa.string()),
-        ("url", pa.string()),
-        ("digest", pa.binary(16)),  # of what must not repeat: a conversation's text, a question
-        ("answer", pa.binary(16)),  # of a question's answer; null for conversations
-    ]
-)
-
-ADVICE = "Leave it out and report it: it should not be."
-
-
-@dataclass(frozen=True)
-class DialogueRules:
-    """What a dialogue is checked by; see `InstructParams`."""
-
-    validation_fraction: float
-    questions: bool
-    max_turns: int
-    max_turn_characters: int
-    min_distinct: float
-
-
-@dataclass(frozen=True)
-class InstructionFile:
-    """One file of instruction data and the name of its shard."""
-
-    path: Path
-    format: Format
-    source: str
-    stem: str
-
-
-def instruction_files(files: Sequence[tuple[str, Format, str]]) -> list[InstructionFile]:
-    """The files (path or glob, format, source) that `instruct.files` names, in the order of the list, globs sorted.
-
-    Raises:
-        UserError: nothing matches a path.
-    """
-    found: list[InstructionFile] = []
-    for number, (pattern, format_, source) in enumerate(files):
-        anchor = Path(Path(pattern).anchor)  # the working directory, unless the pattern is absolute
-        matches = sorted(path for path in anchor.glob(str(Path(pattern).relative_to(anchor))) if path.is_file())
-        paths = contained_matches(matches, pattern)
-        if not paths:
-            raise UserError(f"params.yaml: instruct.files.{number}.path: no file matches {pattern}")
-        found += [InstructionFile(path, format_, source, f"file-{number:03d}-{k:05d}") for k, path in enumerate(paths)]
-    return found
 
 
 def collect_items(
@@ -91,9 +37,7 @@ def collect_items(
     ignored: Counter[str] = Counter()
     counts = {"conversations": 0, "questions": 0}
     stems: list[str] = []
-    entries = (
-        _record_rows(shard, rules, ignored) if isinstance(shard, InstructionFile) else _document_rows(shard, rules)
-    )
+    entries = record_rows(shard, rules, ignored) if isinstance(shard, InstructionFile) else _document_rows(shard, rules)
     for number, part in enumerate(_parts(entries) if isinstance(shard, InstructionFile) else [list(entries)]):
         stem = (
             f"{shard.stem}_{number:05d}" if number else shard.stem
@@ -140,7 +84,7 @@ def _of_document(row: dict[str, Any], split: str, rules: DialogueRules) -> Itera
         except RejectedRecord as rejected:
             yield row | {"reason": rejected.reason, "detail": rejected.detail}
         else:
-            yield from _dialogue(row["id"], checked, common, rules)
+            yield from dialogue_rows(row["id"], checked, common, rules.max_turns)
     elif rules.questions:
         for number, question in enumerate(pydoc_questions(row["url"], row["text"] or "")):
             name = f"{row['id']}#{number}"
@@ -153,49 +97,6 @@ def _of_document(row: dict[str, Any], split: str, rules: DialogueRules) -> Itera
                 "answer": digest(canonical_text(question.answer)),
             }
             yield common | digests | {"id": name, "dialogue": name, "kind": "question", "messages": said}
-
-
-def _record_rows(file: InstructionFile, rules: DialogueRules, ignored: Counter[str]) -> Iterator[dict[str, Any]]:
-    for number, record in read_records(file.path):
-        content = json.dumps(record, sort_keys=True, ensure_ascii=False, default=str)
-        url = f"{file.path.as_posix()}#{number}"
-        name = document_id(file.source, url, content.encode("utf-8", "surrogatepass"))
-        with guard_item(f"{file.path}: record {number}", len(content), ADVICE):
-            entries = list(_of_record(record, content, url, name, number, file, rules, ignored))
-        yield from entries
-
-
-def _of_record(
-    record: Any,
-    content: str,
-    url: str,
-    name: str,
-    number: int,
-    file: InstructionFile,
-    rules: DialogueRules,
-    ignored: Counter[str],
-) -> Iterator[dict[str, Any]]:
-    try:
-        messages = to_messages(record, file.format, ignored)
-        checked = check_dialogue(messages, rules.max_turn_characters, rules.min_distinct)
-    except RejectedRecord as rejected:
-        shown, detail = (
-            text.encode("utf-8", "replace").decode() for text in (content, f"record {number}: {rejected.detail}")
-        )
-        removed = {"id": name, "source": file.source, "url": url, "text": shown, "reason": rejected.reason}
-        yield removed | {"detail": detail}
-        return
-    split = split_of([name], rules.validation_fraction)[0]
-    yield from _dialogue(name, checked, {"source": file.source, "split": split, "url": url}, rules)
-
-
-def _dialogue(
-    name: str, messages: list[Message], common: dict[str, Any], rules: DialogueRules
-) -> Iterator[dict[str, Any]]:
-    parts = split_dialogue(messages, rules.max_turns)
-    unit = {"dialogue": name, "kind": "conversation", "digest": digest(canonical_text(render_conversation(messages)))}
-    for number, part in enumerate(parts):
-        yield common | unit | {"id": f"{name}#{number}" if len(parts) > 1 else name, "messages": part}
 
 
 def write_held_out_index(
@@ -234,7 +135,7 @@ def write_items(stem: str, folder: Path, index: Path, max_overlap: float, target
             verdicts[row["dialogue"]] = found
     units: dict[str, Counter[str]] = {name: Counter() for name in ("train", "held_out", "removed", "removed_questions")}
     items: dict[str, list[dict[str, Any]]] = {"train": [], "held_out": []}
-    sizes: Counter[str] = Counter()
+    sizes, pairs = Counter[str](), Counter[str]()
     removed = read_shard(folder / "rejected" / f"{stem}.parquet").to_pylist()
     units["removed"].update(row["reason"] for row in removed)
     seen: set[str] = set()
@@ -244,17 +145,22 @@ def write_items(stem: str, folder: Path, index: Path, max_overlap: float, target
         kind = f"{row['kind']}s"
         if verdict := verdicts.get(row["dialogue"]):
             units["removed_questions" if kind == "questions" else "removed"][verdict["reason"]] += new
-            removed.append(row | {"text": render_conversation(row["messages"]), "meta": None} | verdict)
+            text = item_text(row["messages"], row["rejected"])
+            removed.append(row | {"text": text, "meta": None} | verdict)
         else:
             split = "train" if row["split"] == TRAIN else "held_out"
             items[split].append(row)
             units[split][kind] += new
             sizes[split] += sum(len(message["content"].encode()) for message in row["messages"])
+            pairs[split] += row["rejected"] is not None
     for split, kept in items.items():
         table = pa.Table.from_pylist([{name: row[name] for name in SCHEMA.names} for row in kept], schema=SCHEMA)
         write_shard(table, target / split / f"{stem}.parquet")
     write_shard(pa.Table.from_pylist(removed, schema=REMOVED_SCHEMA), target / "removed" / f"{stem}.parquet")
     return {
         **{name: dict(counts) for name, counts in units.items()},
-        **{f"{split}_size": {"items": len(items[split]), "bytes": sizes[split]} for split in items},
+        **{
+            f"{split}_size": {"items": len(items[split]), "pairs": pairs[split], "bytes": sizes[split]}
+            for split in items
+        },
     }

@@ -1,6 +1,7 @@
 """Rules for dialogues: what a dialogue must be to be learnt from; checked, trimmed to end with a reply, cut into windows."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -9,6 +10,17 @@ from pydantic_core import PydanticCustomError
 from tasks.conversations.conversation import Message, Role, trim_content
 from tasks.conversations.turns import RejectedRecord
 from tasks.similarity.canonical_text import canonical_text
+
+
+@dataclass(frozen=True)
+class DialogueRules:
+    """What a dialogue is checked by; see `InstructParams`."""
+
+    validation_fraction: float
+    questions: bool
+    max_turns: int
+    max_turn_characters: int
+    min_distinct: float
 
 
 class Turn(BaseModel):
@@ -82,6 +94,20 @@ def check_dialogue(messages: Any, max_turn_characters: int, min_distinct: float)
     if len(turns) > 2 and distinct < min_distinct:
         raise RejectedRecord("repetitive", f"{distinct:.2f} < {min_distinct} of the turns differ")
     return [cast(Message, {"role": turn.role, "content": trim_content(turn.content)}) for turn in turns]
+
+
+def check_rejected(rejected: str, chosen: str, max_turn_characters: int) -> str:
+    """The reply that was liked less, trimmed.
+
+    Raises:
+        RejectedRecord: as `check_dialogue` does of a turn; equal_sides.
+    """
+    said = check_dialogue(
+        [{"role": "user", "content": "-"}, {"role": "assistant", "content": rejected}], max_turn_characters, 0
+    )[1]["content"]
+    if said == chosen:
+        raise RejectedRecord("equal_sides", "chosen and rejected say the same")
+    return said
 
 
 def split_dialogue(messages: Sequence[Message], max_turns: int) -> list[list[Message]]:

@@ -34,7 +34,9 @@ class InstructionFiles(StageParams):
     """Instruction data in files of the project."""
 
     path: str = Field(min_length=1, description="A file or glob, from the root of the project.")
-    format: Format = Field("auto", description="alpaca, sharegpt or messages; auto: by each record's keys.")
+    format: Format = Field(
+        "auto", description="alpaca, sharegpt, messages or preference (pairs); auto: by each record's keys."
+    )
     source: str = Field("files", min_length=1, description="The source that its items carry.")
 
 
@@ -44,7 +46,9 @@ class InstructParams(StageParams):
     validation_fraction: float = Field(
         0.03, ge=0, lt=1, description="Share of the documents that is held out from every training."
     )
-    files: tuple[InstructionFiles, ...] = Field((), description="Alpaca, ShareGPT or messages records to add.")
+    files: tuple[InstructionFiles, ...] = Field(
+        (), description="Alpaca, ShareGPT or messages records to add, or preference pairs."
+    )
     questions: bool = Field(True, description="Ask what the documentation of a name says, where a page is Python's.")
     max_turns: int = Field(64, ge=2, description="Turns of a conversation; longer ones are cut into several.")
     max_turn_characters: int = Field(4000, ge=1, description="A dialogue with a longer turn is removed: pasted text.")
@@ -87,7 +91,7 @@ def run(params: InstructParams, inputs: Inputs, outputs: Outputs) -> Metrics:
             every document is held out.
     """
     preload_workers("tasks.instruct.chat_items", "tasks.similarity.warm_kernels")
-    from tasks.instruct import chat_items, duplicate_items
+    from tasks.instruct import chat_items, dialogue_rules, duplicate_items, record_items
     from tasks.similarity import kernels
 
     benchmark_items = list(read_benchmark_items("instruct", params.references, inputs))
@@ -95,14 +99,14 @@ def run(params: InstructParams, inputs: Inputs, outputs: Outputs) -> Metrics:
     shards = shard_paths(inputs["documents"])
     documents = _sum(_split(shard, outputs / "split", params.validation_fraction) for shard in shards)
     kernels.compile_kernels()
-    units: list[Path | chat_items.InstructionFile] = [
+    units: list[Path | record_items.InstructionFile] = [
         *shards,
-        *chat_items.instruction_files([(file.path, file.format, file.source) for file in params.files]),
+        *record_items.instruction_files([(file.path, file.format, file.source) for file in params.files]),
     ]
     folder, index = outputs.work / "items", outputs.work / "index"
     for old in (folder, index):
         shutil.rmtree(old, ignore_errors=True)
-    rules = chat_items.DialogueRules(
+    rules = dialogue_rules.DialogueRules(
         validation_fraction=params.validation_fraction,
         questions=params.questions,
         max_turns=params.max_turns,

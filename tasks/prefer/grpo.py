@@ -4,6 +4,7 @@ TRL would render a chat template and encode the text, which lets a message that 
 replies are drawn here, from the ids of `ChatEncoder`, and TRL has advantages, loss, reference and the KL term.
 """
 
+import logging
 import os
 import warnings
 from collections.abc import Sequence
@@ -13,10 +14,14 @@ from typing import Any
 
 from datasets import Dataset
 
+from tasks.core.errors import UserError
+from tasks.core.paths import Metrics, Outputs
 from tasks.model.generation import Sampling, mixed_seed
 from tasks.prefer.contexts import Context
+from tasks.prefer.params import PreferParams
 from tasks.prefer.replies import draw_replies
 from tasks.prefer.reply_checks import ReplyChecks
+from tasks.prefer.training import batch_settings, train
 from tasks.tokens.chat_encoder import ChatEncoder
 from tasks.tuning.arguments import shared_arguments, use_one_device, without_printing
 
@@ -26,22 +31,55 @@ os.environ.setdefault(
 from trl import GRPOConfig, GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
 
+log = logging.getLogger(__name__)
 
-def make_trainer(
+
+def train_on_rewards(
+    params: PreferParams,
     model: Any,
     tokenizer: Any,
     contexts: Sequence[Context],
     checks: ReplyChecks,
-    sampling: Sampling,
     longest: int,
-    settings: dict[str, Any],
-    work: Path,
     encoder: ChatEncoder,
-) -> GRPOTrainer:
-    """A GRPOTrainer that walks `contexts` once, in their order; its reference is the model as it is in `model.name_or_path`.
+    outputs: Outputs,
+) -> tuple[Any, Metrics]:
+    """The model, trained on replies of at most `longest` tokens to the contexts, with what its curve says.
 
-    `settings` are the further arguments of `GRPOConfig` (num_generations, learning_rate, beta, ...).
+    Raises:
+        UserError: no reply was worth more than another.
     """
+    steps = max(1, len(contexts) // params.grpo.prompts)
+    if steps < params.grpo.steps:
+        log.warning("prefer.grpo.steps: %d contexts are enough for %d steps", len(contexts), steps)
+    chosen = contexts[: steps * params.grpo.prompts]
+    trainer = make_trainer(params, model, tokenizer, chosen, checks, longest, encoder, outputs.work)
+    trained, curve = train(trainer, steps, outputs, "reward")
+    if all(float(row["groups_without_spread"]) == 1 for row in curve):
+        raise UserError(
+            "prefer: of no prompt was one reply worth more than another, so there was nothing to learn. Draw more of them "
+            "(prefer.grpo.samples), hotter (prefer.grpo.temperature), or weigh the checks otherwise (prefer.reward)"
+        )
+    return trained, {
+        "steps": steps,
+        "tokens": int(curve[-1]["tokens"]),
+        "reward_first": float(curve[0]["reward"]),
+        "reward_last": float(curve[-1]["reward"]),
+    }
+
+
+def make_trainer(
+    params: PreferParams,
+    model: Any,
+    tokenizer: Any,
+    contexts: Sequence[Context],
+    checks: ReplyChecks,
+    longest: int,
+    encoder: ChatEncoder,
+    work: Path,
+) -> GRPOTrainer:
+    """A GRPOTrainer that walks `contexts` once, in their order; its reference is the model as it is in `model.name_or_path`."""
+    sampling = Sampling(params.grpo.temperature, params.grpo.top_k, 1.0, params.seed)
     room = model.config.max_position_embeddings - longest
 
     def rollout(prompts: list[Any], trainer: GRPOTrainer) -> dict[str, Any]:
@@ -68,12 +106,17 @@ def make_trainer(
         warnings.simplefilter("ignore", FutureWarning)  # TRL itself passes arguments that transformers renamed
         config = GRPOConfig(
             **shared_arguments(model, work),
+            **batch_settings(params),
             shuffle_dataset=False,
+            num_generations=params.grpo.samples,
             max_completion_length=longest,
             temperature=sampling.temperature,  # of the log-probabilities that the loss compares
             top_k=sampling.top_k,
+            learning_rate=params.grpo.learning_rate,
+            lr_scheduler_type="constant_with_warmup",
+            warmup_steps=2,
+            beta=params.grpo.beta,
             logging_steps=1,
-            **settings,
         )
     use_one_device(config)
     rows = Dataset.from_list([{"prompt": context.messages} for context in contexts])

@@ -1,5 +1,6 @@
 """What the numbers mean: is the data good, did the model learn, what next. Each finding names its numbers and the key to change."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,10 @@ TOKENS_PER_PARAMETER = 20
 """What makes the best of a given amount of arithmetic (Hoffmann et al. 2022, arXiv:2203.15556)."""
 MAX_EPOCHS = 4
 """Passes over the same text after which another is worth much less than new text (Muennighoff et al. 2023, arXiv:2305.16264)."""
+NORMAL_95 = 1.96
+"""Standard deviations on either side that hold 95% of a normal distribution."""
+DEARER = 0.05
+"""Nats a token by which chosen replies may get dearer in learning what tells them apart."""
 UNREWARDED = ("echoes", "role_markers")
 """What is measured of replies and not rewarded: the less the better."""
 OVERFITTING_RATIO = 1.01
@@ -165,7 +170,9 @@ def tuning(evaluated: Metrics) -> Finding | None:
 
 
 def preferences(measured: Metrics, evaluated: Metrics) -> Finding | None:
-    """What rewards changed of the form of replies, and how far they moved the model; nothing where it was not measured."""
+    """What preference tuning changed of replies, and how far it moved the model; nothing where it was not measured."""
+    if measured.get("pairs"):
+        return pairs(measured)
     held = measured.get("held_out")
     if not held:
         return None
@@ -186,12 +193,37 @@ def preferences(measured: Metrics, evaluated: Metrics) -> Finding | None:
     if after["reward"] > before["reward"] and not worse:
         return Finding("Did the rewards help?", True, text)
     if not worse:
-        return Finding(
-            "Did the rewards help?", False, text, "Raise `prefer.steps`, `prefer.samples` or `prefer.learning_rate`."
-        )
+        return Finding("Did the rewards help?", False, text, "Raise `prefer.grpo.steps`, `samples` or `learning_rate`.")
     text += f" What no reward is given for has got worse: {', '.join(name.replace('_', ' ') for name in worse)}."
-    advice = "Raise `prefer.beta`, or lower `prefer.learning_rate` or `prefer.steps`."
+    advice = "Raise `prefer.grpo.beta`, or lower its `learning_rate` or `steps`."
     return Finding("Did the rewards help?", False, text, advice)
+
+
+def pairs(measured: Metrics) -> Finding | None:
+    """Whether held-out pairs are told apart better than by chance, and what that cost; nothing where none is held out."""
+    held, question = measured["held_out_pairs"], "Did the preferences help?"
+    if not held:
+        advice = "Give it more pairs, or raise `instruct.validation_fraction`."
+        return Finding(question, False, f"Tuned on {measured['pairs']} pairs; none is held out to measure on.", advice)
+    chosen, rejected = held["chosen"], held["rejected"]
+    text = (
+        f"Of {held['pairs']} held-out pairs the model has come to prefer the chosen reply in {held['accuracy']:.0%} (chance: 50%). "
+        f"Chosen replies cost {chosen['before']:.2f} nats a token before and {chosen['after']:.2f} after, rejected ones "
+        f"{rejected['before']:.2f} and {rejected['after']:.2f}."
+    )
+    if replies := measured.get("held_out"):
+        before, after = replies["before"], replies["after"]
+        text += (
+            f" Of {replies['contexts']} replies {before['ended']:.0%} ended before and {after['ended']:.0%} after, with "
+            f"{before['words']:.1f} and {after['words']:.1f} words. KL {replies['kl']:.2f} nats a token."
+        )
+    if held["accuracy"] - NORMAL_95 * math.sqrt(0.25 / held["pairs"]) <= 0.5:
+        advice = "Give it more pairs, or raise `prefer.dpo.epochs` or `learning_rate`."
+        return Finding(question, False, f"{text} That is no more than chance may give.", advice)
+    if chosen["after"] > chosen["before"] + DEARER:
+        advice = "Raise `prefer.dpo.chosen_weight` or `beta`, or lower `learning_rate`."
+        return Finding(question, False, f"{text} What people liked has become unlikelier too.", advice)
+    return Finding(question, True, text)
 
 
 def documents_before_and_after(evaluated: Metrics) -> tuple[float, float] | None:

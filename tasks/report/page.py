@@ -210,10 +210,10 @@ def _training(curves: Mapping[str, Curves]) -> list[tuple[str, str]]:
         if stage == "finetune" and not curve.get("step"):  # nothing was tuned
             continue
         charts.append((f"{stage}: loss", line_chart([("loss", *_points(curve, "loss"))], "step", "nats per token")))
-    if curves.get("prefer", {}).get("reward"):
-        charts.append(
-            ("prefer: reward", line_chart([("reward", *_points(curves["prefer"], "reward"))], "step", "of 1"))
-        )
+    for column, unit in (("reward", "of 1"), ("margin", "nats")):
+        curve = curves.get("prefer", {})
+        if curve.get(column) and any(drawn := _points(curve, column)):
+            charts.append((f"prefer: {column}", line_chart([(column, *drawn)], "step", unit)))
     validation = _points(curves["pretrain"], "validation_bits_per_byte")
     charts.insert(1, ("pretrain: validation", line_chart([("bits per byte", *validation)], "step", "bits per byte")))
     return charts

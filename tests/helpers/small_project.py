@@ -29,7 +29,12 @@ SMALL: dict[str, dict[str, Any]] = {
         "checkpoint_every": 10,
     },
     "finetune": {"max_steps": 6, "batch": 4, "micro_batch": 4, "max_length": 128},
-    "prefer": {"method": "grpo", "steps": 2, "prompts": 2, "samples": 4, "held_out": 8, "max_new_tokens": 16},
+    "prefer": {
+        "method": "grpo",
+        "grpo": {"steps": 2, "prompts": 2, "samples": 4},
+        "held_out": 8,
+        "max_new_tokens": 16,
+    },
     "quantize": {"prompts": 4, "max_bytes": 2000, "formats": ["f16", "q8_0", "torchao-int8"]},
     "evaluate": {"max_bytes": 4000, "max_questions": 2, "max_new_tokens": 8, "prompts": ["Hello!"], "samples": 1},
 }

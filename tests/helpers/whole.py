@@ -24,7 +24,12 @@ TINY: dict[str, dict[str, Any]] = {
         "checkpoint_every": 4,
     },
     "finetune": {"max_steps": 2, "batch": 2, "micro_batch": 2, "max_length": 64},
-    "prefer": {"method": "grpo", "steps": 2, "prompts": 2, "samples": 4, "held_out": 8, "max_new_tokens": 16},
+    "prefer": {
+        "method": "grpo",
+        "grpo": {"steps": 2, "prompts": 2, "samples": 4},
+        "held_out": 8,
+        "max_new_tokens": 16,
+    },
     "quantize": {"prompts": 4, "max_bytes": 800, "formats": ["q8_0", "torchao-int8"]},
     "evaluate": {"max_bytes": 2000, "max_questions": 2, "max_new_tokens": 8, "prompts": ["Hello!"], "samples": 1},
 }

@@ -41,7 +41,13 @@ def test_long_conversations_become_several(tmp_path):
     tables, metrics = instruct(tmp_path, [document(messages)], validation_fraction=0.0, max_turns=4)
     assert [row["id"].split("#")[1] for row in tables["train"]] == ["0", "1", "2"]
     assert [len(row["messages"]) for row in tables["train"]] == [5, 5, 3]
-    assert metrics["train"] == {"bytes": metrics["train"]["bytes"], "conversations": 1, "items": 3, "questions": 0}
+    assert metrics["train"] == {
+        "bytes": metrics["train"]["bytes"],
+        "conversations": 1,
+        "items": 3,
+        "pairs": 0,
+        "questions": 0,
+    }
 
 
 def test_answers_that_say_nothing_are_removed(tmp_path):

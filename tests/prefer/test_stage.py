@@ -16,14 +16,16 @@ from tasks.model.curves import read_curves
 from tasks.model.generation import Sampling
 from tasks.model.model_pointer import pointer_reason, resolve_model, write_pointer
 from tasks.prefer import contexts, grpo, measures
+from tasks.prefer.params import GrpoParams, PreferParams
 from tasks.prefer.replies import draw_replies
 from tasks.prefer.reply_checks import ReplyChecks
-from tasks.prefer.stage import PreferParams, run
+from tasks.prefer.stage import run
 from tasks.tokens.chat_encoder import ChatEncoder
 from tasks.tuning import callback
 from tests.helpers.tiny import conversation, conversations, tiny_model
 
-SMALL = {"method": "grpo", "steps": 3, "prompts": 2, "samples": 4, "max_new_tokens": 12, "held_out": 12}
+SMALL = {"method": "grpo", "max_new_tokens": 12, "held_out": 12}
+GRPO = {"steps": 3, "prompts": 2, "samples": 4}
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -47,7 +49,9 @@ def prefer(folder: Path, tuned: Path, data: dict[str, Path], **changes: Any) -> 
     outputs = Outputs(folder / "out", folder / "work")
     outputs.root.mkdir(parents=True, exist_ok=True)
     outputs.work.mkdir(exist_ok=True)
-    metrics = run(PreferParams(**{**SMALL, **changes}), Inputs({"finetune": tuned, **data}), outputs)
+    grpo_changes = {name: changes.pop(name) for name in GrpoParams.model_fields if name in changes}
+    params = validate(PreferParams, {**SMALL, **changes, "grpo": GRPO | grpo_changes}, "params.yaml: prefer")
+    metrics = run(params, Inputs({"finetune": tuned, **data}), outputs)
     json.dumps(metrics, allow_nan=False)
     return outputs.root, metrics
 
@@ -166,7 +170,7 @@ def test_replies_that_all_earn_the_same_are_an_error(
     tmp_path: Path, tuned: Path, data: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ReplyChecks, "score", lambda *_: 0.5)
-    with pytest.raises(UserError, match=r"nothing to learn.*prefer\.samples"):
+    with pytest.raises(UserError, match=r"nothing to learn.*prefer\.grpo\.samples"):
         prefer(tmp_path, tuned, data)
 
 
@@ -177,6 +181,10 @@ def test_fewer_contexts_than_steps(
     _, metrics = prefer(tmp_path, tuned, {**data, "train": train}, steps=9)
     assert metrics["steps"] == 2
     assert "5 contexts are enough for 2 steps" in caplog.text
+
+
+def test_no_method_unless_one_is_asked_for() -> None:
+    assert validate(PreferParams, {}, "params.yaml: prefer").method is None
 
 
 def test_a_micro_batch_that_divides_no_step() -> None:

@@ -45,7 +45,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_page_loads_nothing(page: Path) -> None:
     text = page.read_text()
-    assert text.count("vegaEmbed('#") == 4  # the plots of dvc.yaml
+    assert text.count("vegaEmbed('#") == 5  # the plots of dvc.yaml
     assert not re.search(r"<script[^>]+src|<link|@import|url\(", text)
     assert not re.search(r"\{(plot_divs|scripts|refresh_tag)\}", text)
 

@@ -20,6 +20,7 @@ from tasks.evaluate import stage as evaluate
 from tasks.finetune import stage as finetune
 from tasks.pack import stage as pack
 from tasks.prefer import stage as prefer
+from tasks.prefer.params import PreferParams
 from tasks.pretrain import stage as pretrain
 from tasks.quantize import stage as quantize
 from tasks.tokenizer import stage as tokenizer
@@ -43,7 +44,12 @@ SMALL: dict[Any, dict[str, Any]] = {
         "validation_every": 1,
         "checkpoint_every": 2,
     },
-    prefer: {"method": "grpo", "steps": 1, "prompts": 2, "samples": 4, "held_out": 4, "max_new_tokens": 4},
+    prefer: {
+        "method": "grpo",
+        "grpo": {"steps": 1, "prompts": 2, "samples": 4},
+        "held_out": 4,
+        "max_new_tokens": 4,
+    },
     finetune: {"max_steps": 2, "batch": 4, "micro_batch": 4, "max_length": CONTEXT},
     quantize: {"formats": ["torchao-int8"], "prompts": 2, "max_bytes": 500},
     evaluate: {"max_bytes": 1000, "max_questions": 2, "max_new_tokens": 4, "prompts": ["Hello!"], "samples": 1},
@@ -53,7 +59,7 @@ PARAMETERS = {
     pack: pack.PackParams,
     pretrain: pretrain.PretrainParams,
     finetune: finetune.FinetuneParams,
-    prefer: prefer.PreferParams,
+    prefer: PreferParams,
     quantize: quantize.QuantizeParams,
     evaluate: evaluate.EvaluateParams,
 }

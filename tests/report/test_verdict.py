@@ -73,9 +73,14 @@ def test_a_good_run_has_nothing_to_change() -> None:
         ("learn", {"evaluate/validation_bits_per_byte": 2.7}, ("2.700", "2.600"), "pretrain.steps"),
         ("learn", {"evaluate/validation_bits_per_byte": None}, (), "instruct.validation_fraction"),
         ("tuning", {"evaluate/replies/finetune": {"bits_per_byte": 2.6}}, ("2.500", "2.600"), "finetune"),
-        ("rewards", {"prefer/held_out/after/reward": 0.69}, ("0.70 and 0.69", "250"), "Raise `prefer.steps`"),
-        ("rewards", {"prefer/held_out/after/echoes": 0.2}, ("got worse: echoes",), "Raise `prefer.beta`"),
-        ("rewards", {"prefer/held_out/after/distinct_pairs": 0.3}, ("got worse: sameness",), "Raise `prefer.beta`"),
+        ("rewards", {"prefer/held_out/after/reward": 0.69}, ("0.70 and 0.69", "250"), "Raise `prefer.grpo.steps`"),
+        ("rewards", {"prefer/held_out/after/echoes": 0.2}, ("got worse: echoes",), "Raise `prefer.grpo.beta`"),
+        (
+            "rewards",
+            {"prefer/held_out/after/distinct_pairs": 0.3},
+            ("got worse: sameness",),
+            "Raise `prefer.grpo.beta`",
+        ),
         ("size", {"quantize/formats/q4_0/bits_per_byte": 1.8}, ("q4_0", "+0.1000"), "quantize.formats"),
     ],
 )
@@ -83,6 +88,31 @@ def test_each_rule_turns(question: str, change: dict[str, Any], numbers: tuple[s
     found = finding(question, change)
     assert not found.good
     assert all(number in found.text for number in numbers)
+    assert advice in found.advice
+
+
+PAIRS = {
+    "pairs": 100,
+    "accuracy": 0.7,
+    "margin": 0.2,
+    "chosen": {"before": 3.0, "after": 2.9},
+    "rejected": {"before": 3.0, "after": 3.2},
+}
+
+
+@pytest.mark.parametrize(
+    ("held", "good", "said", "advice"),
+    [
+        (PAIRS, True, "chosen reply in 70%", ""),
+        (PAIRS | {"accuracy": 0.55}, False, "no more than chance", "Give it more pairs"),
+        (PAIRS | {"chosen": {"before": 3.0, "after": 3.1}}, False, "unlikelier too", "`prefer.dpo.chosen_weight`"),
+        (None, False, "none is held out", "`instruct.validation_fraction`"),
+    ],
+)
+def test_what_pairs_taught_is_held_against_chance(held: Any, good: bool, said: str, advice: str) -> None:
+    found = finding("preferences", {"prefer/pairs": 900, "prefer/held_out_pairs": held})
+    assert found.good == good
+    assert said in found.text
     assert advice in found.advice
 
 

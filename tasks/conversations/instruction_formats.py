@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tasks.conversations.conversation import Message
-from tasks.conversations.turns import PROVENANCE_KEYS, RejectedRecord, message_of, refuse_tools_and_media, with_system
+from tasks.conversations.turns import PROVENANCE_KEYS, RejectedRecord, message_of, refuse_unlearnable, with_system
 from tasks.core.errors import UserError
 from tasks.formats.compressed import DamagedFile
 from tasks.formats.encodings.decode import decode_file
@@ -16,7 +16,16 @@ from tasks.formats.rows.parquet_rows import ParquetReader
 
 MAX_ROW_BYTES = 1 << 30
 """Of a row of Parquet: these files are the user's own."""
-MESSAGE_COLUMNS = ("messages", "conversations", "instruction", "output", "prompt", "chosen", "rejected")
+MESSAGE_COLUMNS = (
+    "messages",
+    "conversations",
+    "instruction",
+    "output",
+    "prompt",
+    "chosen",
+    "rejected",
+    "chosen_messages",
+)
 """Without which a row says nothing."""
 Format = Literal["auto", "alpaca", "sharegpt", "messages", "preference"]
 """preference: pairs, of tasks.instruct.preference_pairs."""
@@ -109,7 +118,7 @@ def to_messages(record: Any, format_: Format, ignored: Counter[str] | None = Non
     it in each format (LLaMA-Factory's forms).
 
     Raises:
-        RejectedRecord: malformed (a key is missing, of another type, or names an unknown speaker), tools, not_text, weight.
+        RejectedRecord: malformed (a key is missing, of another type, or names an unknown speaker), tools, not_text, weight, disliked.
     """
     ignored = Counter() if ignored is None else ignored
     if isinstance(record, RejectedRecord):
@@ -117,12 +126,12 @@ def to_messages(record: Any, format_: Format, ignored: Counter[str] | None = Non
     if not isinstance(record, Mapping):
         raise RejectedRecord("malformed", f"a record must be an object, found {type(record).__name__}")
     known = detect_format(record) if format_ == "auto" else format_
-    refuse_tools_and_media(record)
+    refuse_unlearnable(record)
     turns = _alpaca(record) if known == "alpaca" else _list(record, _turns_key(record, known))
     messages = [said for number, turn in enumerate(turns, 1) if (said := message_of(turn, number, ignored))]
-    ignored.update(
-        key for key, value in record.items() if key not in FORMAT_KEYS[known] | PROVENANCE_KEYS | {"system"} and value
-    )
+    rated = {"label"} if record.get("label") is True else set()  # a rating of the whole, which is good
+    known_keys = FORMAT_KEYS[known] | PROVENANCE_KEYS | rated | {"system"}
+    ignored.update(key for key, value in record.items() if key not in known_keys and value)
     return with_system(record.get("system"), messages)
 
 

@@ -23,8 +23,8 @@ TOOL_ROLES = frozenset(
     ("tool", "function", "tool_call", "tool_response", "function_call", "function_response", "observation", "ipython")
 )
 TOOL_KEYS = ("tool_calls", "function_call")
-LOSS_WEIGHT_KEYS = ("weight", "train")
-"""Whether a turn is to be learnt (OpenAI's and Mistral's; axolotl's)."""
+LOSS_WEIGHT_KEYS = ("weight", "train", "loss_weight")
+"""Whether a turn is to be learnt (OpenAI's and Mistral's; axolotl's; LLaMA-Factory's)."""
 TURN_KEYS = frozenset(("role", "content", "from", "value", "tool_call_id", *TOOL_KEYS, *LOSS_WEIGHT_KEYS))
 PROVENANCE_KEYS = frozenset(
     ("id", "idx", "index", "source", "dataset", "url", "lang", "language", "licence", "license", "timestamp")
@@ -81,7 +81,7 @@ def content_text(content: Any, where: str) -> str:
         raise RejectedRecord("malformed", f"{where}: must be text, found {type(content).__name__}")
     texts: list[str] = []
     for part in content:
-        said = part.get("text") if isinstance(part, Mapping) else part
+        said = part.get("text", part.get("value")) if isinstance(part, Mapping) else part
         if isinstance(part, Mapping) and part.get("type", "text") not in ("text", "input_text", "output_text"):
             raise RejectedRecord("not_text", f"{where}: holds a part of type {part.get('type')!r}")
         if not isinstance(said, str):
@@ -90,12 +90,14 @@ def content_text(content: Any, where: str) -> str:
     return "\n".join(texts)
 
 
-def refuse_tools_and_media(record: Mapping[str, Any]) -> None:
-    """Refuse a record that says beside its turns what they cannot be understood without.
+def refuse_unlearnable(record: Mapping[str, Any]) -> None:
+    """Refuse a record that says beside its turns what they cannot be understood without, or that they were no good.
 
     Raises:
-        RejectedRecord: tools (definitions of them), not_text (pictures, sounds, films).
+        RejectedRecord: tools (definitions of them), not_text (pictures, sounds, films), disliked (`label` false, as in data for KTO).
     """
+    if record.get("label") is False:
+        raise RejectedRecord("disliked", "label: false: a reply that was rated bad, which is not to be learnt from")
     for key in ("tools", "functions"):
         if record.get(key) not in (None, "", "[]", [], {}):
             raise RejectedRecord("tools", f"{key}: the chat template has no place for tools")

@@ -8,23 +8,13 @@ from typing import Any
 
 from tasks.conversations.conversation import Message, trim_content
 from tasks.conversations.instruction_formats import instruction_turns
-from tasks.conversations.turns import PROVENANCE_KEYS, RejectedRecord, message_of, refuse_tools_and_media, with_system
+from tasks.conversations.turns import PROVENANCE_KEYS, RejectedRecord, message_of, refuse_unlearnable, with_system
 
 SIDES = ("chosen", "rejected")
-PAIR_KEYS = frozenset(
-    (
-        *SIDES,
-        "prompt",
-        "prompt_id",
-        "question",
-        "instruction",
-        "input",
-        "history",
-        "conversations",
-        "messages",
-        "system",
-    )
-)
+SIDE_KEYS = {side: (side, f"{side}_messages") for side in SIDES}
+"""A side and the names of its key: of TRL and most, and of LLaMA-Factory's later form."""
+ASKED_KEYS = ("prompt", "question", "instruction", "input", "history", "conversations", "messages", "system")
+PAIR_KEYS = frozenset((*ASKED_KEYS, "prompt_id", *(key for keys in SIDE_KEYS.values() for key in keys)))
 """What a pair is read from; `messages` beside a whole `chosen` says that once more (UltraFeedback)."""
 TRANSCRIPT_TURN = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):[ \t]?")
 """What begins a turn in Anthropic's transcripts ("\\n\\nHuman: ...\\n\\nAssistant: ...")."""
@@ -40,7 +30,7 @@ class PreferencePair:
 
 def is_pair(record: Any) -> bool:
     """Whether a record has two sides."""
-    return isinstance(record, Mapping) and record.keys() >= set(SIDES)
+    return isinstance(record, Mapping) and all(any(key in record for key in keys) for keys in SIDE_KEYS.values())
 
 
 def to_pair(record: Any, ignored: Counter[str]) -> PreferencePair:
@@ -57,7 +47,7 @@ def to_pair(record: Any, ignored: Counter[str]) -> PreferencePair:
         raise record
     if not isinstance(record, Mapping):
         raise RejectedRecord("malformed", f"a record must be an object, found {type(record).__name__}")
-    refuse_tools_and_media(record)
+    refuse_unlearnable(record)
     (chosen, rejected) = (_whole(record, side, ignored) for side in SIDES)
     for side, said in zip(SIDES, (chosen, rejected), strict=True):
         if said[-1]["role"] != "assistant":
@@ -74,7 +64,7 @@ def to_pair(record: Any, ignored: Counter[str]) -> PreferencePair:
 
 def _whole(record: Mapping[str, Any], side: str, ignored: Counter[str]) -> list[Message]:
     """The conversation that ends with a side's reply."""
-    said = _side(record.get(side), side, ignored)
+    said = _side(next((record[key] for key in SIDE_KEYS[side] if key in record), None), side, ignored)
     return said if said[0]["role"] != "assistant" else [*_asked(record, ignored), *said]
 
 

@@ -61,6 +61,11 @@ FORMS = {
         EXCHANGE,
     ),
     "messages with weights of one": ({"messages": [ASKED, {**SAID, "weight": 1, "tool_calls": None}]}, EXCHANGE),
+    "messages in parts with values": (
+        {"messages": [ASKED, {"role": "assistant", "content": [{"type": "text", "value": "Say."}]}]},
+        EXCHANGE,
+    ),
+    "a reply rated good": ({"messages": [ASKED, SAID], "label": True}, EXCHANGE),
     "a question that weighs nothing": ({"messages": [{**ASKED, "weight": 0}, SAID]}, EXCHANGE),
     "an empty list of tools": ({"messages": [ASKED, SAID], "tools": [], "images": None}, EXCHANGE),
 }  # fmt: skip
@@ -83,6 +88,8 @@ REFUSED = {
     "tools that are defined": ({"messages": [ASKED, SAID], "tools": '[{"name": "f"}]'}, "tools"),
     "a weight of nothing": ({"conversations": [SHAREGPT[0], {**SHAREGPT[1], "weight": 0}]}, "weight"),
     "a weight between": ({"messages": [ASKED, {**SAID, "weight": 0.5}]}, "weight"),
+    "a weight of nothing by another name": ({"messages": [ASKED, {**SAID, "loss_weight": 0.0}]}, "weight"),
+    "a reply rated bad": ({"messages": [ASKED, SAID], "label": False}, "disliked"),
     "no training": ({"messages": [ASKED, {**SAID, "train": False}]}, "weight"),
     "a picture": ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}, SAID]}, "not_text"),
     "pictures beside it": ({"conversations": SHAREGPT, "images": ["a.png"]}, "not_text"),

@@ -49,6 +49,16 @@ FORMS: dict[str, tuple[dict[str, Any], list[dict[str, str]]]] = {
         },
         [ASKED],
     ),
+    "LLaMA-Factory's later form": (
+        {
+            f"{side}_messages": [
+                {"role": "user", "content": [{"type": "text", "value": "Why?"}], "loss_weight": 0.0},
+                {"role": "assistant", "content": [{"type": "text", "value": text}], "loss_weight": 1.0},
+            ]
+            for side, text in SIDES.items()
+        },
+        [ASKED],
+    ),
     "an instruction with a history": (
         {"instruction": "Why?", "history": [["Hi.", "Hello."]], **SIDES},
         [*BEFORE, ASKED],

@@ -9,7 +9,7 @@ from typing import Any
 
 from tasks.conversations.conversation import Message, render_conversation
 from tasks.conversations.instruction_formats import FORMAT_KEYS, to_messages
-from tasks.conversations.turns import RejectedRecord, message_of, refuse_tools_and_media, with_system
+from tasks.conversations.turns import RejectedRecord, message_of, refuse_unlearnable, with_system
 from tasks.core.errors import UserError
 from tasks.formats.encodings.decode import DecodedText
 
@@ -143,7 +143,7 @@ def _messages(row: dict[str, Any], column: str, ignored: Counter[str]) -> list[M
         return None
     if not isinstance(turns, list) or not turns:
         raise RejectedRecord("malformed", f"{column!r} is no list with at least one message")
-    refuse_tools_and_media(row)
+    refuse_unlearnable(row)
     messages = [said for number, turn in enumerate(turns, 1) if (said := message_of(turn, number, ignored))]
     return with_system(row.get("system"), messages)
 

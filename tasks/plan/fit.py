@@ -1,36 +1,36 @@
 """Fit a scaling law to training runs of one's own: `python -m tasks.plan.fit RUNS.json OUT.json`.
 
 Parametric, as Hoffmann et al. 2022 (arXiv:2203.15556, approach 3) with the sum of Huber's losses of ln(L), delta 0.001, by
-L-BFGS from several starts; Besiroglu et al. 2024 (arXiv:2404.10102): the sum, since a mean ends the search too early.
-RUNS.json is what `make sweep` writes.
+L-BFGS from several starts; Besiroglu et al. 2024 (arXiv:2404.10102): the sum, since a mean ends the search too early. Of two
+forms of law the one that better predicts budgets which it has not seen is taken. RUNS.json is what `make sweep` writes.
 """
 
 import argparse
 import math
 import sys
 from collections import defaultdict
-from itertools import product
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
-from scipy.optimize import minimize
 
 from tasks.architectures.memory import Parameters
 from tasks.core.errors import EXIT_USER_ERROR, UserError
 from tasks.core.params import read_yaml, validate
 from tasks.core.paths import write_json
-from tasks.plan.fits import Constants, Fit
+from tasks.plan.fit_constants import fit_constants
+from tasks.plan.fits import Constants, Fit, Form
 from tasks.plan.laws import REPEATED_TOKENS, diminishing
 from tasks.plan.recipes import step_law
 
-DELTA = 1e-3
 BOOTSTRAPS = 100
 FEWEST_RUNS = 8
 """Sizes and amounts of tokens that are needed for five constants."""
 FEWEST_STEPS = 150
 """Runs of fewer say more of warm-up and batch than of size and tokens, and are left out."""
+FORMS: tuple[Form, ...] = get_args(Form)
 Array = Any
 
 
@@ -63,46 +63,6 @@ class Runs(BaseModel):
     runs: list[Run]
 
 
-def fit_constants(points: Array, starts: list[Array] | None = None) -> tuple[Constants, Array]:
-    """The constants of `points` [runs, 3] (parameters, tokens, loss), and the solution to start others from.
-
-    Logarithms are taken from the middle of the runs, which makes the five constants easy to tell apart.
-    """
-    sizes, tokens, losses = np.log(np.asarray(points, dtype=np.float64)).T
-    middle_size, middle_tokens = sizes.mean(), tokens.mean()
-    terms = np.stack([sizes - middle_size, tokens - middle_tokens])
-    bounds = [(-12, 3), (-12, 3), (-12, float(losses.min())), (0.02, 3), (0.02, 3)]
-
-    def objective(x: Array) -> tuple[float, Array]:
-        logs = np.stack([x[0] - x[3] * terms[0], x[1] - x[4] * terms[1], np.full_like(losses, x[2])])
-        predicted = np.logaddexp.reduce(logs)
-        error = predicted - losses
-        huber = np.where(np.abs(error) <= DELTA, 0.5 * error**2, DELTA * (np.abs(error) - 0.5 * DELTA))
-        slope = np.clip(error, -DELTA, DELTA) * np.exp(logs - predicted)
-        gradient = [*slope.sum(1), -(slope[0] * terms[0]).sum(), -(slope[1] * terms[1]).sum()]
-        return float(huber.sum() / DELTA), np.array(gradient) / DELTA
-
-    def search(begin: Array, steps: int) -> Any:
-        options = {"maxiter": steps, "ftol": 1e-10}
-        return minimize(objective, begin, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-
-    if starts is None:
-        level = float(losses.mean())
-        shares = [level - 0.3, level - 2.0]
-        grid = product(shares, shares, shares, (0.3, 0.8), (0.3, 0.8))
-        found = sorted((search(np.array(x), 40) for x in grid), key=lambda result: float(result.fun))
-        starts = [result.x for result in found[:3]]  # the most promising are followed to their end
-    x = min((search(start, 300) for start in starts), key=lambda result: float(result.fun)).x
-    constants = Constants(
-        E=math.exp(x[2]),
-        A=math.exp(x[0] + x[3] * middle_size),
-        B=math.exp(x[1] + x[4] * middle_tokens),
-        alpha=float(x[3]),
-        beta=float(x[4]),
-    )
-    return constants, x
-
-
 def best_runs(runs: list[Run]) -> list[Run]:
     """Of each size and amount of tokens, the run of the best recipe: seeds of one recipe are averaged first."""
     groups: dict[Any, dict[Any, list[Run]]] = defaultdict(lambda: defaultdict(list))
@@ -119,7 +79,7 @@ def best_runs(runs: list[Run]) -> list[Run]:
     return best
 
 
-def left_out_errors(runs: list[Run], start: Array) -> dict[str, float]:
+def left_out_errors(runs: list[Run], form: Form, start: Array) -> dict[str, float]:
     """Of each budget (runs within a factor of two), the mean error of ln(loss) when it is predicted from the others."""
     budgets: dict[int, list[Run]] = defaultdict(list)
     for run in runs:
@@ -129,11 +89,8 @@ def left_out_errors(runs: list[Run], start: Array) -> dict[str, float]:
         rest = [run.point for run in runs if run not in left_out]
         if len(rest) < FEWEST_RUNS - 2:
             continue
-        constants, _ = fit_constants(rest, [start, start * 0.9])
-        missed = [
-            abs(math.log(constants.loss(size, tokens) / loss)) for size, tokens, loss in (r.point for r in left_out)
-        ]
-        errors[f"{2.0**budget:.1e}"] = round(sum(missed) / len(missed), 5)
+        constants, _ = fit_constants(rest, form, [start, start * 0.9])
+        errors[f"{2.0**budget:.1e}"] = round(_mean([abs(_miss(constants, run.point)) for run in left_out]), 5)
     return errors
 
 
@@ -155,11 +112,15 @@ def fit(runs: list[Run], seed: int = 0) -> Fit:
             f"At least {FEWEST_RUNS}"
         )
     points = np.array([run.point for run in best])
-    constants, solution = fit_constants(points)
+    fitted = {form: fit_constants(points, form) for form in FORMS}
+    misses = {form: [_miss(constants, point) for point in points] for form, (constants, _) in fitted.items()}
+    left_out = {form: left_out_errors(best, form, solution) for form, (_, solution) in fitted.items()}
+    form_errors = {form: _mean([*left_out[form].values()] or [abs(miss) for miss in misses[form]]) for form in FORMS}
+    form = min(FORMS, key=lambda form: form_errors[form])
+    constants, solution = fitted[form]
     generator = np.random.default_rng(seed)
     drawn = (points[generator.integers(0, len(points), len(points))] for _ in range(BOOTSTRAPS))
-    bootstrap = [fit_constants(sample, [solution])[0] for sample in drawn]
-    errors = [math.log(constants.loss(size, tokens) / loss) for size, tokens, loss in points]
+    bootstrap = [fit_constants(sample, form, [solution])[0] for sample in drawn]
     tried = [run for run in best if _recipes(run, runs) > 1] or best
     rules = [step_law(Parameters(run.blocks, run.blocks, run.head, 0), run.tokens) for run in tried]
     batches = [math.log(run.global_batch_tokens / rule.batch_tokens) for run, rule in zip(tried, rules, strict=True)]
@@ -176,8 +137,9 @@ def fit(runs: list[Run], seed: int = 0) -> Fit:
         tokens=(min(points[:, 1]), max(points[:, 1])),
         constants=_rounded(constants),
         bootstrap=[_rounded(one) for one in bootstrap],
-        noise=round(float(np.std(errors)), 6),
-        left_out=left_out_errors(best, solution),
+        noise=round(float(np.std(misses[form])), 6),
+        left_out=left_out[form],
+        form_errors={form: round(error, 5) for form, error in form_errors.items()},
         batch_factor=round(math.exp(sum(batches) / len(batches)), 4),
         rate_factor=round(math.exp(sum(rates) / len(rates)), 4),
     )
@@ -188,8 +150,19 @@ def _recipes(run: Run, runs: list[Run]) -> int:
     return len({(o.global_batch_tokens, o.learning_rate) for o in same if 0.97 < o.tokens / run.tokens < 1.03})
 
 
+def _miss(constants: Constants, point: Any) -> float:
+    """How far ln(loss) is missed."""
+    size, tokens, loss = point
+    return math.log(constants.loss(size, tokens) / loss)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
 def _rounded(constants: Constants) -> Constants:
-    return Constants(**{name: float(f"{value:.7g}") for name, value in constants.model_dump().items()})
+    numbers = constants.model_dump(exclude={"form"})
+    return Constants(form=constants.form, **{name: float(f"{value:.7g}") for name, value in numbers.items()})
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -204,8 +177,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return EXIT_USER_ERROR
     write_json(given.out, found.model_dump(mode="json"))
-    constants = ", ".join(f"{name} {value:g}" for name, value in found.constants.model_dump().items())
-    print(f"{given.out}: {constants}; noise {found.noise:.2%}; with a budget left out: {found.left_out}")
+    numbers = found.constants.model_dump(exclude={"form"})
+    constants = ", ".join(f"{name} {value:g}" for name, value in numbers.items() if value)
+    errors = ", ".join(f"{form} {error:.2%}" for form, error in found.form_errors.items())
+    print(
+        f"{given.out}: {found.constants.form}: {constants}; noise {found.noise:.2%}; with a budget left out: {errors}"
+    )
     return 0
 
 

@@ -2,17 +2,18 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.core.errors import UserError
 from tasks.core.params import read_yaml, validate
-from tasks.plan.laws import Counted, ParametricLaw
+from tasks.plan.laws import Counted, JointLaw, ParametricLaw
 
 FITS_FOLDER = Path("tasks/plan/fits")
 """Where fits are committed: within the stage's code, which DVC watches, so that a new fit makes a new plan."""
+OwnLaw = ParametricLaw | JointLaw
 NORMAL_90 = 1.645
 """Standard deviations on either side that hold 90% of a normal distribution."""
 
@@ -21,18 +22,30 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Constants(Frozen):
-    """L(N, D) = E + A / N^alpha + B / D^beta."""
+Form = Literal["sum", "joint"]
+"""sum: E + A / N^alpha + B / D^beta, of `ParametricLaw`; joint: ((A / N)^(alpha / beta) + B / D)^beta, of `JointLaw`."""
 
-    E: float = Field(ge=0)
+
+class Constants(Frozen):
+    """The constants of a law of either form; E is the sum's only."""
+
+    form: Form = "sum"
+    E: float = Field(0.0, ge=0)
     A: float = Field(ge=0)
     B: float = Field(ge=0)
     alpha: float = Field(gt=0)
     beta: float = Field(gt=0)
 
     def loss(self, parameters: float, tokens: float) -> float:
-        """Predict the loss."""
-        return float(self.E + self.A / parameters**self.alpha + self.B / tokens**self.beta)
+        """Predict the loss; `tokens` by their worth."""
+        return self.law("blocks and head", (0.0, math.inf)).loss(parameters, tokens)
+
+    def law(self, counted: Counted, flops_range: tuple[float, float], source: str = "", unit: str = "") -> OwnLaw:
+        """The law that has these constants."""
+        shared = (self.A, self.B, self.alpha, self.beta, counted, flops_range, unit)
+        return (
+            JointLaw("own", source, *shared) if self.form == "joint" else ParametricLaw("own", source, self.E, *shared)
+        )
 
 
 class Fit(Frozen):
@@ -42,6 +55,7 @@ class Fit(Frozen):
         bootstrap: constants fitted to runs drawn with replacement; their spread is what the runs leave open.
         noise: standard deviation of ln(loss) of the runs around the fit.
         left_out: by budget, the error of ln(loss) of its runs when they are predicted from the others.
+        form_errors: the mean of that for each form of law that was tried, and for want of budgets that of all runs.
         batch_factor, rate_factor: own best runs over Step Law.
     """
 
@@ -57,15 +71,13 @@ class Fit(Frozen):
     bootstrap: list[Constants]
     noise: float
     left_out: dict[str, float]
+    form_errors: dict[Form, float]
     batch_factor: float
     rate_factor: float
 
-    def law(self) -> ParametricLaw:
+    def law(self) -> OwnLaw:
         """Make a law of it, for the planner."""
-        source = f"own fit of {self.runs} runs"
-        return ParametricLaw(
-            "own", source, **self.constants.model_dump(), counted=self.counted, flops_range=self.flops, unit=self.unit
-        )
+        return self.constants.law(self.counted, self.flops, f"own fit of {self.runs} runs", self.unit)
 
     def interval(self, parameters: float, tokens: float) -> tuple[float, float]:
         """90% of where a run's loss falls: by the spread of the bootstrap and the noise of single runs.

@@ -71,6 +71,45 @@ class ParametricLaw:
         return self._balance * float((self._balance * tokens) ** (self.beta / self.alpha))
 
 
+@dataclass(frozen=True)
+class JointLaw:
+    """L(N, D) = ((A / N)^(alpha / beta) + B / D)^beta (Kaplan et al. 2020, arXiv:2001.08361, equation 1.5).
+
+    Sizes that have seen few tokens still learn fast, whatever their own limit; the sum of `ParametricLaw` has them all learn at one
+    pace. Tokens that repeat are worth less, as there.
+    """
+
+    name: str
+    source: str
+    A: float
+    B: float
+    alpha: float
+    beta: float
+    counted: Counted
+    flops_range: tuple[float, float]
+    unit: str = "nats a token"
+
+    def loss(self, parameters: float, tokens: float, unique_tokens: float | None = None) -> float:
+        """The loss in `unit`; `tokens` beyond `unique_tokens` are repeats."""
+        worth = diminishing(tokens, min(tokens, unique_tokens or tokens), REPEATED_TOKENS)
+        return float(((self.A / parameters) ** (self.alpha / self.beta) + self.B / worth) ** self.beta)
+
+    def regret(self, parameters: float, tokens: float, unique_tokens: float, flops: float) -> float:
+        """What the planner makes as small as it can within `flops`: the loss."""
+        return self.loss(parameters, tokens, unique_tokens)
+
+    def optimum(self, flops: float) -> tuple[float, float]:
+        """Parameters and tokens of the smallest loss for `flops` = 6ND, all tokens unique."""
+        ratio = self.alpha / self.beta
+        parameters = (ratio * self.A**ratio * flops / 6 / self.B) ** (1 / (1 + ratio))
+        return parameters, flops / 6 / parameters
+
+    def parameters_for(self, tokens: float) -> float:
+        """The size for which `tokens` unique tokens are the best amount."""
+        ratio = self.alpha / self.beta
+        return float(self.A * (ratio * tokens / self.B) ** (1 / ratio))
+
+
 def diminishing(amount: float, unique: float, worth: float) -> float:
     """What `amount` is worth of which only `unique` is new (Muennighoff et al. 2023, equation 5)."""
     excess = amount / unique - 1
@@ -109,7 +148,7 @@ class KaplanLaw:
         return parameters, flops / 6 / parameters
 
 
-Law = ParametricLaw | KaplanLaw
+Law = ParametricLaw | JointLaw | KaplanLaw
 
 # Hoffmann et al. trained 70 M to 16 B parameters with 6e18 to 3e21 FLOPs (section 3); Muennighoff et al. fitted 7 M to 9 B.
 CHINCHILLA_RANGE = (6e18, 3e21)

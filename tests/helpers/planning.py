@@ -25,6 +25,7 @@ FIT = Fit(
     bootstrap=[CONSTANTS.model_copy(update={"E": 0.9 + x}) for x in (-0.02, -0.01, 0.0, 0.01, 0.02)],
     noise=0.005,
     left_out={},
+    form_errors={"sum": 0.01, "joint": 0.02},
     batch_factor=2.0,
     rate_factor=1.0,
 )

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from tasks.architectures.memory import Parameters
-from tasks.plan.laws import EXCESS_PARAMETERS, PF_DAY, PUBLISHED, REPEATED_TOKENS, diminishing
+from tasks.plan.laws import EXCESS_PARAMETERS, PF_DAY, PUBLISHED, REPEATED_TOKENS, JointLaw, diminishing
 from tasks.plan.recipes import porian, step_law
 
 GOPHER = 5.76e23
@@ -27,6 +27,16 @@ def test_the_optimum_is_where_the_loss_is_smallest(law):
     best, tokens = found.optimum(1e21)
     assert all(found.loss(best * f, tokens / f) > found.loss(best, tokens) for f in (0.8, 0.95, 1.05, 1.25))
     assert found.parameters_for(tokens) == pytest.approx(best)
+
+
+def test_the_joint_form_is_kaplans_and_its_optimum_is_where_the_loss_is_smallest():
+    law, kaplan = JointLaw("own", "", 6.4e13, 1.8e13, 0.076, 0.103, "blocks", (1e12, 1e22)), PUBLISHED["kaplan"]
+    assert law.loss(1e9, 22e9) == pytest.approx(kaplan.loss(1e9, 22e9))
+    best, tokens = law.optimum(1e21)
+    assert 6 * best * tokens == pytest.approx(1e21)
+    assert all(law.loss(best * f, tokens / f) > law.loss(best, tokens) for f in (0.8, 0.95, 1.05, 1.25))
+    assert law.parameters_for(tokens) == pytest.approx(best)
+    assert law.loss(best, 4e9, 1e9) == pytest.approx(law.loss(best, diminishing(4e9, 1e9, REPEATED_TOKENS)))
 
 
 def test_besiroglu_wants_about_20_tokens_a_parameter():

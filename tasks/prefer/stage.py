@@ -30,7 +30,7 @@ def run(params: PreferParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         return _point(inputs["finetune"], outputs, "prefer.method is null")
     if is_pointer(inputs["finetune"]):
         return _point(inputs["finetune"], outputs, "nothing was tuned")
-    if not count_rows(inputs["train"]):  # a tuned model was given, and no conversation
+    if params.method == "grpo" and not count_rows(inputs["train"]):  # a tuned model was given, and no conversation
         return _point(inputs["finetune"], outputs, "no conversation to answer in")
     return _prefer(params, resolve_model(inputs["finetune"]), inputs, outputs)
 
@@ -64,12 +64,13 @@ def _prefer(params: PreferParams, base: Path, inputs: Inputs, outputs: Outputs) 
     model, encoder = load_model(base, device), ChatEncoder(base)
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     context = model.config.max_position_embeddings
+    pairs = read_pairs(inputs["train"], encoder, context) if params.method == "dpo" else []
+    if params.method == "dpo":
+        require_pairs(pairs, inputs["train"])
     conversations = read_messages(inputs["train"])
     longest = min(params.max_new_tokens or reply_tokens(conversations, encoder), context // 2)
     checks, room = ReplyChecks.of(params.reward, conversations), context - longest
     if params.method == "dpo":
-        pairs = read_pairs(inputs["train"], encoder, context)
-        require_pairs(pairs, inputs["train"])
         trained, measured = train_on_pairs(params, model, tokenizer, pairs, outputs)
     else:
         wanted = params.grpo.steps * params.grpo.prompts

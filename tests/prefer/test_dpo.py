@@ -165,8 +165,9 @@ def test_a_reply_that_does_not_fit_is_left_out_and_said(
     assert "3 are left out for a reply that does not fit" in caplog.text
 
 
-def test_no_pair_is_a_mistake(tmp_path: Path, tuned: Path, data: dict[str, Path]) -> None:
-    train = pairs_in(tmp_path / "train", range(3), rejected="")
+@pytest.mark.parametrize("count", [0, 3])
+def test_no_pair_is_a_mistake(tmp_path: Path, tuned: Path, data: dict[str, Path], count: int) -> None:
+    train = pairs_in(tmp_path / "train", range(count), rejected="")
     with pytest.raises(UserError, match=r"no preference pair.*instruct\.files"):
         prefer(tmp_path, tuned, {**data, "train": train})
 

@@ -128,14 +128,16 @@ def _resolve(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
     return schema["$defs"][reference.rsplit("/", 1)[-1]] if reference else node
 
 
-def require_files(paths: Iterable[str], root: Path, where: str) -> None:
-    """Check that files named in the parameters are there.
+def require_files(paths: Iterable[str], root: Path, where: str, globs: bool = False) -> None:
+    """Check that files named in the parameters are there; of `globs`, which a path may be too, that one matches.
 
     Raises:
         UserError: one is not.
     """
     for path in paths:
-        if not (root / path).is_file():
+        anchor = Path(Path(path).anchor)  # the current folder, unless the path is absolute
+        matches = (root / anchor).glob(str(Path(path).relative_to(anchor))) if globs else ()
+        if not (root / path).is_file() and not any(match.is_file() for match in matches):
             raise UserError(f"params.yaml: {where}: {path}: no such file under {root}")
 
 

@@ -76,7 +76,7 @@ class InstructParams(StageParams):
 
     def check_paths(self, root: Path) -> None:
         """Files of records and of benchmark items."""
-        require_files((file.path for file in self.files), root, "instruct.files")
+        require_files((file.path for file in self.files), root, "instruct.files", globs=True)
         require_files(self.references, root, "instruct.references")
 
 

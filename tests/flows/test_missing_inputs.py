@@ -53,6 +53,15 @@ def test_files_and_columns_of_sources(tmp_path: Path) -> None:
     assert "no such folder" in source(tmp_path, kind="huggingface", dataset="./data/mine")
 
 
+def test_files_of_instruction_data_may_be_a_pattern(tmp_path: Path) -> None:
+    (tmp_path / "chats").mkdir()
+    for pattern in ("chats/*.jsonl", str(tmp_path / "chats/*.jsonl")):
+        assert f"instruct.files: {pattern}: no such file" in complaint("instruct", tmp_path, files=[{"path": pattern}])
+    (tmp_path / "chats/one.jsonl").touch()
+    for pattern in ("chats/*.jsonl", str(tmp_path / "chats/*.jsonl"), "chats/one.jsonl"):
+        validate(params_model("instruct"), {"files": [{"path": pattern}]}, "instruct").check_paths(tmp_path)
+
+
 def test_hosts_and_packages_of_sources(tmp_path: Path, nobody_knows: None, monkeypatch: pytest.MonkeyPatch) -> None:
     said = source(tmp_path, kind="web", start=["https://nosuch.example.org/"])
     assert "nosuch.example.org: Name or service not known" in said

@@ -114,8 +114,10 @@ def compare_on_pairs(before: Any, after: Any, pairs: Sequence[Pair], pad: int, b
 
 
 def require_pairs(pairs: Sequence[Pair], where: Path) -> None:
-    """Raises:
-    UserError: there are none to train on.
+    """Check that there is a pair to train on.
+
+    Raises:
+        UserError: there is none.
     """
     if not pairs:
         raise UserError(

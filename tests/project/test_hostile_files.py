@@ -11,7 +11,7 @@ import pytest
 from tasks.core.errors import UserError
 from tasks.formats.compressed import DamagedFile
 from tasks.held_out.evaluation_set import chosen_files
-from tasks.instruct.chat_items import instruction_files
+from tasks.instruct.record_items import instruction_files
 from tasks.scrape.archive_documents import network_limits
 from tasks.scrape.files.hub_datasets import HubDataset
 from tasks.scrape.files.row_documents import Columns

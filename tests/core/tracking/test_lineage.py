@@ -15,7 +15,7 @@ import pytest
 from tasks.core import graph
 from tasks.core.params import read_yaml
 from tasks.model.curves import PRETRAINING_COLUMNS, TUNING_COLUMNS
-from tasks.prefer.stage import COLUMNS as REWARD_COLUMNS
+from tasks.prefer.training import COLUMNS as REWARD_COLUMNS
 from tests.helpers.checkout import ROOT
 from tests.helpers.running import client, runs, set_params, stage
 

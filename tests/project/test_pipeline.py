@@ -56,6 +56,7 @@ def kill_in(project: Path, stage: str, environment: dict[str, str]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # the pipeline twice, and five beginnings of it, on whatever machine
 def test_a_flow_killed_again_and_again_gives_what_repro_gives(template: Path, reproduced: Path, tmp_path: Path) -> None:
     project = make(template, tmp_path / "project", workers=2)
     environment = {**os.environ, "PYTHONHASHSEED": "2", "PREFECT_HOME": str(tmp_path / "prefect")}

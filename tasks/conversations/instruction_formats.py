@@ -17,14 +17,8 @@ from tasks.formats.rows.parquet_rows import ParquetReader
 MAX_ROW_BYTES = 1 << 30
 """Of a row of Parquet: these files are the user's own."""
 MESSAGE_COLUMNS = (
-    "messages",
-    "conversations",
-    "instruction",
-    "output",
-    "prompt",
-    "chosen",
-    "rejected",
-    "chosen_messages",
+    *("messages", "conversations", "instruction", "output", "prompt", "question"),
+    *("chosen", "rejected", "chosen_messages", "rejected_messages"),
 )
 """Without which a row says nothing."""
 Format = Literal["auto", "alpaca", "sharegpt", "messages", "preference"]

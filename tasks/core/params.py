@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from tasks.core.errors import UserError
+from tasks.core.paths import matching_files
 from tasks.core.secret_params import refuse_secrets, secret_in
 
 P = TypeVar("P", bound=BaseModel)
@@ -135,9 +136,7 @@ def require_files(paths: Iterable[str], root: Path, where: str, globs: bool = Fa
         UserError: one is not.
     """
     for path in paths:
-        anchor = Path(Path(path).anchor)  # the current folder, unless the path is absolute
-        matches = (root / anchor).glob(str(Path(path).relative_to(anchor))) if globs else ()
-        if not (root / path).is_file() and not any(match.is_file() for match in matches):
+        if not (matching_files(path, root) if globs else (root / path).is_file()):
             raise UserError(f"params.yaml: {where}: {path}: no such file under {root}")
 
 

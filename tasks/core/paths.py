@@ -152,6 +152,14 @@ def take_user_error(root: Path, stage: str) -> str | None:
     return message
 
 
+def matching_files(pattern: str, root: Path = Path()) -> list[Path]:
+    """The file of that name, whatever characters it has, or else all that match the glob, sorted; from `root` unless absolute."""
+    if (root / pattern).is_file():
+        return [root / pattern]
+    anchor = Path(Path(pattern).anchor)
+    return sorted(path for path in (root / anchor).glob(str(Path(pattern).relative_to(anchor))) if path.is_file())
+
+
 def write_json(path: Path, content: object) -> None:
     """Write JSON (sorted keys, no NaN) beside its place and rename it.
 

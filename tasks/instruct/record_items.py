@@ -12,6 +12,7 @@ from tasks.conversations.instruction_formats import Format, read_records, to_mes
 from tasks.conversations.turns import RejectedRecord
 from tasks.core.errors import UserError
 from tasks.core.parallel.item_guard import guard_item
+from tasks.core.paths import matching_files
 from tasks.documents.shards import document_id
 from tasks.formats.symlinks import contained_matches
 from tasks.held_out.split import split_of
@@ -39,9 +40,7 @@ def instruction_files(files: Sequence[tuple[str, Format, str]]) -> list[Instruct
     """
     found: list[InstructionFile] = []
     for number, (pattern, format_, source) in enumerate(files):
-        anchor = Path(Path(pattern).anchor)  # the working directory, unless the pattern is absolute
-        matches = sorted(path for path in anchor.glob(str(Path(pattern).relative_to(anchor))) if path.is_file())
-        paths = contained_matches(matches, pattern)
+        paths = contained_matches(matching_files(pattern), pattern)
         if not paths:
             raise UserError(f"params.yaml: instruct.files.{number}.path: no file matches {pattern}")
         found += [InstructionFile(path, format_, source, f"file-{number:03d}-{k:05d}") for k, path in enumerate(paths)]

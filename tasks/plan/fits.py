@@ -42,10 +42,8 @@ class Constants(Frozen):
 
     def law(self, counted: Counted, flops_range: tuple[float, float], source: str = "", unit: str = "") -> OwnLaw:
         """The law that has these constants."""
-        shared = (self.A, self.B, self.alpha, self.beta, counted, flops_range, unit)
-        return (
-            JointLaw("own", source, *shared) if self.form == "joint" else ParametricLaw("own", source, self.E, *shared)
-        )
+        shared = ("own", source, self.A, self.B, self.alpha, self.beta, counted, flops_range, unit)
+        return JointLaw(*shared) if self.form == "joint" else ParametricLaw(*shared, E=self.E)
 
 
 class Fit(Frozen):

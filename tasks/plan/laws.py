@@ -24,16 +24,11 @@ def count(parameters: Parameters, counted: Counted) -> int:
 
 
 @dataclass(frozen=True)
-class ParametricLaw:
-    """L(N, D) = E + A / N^alpha + B / D^beta (Hoffmann et al. 2022, arXiv:2203.15556, approach 3).
-
-    Tokens that repeat are worth less and less (Muennighoff et al. 2023): of D tokens over U unique ones count
-    U + U·R*(1 - exp(-(D/U - 1) / R*)). With `excess_parameters` the same holds of parameters beyond the best for U.
-    """
+class _Fitted:
+    """What every law has that was fitted to runs: A and alpha of the parameters, B and beta of the tokens."""
 
     name: str
     source: str
-    E: float
     A: float
     B: float
     alpha: float
@@ -41,6 +36,17 @@ class ParametricLaw:
     counted: Counted
     flops_range: tuple[float, float]
     unit: str = "nats a token"
+
+
+@dataclass(frozen=True)
+class ParametricLaw(_Fitted):
+    """L(N, D) = E + A / N^alpha + B / D^beta (Hoffmann et al. 2022, arXiv:2203.15556, approach 3).
+
+    Tokens that repeat are worth less and less (Muennighoff et al. 2023): of D tokens over U unique ones count
+    U + U·R*(1 - exp(-(D/U - 1) / R*)). With `excess_parameters` the same holds of parameters beyond the best for U.
+    """
+
+    E: float = 0.0
     excess_parameters: bool = False
 
     def loss(self, parameters: float, tokens: float, unique_tokens: float | None = None) -> float:
@@ -72,22 +78,12 @@ class ParametricLaw:
 
 
 @dataclass(frozen=True)
-class JointLaw:
+class JointLaw(_Fitted):
     """L(N, D) = ((A / N)^(alpha / beta) + B / D)^beta (Kaplan et al. 2020, arXiv:2001.08361, equation 1.5).
 
     Sizes that have seen few tokens still learn fast, whatever their own limit; the sum of `ParametricLaw` has them all learn at one
     pace. Tokens that repeat are worth less, as there.
     """
-
-    name: str
-    source: str
-    A: float
-    B: float
-    alpha: float
-    beta: float
-    counted: Counted
-    flops_range: tuple[float, float]
-    unit: str = "nats a token"
 
     def loss(self, parameters: float, tokens: float, unique_tokens: float | None = None) -> float:
         """The loss in `unit`; `tokens` beyond `unique_tokens` are repeats."""
@@ -116,27 +112,15 @@ def diminishing(amount: float, unique: float, worth: float) -> float:
     return unique + unique * worth * (1 - math.exp(-excess / worth)) if excess > 0 else amount
 
 
-@dataclass(frozen=True)
-class KaplanLaw:
-    """Kaplan et al. 2020 (arXiv:2001.08361): L(N, D) of equation 1.5, and the size for a compute budget of equation 6.1.
+class KaplanLaw(JointLaw):
+    """Kaplan et al. 2020 (arXiv:2001.08361): the joint form, and the size for a compute budget of equation 6.1.
 
     The two do not follow from each other: the second is for training that stops early, at small batches.
     """
 
-    name: str = "kaplan"
-    source: str = "Kaplan et al. 2020, arXiv:2001.08361"
-    unit: str = "nats a token"
-    counted: Counted = "blocks"
-    flops_range: tuple[float, float] = (1e-5 * PF_DAY, 10 * PF_DAY)  # the frontier of figure 1
-    critical_parameters: float = 6.4e13
-    critical_tokens: float = 1.8e13
-    alpha_parameters: float = 0.076
-    alpha_tokens: float = 0.103
-
     def loss(self, parameters: float, tokens: float, unique_tokens: float | None = None) -> float:
         """The loss in nats a token; it knows nothing of repeats."""
-        size = (self.critical_parameters / parameters) ** (self.alpha_parameters / self.alpha_tokens)
-        return float((size + self.critical_tokens / tokens) ** self.alpha_tokens)
+        return super().loss(parameters, tokens)
 
     def regret(self, parameters: float, tokens: float, unique_tokens: float, flops: float) -> float:
         """What the planner makes as small as it can: the distance from the best size for `flops`."""
@@ -148,41 +132,50 @@ class KaplanLaw:
         return parameters, flops / 6 / parameters
 
 
-Law = ParametricLaw | JointLaw | KaplanLaw
+Law = ParametricLaw | JointLaw
 
 # Hoffmann et al. trained 70 M to 16 B parameters with 6e18 to 3e21 FLOPs (section 3); Muennighoff et al. fitted 7 M to 9 B.
 CHINCHILLA_RANGE = (6e18, 3e21)
 HOFFMANN = "Hoffmann et al. 2022, arXiv:2203.15556, approach 3"
 # Unrounded exponents, and A, B, E by full digits, as in the source of the paper (Besiroglu et al. 2024, section 2).
 _LAWS: tuple[Law, ...] = (
-    KaplanLaw(),
-    ParametricLaw(
-        "chinchilla", f"{HOFFMANN}, unrounded", 1.6934, 406.4, 410.7, 0.3392, 0.2849, "all", CHINCHILLA_RANGE
+    KaplanLaw(
+        "kaplan",
+        "Kaplan et al. 2020, arXiv:2001.08361",
+        6.4e13,
+        1.8e13,
+        0.076,
+        0.103,
+        "blocks",
+        (1e-5 * PF_DAY, 10 * PF_DAY),  # the frontier of figure 1
     ),
     ParametricLaw(
-        "chinchilla_rounded", f"{HOFFMANN}, as printed", 1.69, 406.4, 410.7, 0.34, 0.28, "all", CHINCHILLA_RANGE
+        "chinchilla", f"{HOFFMANN}, unrounded", 406.4, 410.7, 0.3392, 0.2849, "all", CHINCHILLA_RANGE, E=1.6934
+    ),
+    ParametricLaw(
+        "chinchilla_rounded", f"{HOFFMANN}, as printed", 406.4, 410.7, 0.34, 0.28, "all", CHINCHILLA_RANGE, E=1.69
     ),
     ParametricLaw(
         "besiroglu",
         "Besiroglu et al. 2024, arXiv:2404.10102",
-        1.8172,
         482.01,
         2085.43,
         0.3478,
         0.3658,
         "all",
         CHINCHILLA_RANGE,
+        E=1.8172,
     ),
     ParametricLaw(
         "muennighoff",
         "Muennighoff et al. 2023, arXiv:2305.16264, appendix A",
-        math.exp(0.6254804),  # printed as 1.87, 521, 1488 and 0.35
-        math.exp(6.255414),
+        math.exp(6.255414),  # printed as 521, 1488, 0.35 and 1.87
         math.exp(7.3049974),
         0.3526596,
         0.3526596,
         "all",
         (1e18, 1e22),
+        E=math.exp(0.6254804),
         excess_parameters=True,
     ),
 )

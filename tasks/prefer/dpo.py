@@ -15,7 +15,6 @@ import torch
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
-from tasks.core.errors import UserError
 from tasks.core.paths import Metrics, Outputs
 from tasks.prefer.pairs import Pair, log_probabilities
 from tasks.prefer.params import PreferParams
@@ -111,16 +110,3 @@ def compare_on_pairs(before: Any, after: Any, pairs: Sequence[Pair], pad: int, b
         "chosen": {"before": round(nats[0][0], 6), "after": round(nats[1][0], 6)},
         "rejected": {"before": round(nats[0][1], 6), "after": round(nats[1][1], 6)},
     }
-
-
-def require_pairs(pairs: Sequence[Pair], where: Path) -> None:
-    """Check that there is a pair to train on.
-
-    Raises:
-        UserError: there is none.
-    """
-    if not pairs:
-        raise UserError(
-            f"prefer.method: dpo: no preference pair in {where} to train on. Name a file of records with `chosen` and "
-            "`rejected` in instruct.files (docs/conversations.md), or set prefer.method to grpo or null"
-        )

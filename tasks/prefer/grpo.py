@@ -4,7 +4,6 @@ TRL would render a chat template and encode the text, which lets a message that 
 replies are drawn here, from the ids of `ChatEncoder`, and TRL has advantages, loss, reference and the KL term.
 """
 
-import logging
 import os
 import warnings
 from collections.abc import Sequence
@@ -31,29 +30,13 @@ os.environ.setdefault(
 from trl import GRPOConfig, GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
 
-log = logging.getLogger(__name__)
 
-
-def train_on_rewards(
-    params: PreferParams,
-    model: Any,
-    tokenizer: Any,
-    contexts: Sequence[Context],
-    checks: ReplyChecks,
-    longest: int,
-    encoder: ChatEncoder,
-    outputs: Outputs,
-) -> tuple[Any, Metrics]:
-    """The model, trained on replies of at most `longest` tokens to the contexts, with what its curve says.
+def train_on_rewards(trainer: GRPOTrainer, steps: int, outputs: Outputs) -> tuple[Any, Metrics]:
+    """The model that the trainer has trained, with what its curve says.
 
     Raises:
         UserError: no reply was worth more than another.
     """
-    steps = max(1, len(contexts) // params.grpo.prompts)
-    if steps < params.grpo.steps:
-        log.warning("prefer.grpo.steps: %d contexts are enough for %d steps", len(contexts), steps)
-    chosen = contexts[: steps * params.grpo.prompts]
-    trainer = make_trainer(params, model, tokenizer, chosen, checks, longest, encoder, outputs.work)
     trained, curve = train(trainer, steps, outputs, "reward")
     if all(float(row["groups_without_spread"]) == 1 for row in curve):
         raise UserError(

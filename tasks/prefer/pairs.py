@@ -9,14 +9,14 @@ from typing import Any
 import torch
 
 from tasks.conversations.conversation import Message
-from tasks.core.progress import Progress
+from tasks.core.errors import UserError
 from tasks.documents.shards import read_shard, shard_paths
+from tasks.model.bits_per_byte import ScoringWindow, window_nats
 from tasks.tokens.chat_encoder import ChatEncoder
 
 log = logging.getLogger(__name__)
 FEWEST_PROMPT_TOKENS = 8
 """Of a prompt that is cut to fit beside a long reply."""
-BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,20 @@ class Pair:
     prompt: list[int]
     chosen: list[int]
     rejected: list[int]
+
+
+def training_pairs(folder: Path, encoder: ChatEncoder, longest: int) -> list[Pair]:
+    """`read_pairs`, of which there must be one.
+
+    Raises:
+        UserError: there is none.
+    """
+    if pairs := read_pairs(folder, encoder, longest):
+        return pairs
+    raise UserError(
+        f"prefer.method: dpo: no preference pair in {folder} to train on. Name a file of records with `chosen` and "
+        "`rejected` in instruct.files (docs/conversations.md), or set prefer.method to grpo or null"
+    )
 
 
 def read_pairs(folder: Path, encoder: ChatEncoder, longest: int) -> list[Pair]:
@@ -67,24 +81,6 @@ def _said(replies: Sequence[str], encoder: ChatEncoder) -> list[list[int]]:
 
 def log_probabilities(model: Any, pairs: Sequence[Pair], pad: int, what: str) -> torch.Tensor:
     """The logarithms of the probability of each pair's sides, float64 [pairs, 2], chosen first."""
-    found = torch.zeros(len(pairs), 2, dtype=torch.float64)
-    order = sorted(range(len(pairs)), key=lambda number: len(pairs[number].prompt) + len(pairs[number].chosen))
-    with Progress(what, total=len(pairs), unit="pairs") as progress:
-        for first in range(0, len(order), BATCH):
-            chosen = order[first : first + BATCH]
-            rows = [(pairs[n].prompt, side) for n in chosen for side in (pairs[n].chosen, pairs[n].rejected)]
-            found[chosen] = _sequence_logps(model, rows, pad).view(-1, 2)
-            progress.advance(len(chosen))
-    return found
-
-
-def _sequence_logps(model: Any, rows: Sequence[tuple[list[int], list[int]]], pad: int) -> torch.Tensor:
-    longest = max(len(prompt) + len(reply) for prompt, reply in rows)
-    # Padding on the right of a causal model changes nothing to its left, so no mask is needed.
-    ids = [[*prompt, *reply, *[pad] * (longest - len(prompt) - len(reply))] for prompt, reply in rows]
-    batch = torch.tensor(ids, device=model.device)
-    with torch.inference_mode():
-        logps = torch.log_softmax(model(input_ids=batch, use_cache=False).logits[:, :-1].float(), -1)
-        said = logps.gather(-1, batch[:, 1:, None])[..., 0]
-    sums = [said[n, len(p) - 1 : len(p) - 1 + len(r)].double().sum() for n, (p, r) in enumerate(rows)]
-    return torch.stack(sums).cpu()
+    sides = [(pair.prompt, side) for pair in pairs for side in (pair.chosen, pair.rejected)]
+    windows = [ScoringWindow(n, [*prompt, *said][:-1], said) for n, (prompt, said) in enumerate(sides)]
+    return -torch.tensor(window_nats(model, windows, len(windows), pad, what), dtype=torch.float64).view(-1, 2)

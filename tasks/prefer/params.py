@@ -29,7 +29,10 @@ class DpoParams(StageParams):
     epochs: float = Field(1.0, gt=0, le=100, description="Passes over the pairs.")
     batch: int = Field(16, ge=1, description="Pairs in a step.")
     learning_rate: float = Field(
-        2e-4, gt=0, lt=1, description="Peak of AdamW, falling to 0; of a model with 1e8 parameters or more rather 5e-6."
+        2e-4,
+        gt=0,
+        lt=1,
+        description="Peak of AdamW, falling to 0; large models want far less (at 7e9 parameters 5e-7 is usual).",
     )
     beta: float = Field(0.1, gt=0, description="How firmly the tuned model is held to: a smaller one lets go.")
     chosen_weight: float = Field(

@@ -51,10 +51,10 @@ def _prefer(params: PreferParams, base: Path, inputs: Inputs, outputs: Outputs) 
 
     from tasks.model.load import load_model, prepare_torch
     from tasks.prefer.contexts import choose_contexts, read_messages, reply_tokens
-    from tasks.prefer.dpo import compare_on_pairs, require_pairs, train_on_pairs
-    from tasks.prefer.grpo import train_on_rewards
+    from tasks.prefer.dpo import compare_on_pairs, train_on_pairs
+    from tasks.prefer.grpo import make_trainer, train_on_rewards
     from tasks.prefer.measures import compare
-    from tasks.prefer.pairs import read_pairs
+    from tasks.prefer.pairs import read_pairs, training_pairs
     from tasks.prefer.reply_checks import ReplyChecks
     from tasks.tokens.chat_encoder import ChatEncoder, require_template
     from tasks.tuning.save import save_tuned
@@ -64,24 +64,27 @@ def _prefer(params: PreferParams, base: Path, inputs: Inputs, outputs: Outputs) 
     model, encoder = load_model(base, device), ChatEncoder(base)
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     context = model.config.max_position_embeddings
-    pairs = read_pairs(inputs["train"], encoder, context) if params.method == "dpo" else []
-    if params.method == "dpo":
-        require_pairs(pairs, inputs["train"])
+    pairs = training_pairs(inputs["train"], encoder, context) if params.method == "dpo" else []
     conversations = read_messages(inputs["train"])
     longest = min(params.max_new_tokens or reply_tokens(conversations, encoder), context // 2)
     checks, room = ReplyChecks.of(params.reward, conversations), context - longest
-    if params.method == "dpo":
+    if pairs:
         trained, measured = train_on_pairs(params, model, tokenizer, pairs, outputs)
     else:
         wanted = params.grpo.steps * params.grpo.prompts
         contexts = choose_contexts(conversations, encoder, room, wanted, params.seed)
         if not contexts:
             return _point(inputs["finetune"], outputs, "no message of a user that fits the context is answered")
-        trained, measured = train_on_rewards(params, model, tokenizer, contexts, checks, longest, encoder, outputs)
+        steps = max(1, len(contexts) // params.grpo.prompts)
+        if steps < params.grpo.steps:
+            log.warning("prefer.grpo.steps: %d contexts are enough for %d steps", len(contexts), steps)
+        chosen = contexts[: steps * params.grpo.prompts]
+        trainer = make_trainer(params, model, tokenizer, chosen, checks, longest, encoder, outputs.work)
+        trained, measured = train_on_rewards(trainer, steps, outputs)
     save_tuned(trained, base, outputs.root)
     before = load_model(base, device)
     held_out: Metrics = {"held_out": None, "held_out_pairs": None}
-    if params.method == "dpo":
+    if pairs:
         held_pairs = read_pairs(inputs["held_out"], encoder, context)
         held_out["held_out_pairs"] = compare_on_pairs(before, trained, held_pairs, encoder.pad, params.dpo.beta)
     held = choose_contexts(read_messages(inputs["held_out"]), encoder, room, params.held_out, params.seed)

@@ -1,6 +1,5 @@
 """Finetune: what is learned, what an interruption leaves, and the mistakes that are told."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -18,16 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tasks.core.errors import EXIT_INTERRUPTED, Interrupted, UserError
+from tasks.core.errors import EXIT_INTERRUPTED, UserError
 from tasks.core.params import validate
 from tasks.core.paths import Inputs, Outputs
 from tasks.finetune.stage import FinetuneParams, run
 from tasks.tokens.chat_encoder import ChatEncoder, require_template
 from tasks.tokens.dialogue_windows import DialogueWindows, training_order
-from tasks.tuning import callback
 from tests.helpers.checkout import ROOT
 from tests.helpers.restorers import untrained
 from tests.helpers.tiny import conversation, conversations, tiny_model
+from tests.helpers.tuning import digests, interrupted_while_saving
 
 SMALL = {"max_length": 64, "max_steps": 4, "batch": 4, "micro_batch": 4, "learning_rate": 1e-3}
 
@@ -66,10 +65,6 @@ def finetune(folder: Path, base: Path, train: Path, adopted: bool = False, **cha
     )
     json.dumps(metrics, allow_nan=False)
     return outputs.root, metrics
-
-
-def digests(folder: Path) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
 
 def test_tunes_and_leaves_a_folder_that_loads(tmp_path, base, train):
@@ -153,23 +148,13 @@ def test_lora_is_merged_into_plain_weights(tmp_path, base, train, target):
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
-def test_interrupted_and_continued_gives_the_same_weights(tmp_path, base, train, monkeypatch, method):
+def test_interrupted_and_continued_gives_the_same_weights(tmp_path, base, train, method):
     changes = {"method": method, "max_steps": 12, "lora": {"dropout": 0.1}}
     whole, metrics = finetune(tmp_path / "whole", base, train, **changes)
-    monkeypatch.setattr(callback, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
-    save = callback.CurveAndCheckpointCallback.on_save
-
-    def stop_while_saving(self, args, state, control, **rest):
-        if state.global_step == 7:
-            raise Interrupted("SIGTERM")
-        save(self, args, state, control, **rest)
-
-    monkeypatch.setattr(callback.CurveAndCheckpointCallback, "on_save", stop_while_saving)
-    with pytest.raises(Interrupted):
+    with interrupted_while_saving(7):
         finetune(tmp_path / "again", base, train, **changes)
     # the checkpoint of step 7 was never marked whole: it must not be used
     assert (tmp_path / "again/work/checkpoints/checkpoint-7").exists()
-    monkeypatch.setattr(callback.CurveAndCheckpointCallback, "on_save", save)
     continued, same = finetune(tmp_path / "again", base, train, **changes)
     assert same == metrics
     assert digests(continued) == digests(whole)

@@ -47,6 +47,13 @@ def test_formats(tmp_path, kind, ending, format_):
     assert first in found
 
 
+def test_a_file_whose_name_looks_like_a_pattern_is_read(tmp_path):
+    path = tmp_path / "chats [2].jsonl"
+    path.write_text(json.dumps({"messages": talk("Ask me", "Answer me")}))
+    tables, _ = instruct(tmp_path, [document(said(1))], validation_fraction=0.0, files=[{"path": path.name}])
+    assert [row["messages"][0]["content"] for row in tables["train"] if row["source"] == "files"] == ["Ask me"]
+
+
 def test_malformed_records_are_removed_with_their_number(tmp_path):
     lines = [
         json.dumps({"instruction": "Say yes, please.", "output": "Yes, gladly."}),

@@ -1,7 +1,5 @@
 """DPO: what pairs teach, that the reference is the tuned model, what is left out, and the mistakes that are told."""
 
-import hashlib
-import json
 import math
 import random
 from pathlib import Path
@@ -12,18 +10,17 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tasks.conversations.conversation import SCHEMA
-from tasks.core.errors import Interrupted, UserError
+from tasks.core.errors import UserError
 from tasks.core.params import validate
-from tasks.core.paths import Inputs, Outputs
 from tasks.documents.shards import write_documents
 from tasks.model.curves import read_curves
 from tasks.prefer import dpo
 from tasks.prefer.pairs import log_probabilities, read_pairs
-from tasks.prefer.params import PreferParams
-from tasks.prefer.stage import run
+from tasks.prefer.params import DpoParams, PreferParams
 from tasks.tokens.chat_encoder import ChatEncoder
-from tasks.tuning import callback
-from tests.helpers.tiny import sentence, tiny_model
+from tests.helpers import tuning
+from tests.helpers.tiny import sentence
+from tests.helpers.tuning import digests, interrupted_while_saving
 
 SMALL: dict[str, Any] = {"method": "dpo", "max_new_tokens": 12, "held_out": 6}
 DPO: dict[str, Any] = {"batch": 8, "learning_rate": 1e-3}
@@ -45,31 +42,14 @@ def pairs_in(folder: Path, numbers: range, **changes: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder: Path = tmp_path_factory.mktemp("finetune")
-    tiny_model(folder, train_steps=30)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("data")
     return {"train": pairs_in(folder / "train", range(40)), "held_out": pairs_in(folder / "held_out", range(90, 102))}
 
 
 def prefer(folder: Path, tuned: Path, data: dict[str, Path], **changes: Any) -> tuple[Path, dict[str, Any]]:
-    outputs = Outputs(folder / "out", folder / "work")
-    outputs.root.mkdir(parents=True, exist_ok=True)
-    outputs.work.mkdir(exist_ok=True)
-    given = {name: changes.pop(name) for name in ("loss", "epochs", "batch", "chosen_weight") if name in changes}
-    params = validate(PreferParams, {**SMALL, **changes, "dpo": DPO | given}, "params.yaml: prefer")
-    metrics = run(params, Inputs({"finetune": tuned, **data}), outputs)
-    json.dumps(metrics, allow_nan=False)
-    return outputs.root, metrics
-
-
-def digests(folder: Path) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+    given = {name: changes.pop(name) for name in DpoParams.model_fields if name in changes}
+    return tuning.prefer(folder, tuned, data, {**SMALL, **changes, "dpo": DPO | given})
 
 
 @pytest.mark.parametrize("loss", ["sigmoid", "ipo"])
@@ -128,22 +108,10 @@ def test_pairs_end_as_turns_end_and_spell_no_control_token(tmp_path: Path, tuned
         assert [token for token in side if token in encoder.stop_ids] == [encoder.turn_end] == side[-1:]
 
 
-def test_interrupted_and_continued_gives_the_same_weights(
-    tmp_path: Path, tuned: Path, data: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_and_continued_gives_the_same_weights(tmp_path: Path, tuned: Path, data: dict[str, Path]) -> None:
     whole, metrics = prefer(tmp_path / "whole", tuned, data)
-    monkeypatch.setattr(callback, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
-    save = callback.CurveAndCheckpointCallback.on_save
-
-    def stop_while_saving(self: Any, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        if state.global_step == 3:
-            raise Interrupted
-        save(self, args, state, control, **rest)
-
-    monkeypatch.setattr(callback.CurveAndCheckpointCallback, "on_save", stop_while_saving)
-    with pytest.raises(Interrupted):
+    with interrupted_while_saving(3):
         prefer(tmp_path / "again", tuned, data)
-    monkeypatch.setattr(callback.CurveAndCheckpointCallback, "on_save", save)
     continued, same = prefer(tmp_path / "again", tuned, data)
     assert same == metrics
     assert digests(continued) == digests(whole)

@@ -1,6 +1,5 @@
 """Prefer: what rewards teach, what an interruption leaves, what is passed over, and the mistakes that are told."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from tasks.core.errors import Interrupted, UserError
+from tasks.core.errors import UserError
 from tasks.core.params import validate
-from tasks.core.paths import Inputs, Outputs
 from tasks.model.curves import read_curves
 from tasks.model.generation import Sampling
 from tasks.model.model_pointer import pointer_reason, resolve_model, write_pointer
@@ -19,21 +17,14 @@ from tasks.prefer import contexts, grpo, measures
 from tasks.prefer.params import GrpoParams, PreferParams
 from tasks.prefer.replies import draw_replies
 from tasks.prefer.reply_checks import ReplyChecks
-from tasks.prefer.stage import run
 from tasks.tokens.chat_encoder import ChatEncoder
-from tasks.tuning import callback
+from tests.helpers import tuning
 from tests.helpers.tiny import conversation, conversations, tiny_model
+from tests.helpers.tuning import digests, interrupted_while_saving
 
 SMALL = {"method": "grpo", "max_new_tokens": 12, "held_out": 12}
 GRPO = {"steps": 3, "prompts": 2, "samples": 4}
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module")
-def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder: Path = tmp_path_factory.mktemp("finetune")
-    tiny_model(folder, train_steps=30)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -46,18 +37,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def prefer(folder: Path, tuned: Path, data: dict[str, Path], **changes: Any) -> tuple[Path, dict[str, Any]]:
-    outputs = Outputs(folder / "out", folder / "work")
-    outputs.root.mkdir(parents=True, exist_ok=True)
-    outputs.work.mkdir(exist_ok=True)
-    grpo_changes = {name: changes.pop(name) for name in GrpoParams.model_fields if name in changes}
-    params = validate(PreferParams, {**SMALL, **changes, "grpo": GRPO | grpo_changes}, "params.yaml: prefer")
-    metrics = run(params, Inputs({"finetune": tuned, **data}), outputs)
-    json.dumps(metrics, allow_nan=False)
-    return outputs.root, metrics
-
-
-def digests(folder: Path) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+    given = {name: changes.pop(name) for name in GrpoParams.model_fields if name in changes}
+    return tuning.prefer(folder, tuned, data, {**SMALL, **changes, "grpo": GRPO | given})
 
 
 @pytest.mark.slow
@@ -102,22 +83,10 @@ def test_replies_at_a_time_change_nothing_but_rounding(tmp_path: Path, tuned: Pa
     assert rewards[0] == rewards[1]
 
 
-def test_interrupted_and_continued_gives_the_same_weights(
-    tmp_path: Path, tuned: Path, data: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_and_continued_gives_the_same_weights(tmp_path: Path, tuned: Path, data: dict[str, Path]) -> None:
     whole, metrics = prefer(tmp_path / "whole", tuned, data, steps=6)
-    monkeypatch.setattr(callback, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
-    save = callback.CurveAndCheckpointCallback.on_save
-
-    def stop_while_saving(self: Any, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        if state.global_step == 4:
-            raise Interrupted
-        save(self, args, state, control, **rest)
-
-    monkeypatch.setattr(callback.CurveAndCheckpointCallback, "on_save", stop_while_saving)
-    with pytest.raises(Interrupted):
+    with interrupted_while_saving(4):
         prefer(tmp_path / "again", tuned, data, steps=6)
-    monkeypatch.setattr(callback.CurveAndCheckpointCallback, "on_save", save)
     continued, same = prefer(tmp_path / "again", tuned, data, steps=6)
     assert same == metrics
     assert digests(continued) == digests(whole)

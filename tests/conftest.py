@@ -26,6 +26,8 @@ for variable in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "TEXTMILL_OUTBOX", "D
 # DVC's memory of files of a test is the test's: neither the checkout's nor in a folder that everybody may write in.
 _SITE_CACHE = tempfile.TemporaryDirectory(prefix="textmill-dvc-")
 os.environ["DVC_SITE_CACHE_DIR"] = _SITE_CACHE.name
+# Stages that tests start do not compile this project's modules anew, each for itself.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # What a test starts as a subprocess is this environment's, whether it is activated or not.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 

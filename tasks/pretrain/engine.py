@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from tasks.pretrain.deepspeed_import import load_deepspeed
 from tasks.pretrain.distributed import ProcessGroup
 from tasks.pretrain.optimizers.swapping import BUFFERS, Swapping
 
@@ -26,7 +27,7 @@ def start_engine(
 
     `work`: a folder on the disk that `offload: nvme` is to use.
     """
-    import deepspeed
+    deepspeed = load_deepspeed()
     from deepspeed.utils import logger
 
     logger.setLevel(logging.ERROR)

@@ -5,8 +5,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tasks.architectures.building.attention import AttentionName
-from tasks.architectures.families.choices import Architecture
+from tasks.architectures.families.choices import Architecture, AttentionName
 from tasks.architectures.families.family import Family, FamilyName, ObjectiveName
 from tasks.architectures.families.table import FAMILIES
 from tasks.architectures.shape import Shape

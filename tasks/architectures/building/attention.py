@@ -1,15 +1,15 @@
 """Attention: which implementation a model computes it with. All of them give the same result but for rounding."""
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from tasks.architectures.families.choices import AttentionName
 from tasks.architectures.families.family import Family
 from tasks.core.errors import UserError
 
-AttentionName = Literal["eager", "sdpa", "flash", "flex"]
 VARLEN = "varlen"
 """The name by which transformers knows `_varlen`."""
 MAX_HEAD_DIM = 256

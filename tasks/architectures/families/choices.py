@@ -8,6 +8,8 @@ from tasks.architectures.families.family import Family, Positions
 from tasks.core.params import StageParams
 
 Activation = Literal["silu", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "relu2", "gated-gelu", "gated-silu"]
+AttentionName = Literal["eager", "sdpa", "flash", "flex"]
+"""Implementations of attention: see tasks.architectures.building.attention, which loads PyTorch."""
 
 
 class RopeScaling(StageParams):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.errors import UserError
+from tasks.pretrain.deepspeed_import import load_deepspeed
 
 
 def check_precision(precision: str, device: str) -> None:
@@ -57,6 +58,7 @@ def check_swapping(offload: str | None) -> None:
     """
     if offload != "nvme":
         return
+    load_deepspeed()
     from deepspeed.ops.op_builder import AsyncIOBuilder
 
     missing = {name: package for name, package in (("g++", "g++"), ("ninja", "ninja-build")) if not shutil.which(name)}

@@ -12,7 +12,7 @@ export DVC_NO_ANALYTICS = 1
 export NO_MKDOCS_2_WARNING = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install models run preset upgrade test check docs ui chat serve report sweep bench bench-curation bench-patterns bench-training bench-memory clean distclean lock audit fuzz format
+.PHONY: help install models run preset upgrade test lint check docs ui chat serve report sweep bench bench-curation bench-patterns bench-training bench-memory clean distclean lock audit fuzz format
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -68,12 +68,14 @@ upgrade: install ## after new code that changes no result: keep what is there, t
 test: install models ## every test, the whole pipeline on small data included
 	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-check: install ## lint, types, floors, links of the documentation and the fast tests
+lint: install ## style, types, floors and links of the documentation
 	ruff check .
 	ruff format --check .
 	mypy
 	lint-imports --no-cache
 	mkdocs build --strict --quiet
+
+check: lint ## lint and the fast tests
 	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 docs: install ## the documentation as a site with a search, readable offline; its reference and drawings anew

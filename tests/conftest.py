@@ -21,6 +21,8 @@ os.environ.update(
     HF_HUB_DISABLE_TELEMETRY="1",
     TOKENIZERS_PARALLELISM="false",
 )
+# The processes of pytest-xdist share the cores: more threads of PyTorch in each wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 for variable in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "TEXTMILL_OUTBOX", "DVC_ROOT", "DVC_STAGE"):
     os.environ.pop(variable, None)
 # DVC's memory of files of a test is the test's: neither the checkout's nor in a folder that everybody may write in.

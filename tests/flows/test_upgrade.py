@@ -1,5 +1,6 @@
 """`make upgrade`: what other code made is kept where nothing else differs, and nowhere else."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,17 +22,26 @@ def locked(project: Path) -> dict[str, object]:
     return stages
 
 
+@pytest.fixture(scope="module")
+def of_old(toy_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project that ran when its stage `words` was one file."""
+    project = Path(shutil.copytree(toy_template, tmp_path_factory.mktemp("of_old") / "toy", symlinks=True))
+    declared = (project / "dvc.yaml").read_text()
+    (project / "tasks/words_of_old.py").write_text("x = 1\n")
+    (project / "dvc.yaml").write_text(declared.replace("- tasks/words", "- tasks/words_of_old.py"))
+    dvc(project, "repro")
+    return project
+
+
 @pytest.fixture
-def moved(toy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project that ran when its stage `words` was one file, and whose code has moved into folders since."""
-    declared = (toy / "dvc.yaml").read_text()
-    (toy / "tasks/words_of_old.py").write_text("x = 1\n")
-    (toy / "dvc.yaml").write_text(declared.replace("- tasks/words", "- tasks/words_of_old.py"))
-    dvc(toy, "repro")
-    monkeypatch.chdir(toy)  # as the command is started
-    (toy / "tasks/words_of_old.py").unlink()
-    (toy / "dvc.yaml").write_text(declared)
-    return toy
+def moved(of_old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same, whose code has moved into folders since."""
+    project = Path(shutil.copytree(of_old, tmp_path / "toy", symlinks=True))
+    monkeypatch.chdir(project)  # as the command is started
+    (project / "tasks/words_of_old.py").unlink()
+    declared = (project / "dvc.yaml").read_text()
+    (project / "dvc.yaml").write_text(declared.replace("- tasks/words_of_old.py", "- tasks/words"))
+    return project
 
 
 def test_what_the_moved_code_made_is_kept(moved: Path, capsys: pytest.CaptureFixture[str]) -> None:

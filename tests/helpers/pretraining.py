@@ -18,9 +18,11 @@ from tasks.core.params import validate
 from tasks.core.paths import Inputs, Outputs
 from tasks.pack.packing import pack_rows
 from tasks.pretrain.data_loader import IGNORE_INDEX, PackedDataset
+from tasks.pretrain.launching import launch
 from tasks.pretrain.params import PlannedParams
 from tasks.pretrain.stage import run
 from tests.helpers.checkout import ROOT
+from tests.helpers.forked_ranks import ForkedRanks
 
 VOCABULARY = 64
 CONTEXT = 32
@@ -89,8 +91,10 @@ def project(root: Path, ranks: int = 1, execution: str = "") -> Outputs:
 
 
 def pretrain(root: Path, inputs: Inputs, monkeypatch, ranks: int = 1, **changes):
+    """Run the stage in `root`, its ranks forked; returns its metrics and outputs."""
     outputs = project(root, ranks)
     monkeypatch.chdir(root)
+    monkeypatch.setattr(launch, "start_ranks", ForkedRanks)
     metrics = run(params(**changes), inputs, outputs)
     json.dumps(metrics, allow_nan=False)
     return metrics, outputs

@@ -58,7 +58,7 @@ def check_swapping(offload: str | None) -> None:
     """
     if offload != "nvme":
         return
-    load_deepspeed()
+    load_deepspeed()  # first: what follows would load MLflow with it
     from deepspeed.ops.op_builder import AsyncIOBuilder
 
     missing = {name: package for name, package in (("g++", "g++"), ("ninja", "ninja-build")) if not shutil.which(name)}

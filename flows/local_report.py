@@ -59,7 +59,7 @@ def render_section(root: Path, stages: list[str], now: float) -> str:
     from markupsafe import Markup
 
     from tasks.report.charts import bar_chart
-    from tasks.report.page import number
+    from tasks.report.units import number
 
     timings = summary.timings(root)
     bars = [

@@ -18,8 +18,8 @@ from tasks.core.publish import made_at
 from tasks.core.restore import recover
 from tasks.model.served_format import served_format
 from tasks.report.findings import preferences, tuning
-from tasks.report.page import size
 from tasks.report.results import ASKED_ABOUT, is_tuned, restored_results, text_results
+from tasks.report.units import size
 
 CURATING = ("scrape", "clean", "dedup", "decontaminate", "pack")
 """Stages through which documents go on their way into training."""

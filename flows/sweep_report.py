@@ -8,7 +8,7 @@ from typing import Any
 
 from flows.param_overrides import replace_file
 from tasks.report.charts import Series, line_chart
-from tasks.report.page import number
+from tasks.report.units import number
 
 Rows = Sequence[Mapping[str, Any]]
 STYLE = (

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tasks.model.gguf_layouts import why_no_gguf_model
+
 GPT2 = {"type": "ByteLevel", "use_regex": True}
 DIGITS = {"type": "Digits", "individual_digits": True}
 BYTES_ONLY = {"type": "ByteLevel", "use_regex": False}
@@ -46,24 +48,7 @@ def pre_tokenizer_name(tokenizer: Mapping[str, Any]) -> str | None:
 
 def why_no_gguf(config: Mapping[str, Any], tokenizer: Path) -> str | None:
     """Why a model of this configuration (config.json) with the tokenizer in a folder cannot be exported; None: it can."""
-    return _why_no_gguf_model(config) or why_no_gguf_tokenizer(read_tokenizer_json(tokenizer))
-
-
-def _why_no_gguf_model(config: Mapping[str, Any]) -> str | None:
-    kind = config.get("model_type")
-    if kind != "llama":
-        return f"GGUF export knows Llama models, this is {kind!r}"
-    if config.get("attention_bias") or config.get("mlp_bias"):
-        return "its layers have biases, which a plain Llama has not"
-    if config.get("hidden_act", "silu") != "silu":
-        return f"its activation is {config['hidden_act']}, a plain Llama's is silu"
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if rope.get("rope_type", rope.get("type", "default")) != "default":
-        return f"its rotary positions are scaled ({rope.get('rope_type', rope.get('type'))})"
-    heads = config["num_attention_heads"]
-    if (config.get("head_dim") or config["hidden_size"] // heads) * heads != config["hidden_size"]:
-        return "its heads together are not as wide as the model"
-    return None
+    return why_no_gguf_model(config) or why_no_gguf_tokenizer(read_tokenizer_json(tokenizer))
 
 
 def why_no_gguf_tokenizer(tokenizer: Mapping[str, Any]) -> str | None:

@@ -3,11 +3,10 @@
 import http.client
 import itertools
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import urlparse
 
 from tasks.core.errors import UserError
@@ -43,6 +42,13 @@ def server_parameters(model: Path, context: int, threads: int, slots: int = 1) -
     settings.warmup = False
     settings.verbosity = -1
     return settings
+
+
+class ForcedToken(NamedTuple):
+    """A token that a model was made to say: its natural log-probability, and the token that was the likeliest."""
+
+    log_probability: float
+    likeliest: int
 
 
 class GgufModel:
@@ -112,33 +118,32 @@ class GgufModel:
         best = completed["completion_probabilities"][0]["top_logprobs"]
         return {token["id"]: token["logprob"] for token in best}
 
-    def forced_log_probability(self, prompt: Sequence[int], targets: Sequence[int]) -> float:
-        """Natural log-probability of the tokens `targets` after `prompt`, which together fit the context.
+    def forced(self, prompt: Sequence[int], targets: Sequence[int]) -> list[ForcedToken]:
+        """What is said of each of the tokens `targets` after `prompt`, which together fit the context.
 
         A grammar leaves generation no other choice; the probabilities are those before it. llama.cpp's grammars and
         answers do not know tokens that are parts of a character, so each of these is looked up among all next tokens.
         """
-        nats, done = [], 0
+        said: list[ForcedToken] = []
         for whole, run in itertools.groupby(targets, key=lambda token: self._whole[token]):
             tokens = list(run)
-            before = [*prompt, *targets[:done]]
+            before = [*prompt, *targets[: len(said)]]
             if whole:
-                nats += self._say(before, tokens)
+                said += self._say(before, tokens)
             else:
                 for number, token in enumerate(tokens):
                     every = self.next_token_log_probabilities([*before, *tokens[:number]], len(self._whole))
-                    nats.append(every[token])
-            done += len(tokens)
-        return math.fsum(nats)
+                    said.append(ForcedToken(every[token], max(every, key=lambda other: every[other])))
+        return said
 
-    def _say(self, prompt: Sequence[int], tokens: Sequence[int]) -> list[float]:
+    def _say(self, prompt: Sequence[int], tokens: Sequence[int]) -> list[ForcedToken]:
         completed = self._complete(
             prompt, len(tokens), n_probs=1, grammar=forcing_grammar(tokens), samplers=["temperature"]
         )
         said = completed["completion_probabilities"]
         if [token["id"] for token in said] != list(tokens):
             raise AssertionError(f"{self.model}: llama.cpp did not say the {len(tokens)} tokens that it was given")
-        return [token["logprob"] for token in said]
+        return [ForcedToken(token["logprob"], token["top_logprobs"][0]["id"]) for token in said]
 
     def generation_speed(self, prompt: Sequence[int], tokens: int) -> float:
         """Tokens a second when `tokens` are generated after `prompt`, greedily, one conversation at a time."""

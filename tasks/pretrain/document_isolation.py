@@ -28,7 +28,7 @@ def isolating_family(model: Any, name: str) -> Family:
         UserError: it is no decoder, or a document sees the one before it.
     """
     kind = str(model.config.model_type)
-    family = BY_MODEL_TYPE.get(kind) or replace(FAMILIES["llama"], name=kind, model_type=kind, gguf=False)
+    family = BY_MODEL_TYPE.get(kind) or replace(FAMILIES["llama"], name=kind, model_type=kind)
     if not family.is_causal:
         raise UserError(
             f"{name}: {kind} is no decoder. pretrain.start_from goes on with decoders ({DECODERS}, and others that are kept "

@@ -1,12 +1,13 @@
-"""Llama models as GGUF, the format llama.cpp runs (specification: github.com/ggml-org/ggml, docs/gguf.md).
+"""Decoders as GGUF, the format llama.cpp runs (specification: github.com/ggml-org/ggml, docs/gguf.md).
 
-Hugging Face keeps the rows of Q and K so that rotary angles pair dimension i with i + d/2; llama.cpp pairs 2i with
-2i + 1. The rows are permuted on the way out, as llama.cpp's own converter does.
+Hugging Face keeps the rows of Q and K so that rotary angles pair dimension i with i + d/2; of some architectures llama.cpp
+pairs 2i with 2i + 1. Their rows are permuted on the way out, as llama.cpp's own converter does.
 """
 
 import json
 import logging
-import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,122 +15,135 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.core.errors import UserError
+from tasks.model.gguf_layouts import LAYOUTS, Layout
 from tasks.model.gguf_support import pre_tokenizer_name, why_no_gguf
+from tasks.quantize.ggml import quantize_rows
+from tasks.quantize.gguf_types import GgufFormat, Mixture, shares
+from tasks.quantize.gguf_weights import read_weights
+from tasks.quantize.importance import Importance
 from tasks.tokens.chat_encoder import ChatEncoder
 from tasks.tokens.chat_format import GENERATION_MARKS
 
-Format = Literal["f32", "f16", "q8_0", "q4_0"]
-QUANTIZATION_BLOCK = 32
-"""q8_0 and q4_0 share a scale over this many values of a row."""
-BLOCK_TENSOR_NAMES = {
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-    "input_layernorm": "attn_norm",
-    "post_attention_layernorm": "ffn_norm",
-}
-TENSOR_NAMES = {
-    "model.embed_tokens.weight": "token_embd.weight",
-    "model.norm.weight": "output_norm.weight",
-    "lm_head.weight": "output.weight",
-}
+Format = Literal["f32"] | GgufFormat
+FILE_TYPES = {"f32": "ALL_F32"}
+"""Of the formats whose name in gguf's `LlamaFileType` is not MOSTLY_ and their own."""
 
 
-def export_gguf(folder: Path, target: Path, format_: Format, permute: bool = True, chat: bool = True) -> list[str]:
-    """Write the Llama model and byte-level BPE tokenizer in `folder` to `target`; the same input gives the same bytes.
+@dataclass(frozen=True)
+class Exported:
+    """What a file holds: the share of weights in each type of ggml, and of those whose rows did not fit the type that the
+    format has for them.
+    """
 
-    Matrices take the form asked for, vectors stay f32. `permute=False` makes the wrong export that the gate must
-    catch. `chat=False` leaves the chat template out, by which programs know a model that continues texts and has never
-    seen a chat. Returns the names of matrices that stay f16, since their rows are no multiple of 32.
+    types: dict[str, float]
+    replaced: float
+
+
+def export_gguf(
+    folder: Path,
+    target: Path,
+    format_: Format,
+    chat: bool = True,
+    importance: Importance | None = None,
+    threads: int = 1,
+) -> Exported:
+    """Write the model and byte-level BPE tokenizer in `folder` to `target`; the same input gives the same bytes.
+
+    Matrices take the types of the format, vectors stay f32. `chat=False` leaves the chat template out, by which programs
+    know a model that continues texts and has never seen a chat. `importance`: see `tasks.quantize.importance`.
 
     Raises:
-        UserError: a model or tokenizer that `why_no_gguf` refuses, or one with a tensor that is none of a plain Llama's.
+        UserError: a model or tokenizer that `why_no_gguf` refuses, a tensor that llama.cpp has no place for, or a weight that
+            is no finite number in its type.
     """
     import gguf
-    from safetensors.numpy import load_file
     from transformers import AutoConfig
 
     logging.getLogger("gguf").setLevel(logging.WARNING)  # it reports every file it writes
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if reason := why_no_gguf(config.to_dict(), folder):
         raise UserError(f"{folder}: {reason}. In params.yaml, set quantize.formats to [torchao-int8]")
-    writer = gguf.GGUFWriter(target, "llama")
-    _write_config(writer, config, folder.name)
-    writer.add_file_type(
-        {
-            "f32": gguf.LlamaFileType.ALL_F32,
-            "f16": gguf.LlamaFileType.MOSTLY_F16,
-            "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0,
-            "q4_0": gguf.LlamaFileType.MOSTLY_Q4_0,
-        }[format_]
-    )
+    layout = LAYOUTS[config.model_type]
+    writer = gguf.GGUFWriter(target, layout.architecture)
+    _write_config(writer, layout, config, folder.name)
+    writer.add_file_type(gguf.LlamaFileType[FILE_TYPES.get(format_, f"MOSTLY_{format_.upper()}")])
+    if importance:
+        writer.add_string("quantize.imatrix.dataset", "training text")
+        writer.add_uint32("quantize.imatrix.entries_count", len(importance))
     _write_tokenizer(writer, folder, config.vocab_size, chat)
-    kept: list[str] = []
-    for name, tensor in sorted(load_file(folder / "model.safetensors").items()):
-        values = tensor.astype(np.float32)
-        if permute and name.endswith("q_proj.weight"):
-            values = permute_heads(values, config.num_attention_heads)
-        elif permute and name.endswith("k_proj.weight"):
-            values = permute_heads(values, config.num_key_value_heads)
-        _write_tensor(writer, gguf_tensor_name(name, folder), np.ascontiguousarray(values), format_, kept)
+    exported = _write_tensors(writer, read_weights(folder, config, layout), format_, config, importance or {}, threads)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return kept
+    return exported
 
 
-def permute_heads(weight: npt.NDArray[np.float32], heads: int) -> npt.NDArray[np.float32]:
-    """Rows [heads x (first half, second half)] to rows [heads x interleaved halves]; `weight` is [heads * d, hidden]."""
-    halves = weight.reshape(heads, 2, weight.shape[0] // heads // 2, *weight.shape[1:])
-    return halves.swapaxes(1, 2).reshape(weight.shape)
+def _write_tensors(
+    writer: Any,
+    weights: Iterator[tuple[str, str, npt.NDArray[np.float32]]],
+    format_: Format,
+    config: Any,
+    importance: Importance,
+    threads: int,
+) -> Exported:
+    from gguf import GGMLQuantizationType
+
+    tied = bool(config.tie_word_embeddings)
+    kv_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    mixture = Mixture(
+        format_,
+        config.num_hidden_layers,
+        config.num_attention_heads / kv_heads,
+        getattr(config, "num_local_experts", 0),
+        tied,
+        bool(importance),
+    )
+    written: dict[str, int] = {}
+    replaced = 0
+    for source, name, values in weights:
+        stored: npt.NDArray[Any]
+        kind = "F32" if values.ndim == 1 else mixture.chosen(name, values.shape[-1])
+        if kind in ("F32", "F16"):
+            with np.errstate(over="ignore"):  # an infinity, which is told below
+                stored = values.astype(np.float16) if kind == "F16" else values
+            finite = bool(np.isfinite(stored).all())
+        elif finite := bool(np.isfinite(values).all()):
+            head = tied and name == "token_embd.weight"
+            weight = importance.get("lm_head.weight" if head else source)
+            flat = quantize_rows(values.reshape(-1, values.shape[-1]), kind, weight, threads)
+            stored = flat.reshape(*values.shape[:-1], -1)
+        if not finite:
+            raise UserError(
+                f"{source}: holds a weight that is no finite number as {kind}. Train it again, or leave {format_} out"
+            )
+        writer.add_tensor(name, stored, raw_dtype=GGMLQuantizationType[kind])
+        written[kind] = written.get(kind, 0) + values.size
+        replaced += values.size if values.ndim > 1 and kind != mixture.wanted(name) else 0
+    return Exported(shares(written), round(replaced / max(sum(written.values()), 1), 4))
 
 
-def gguf_tensor_name(name: str, folder: Path) -> str:
-    """llama.cpp's name of a tensor.
-
-    Raises:
-        UserError: the tensor is none of a plain Llama's.
-    """
-    if name in TENSOR_NAMES:
-        return TENSOR_NAMES[name]
-    inner = re.fullmatch(r"model\.layers\.(\d+)\.(.+)\.weight", name)
-    if inner is None or inner[2] not in BLOCK_TENSOR_NAMES:
-        raise UserError(f"{folder / 'model.safetensors'}: tensor {name} is none of a plain Llama's")
-    return f"blk.{inner[1]}.{BLOCK_TENSOR_NAMES[inner[2]]}.weight"
-
-
-def _write_tensor(writer: Any, name: str, values: npt.NDArray[np.float32], format_: Format, kept: list[str]) -> None:
-    from gguf import GGMLQuantizationType, quants
-
-    if values.ndim == 1 or format_ == "f32":
-        writer.add_tensor(name, values)
-    elif format_ == "f16" or values.shape[1] % QUANTIZATION_BLOCK:
-        if format_ != "f16":
-            kept.append(name)
-        writer.add_tensor(name, values.astype(np.float16))
-    else:
-        kind = GGMLQuantizationType[format_.upper()]
-        writer.add_tensor(name, quants.quantize(values, kind), raw_dtype=kind)
-
-
-def _write_config(writer: Any, config: Any, name: str) -> None:
+def _write_config(writer: Any, layout: Layout, config: Any, name: str) -> None:
     writer.add_name(name)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
-    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_feed_forward_length(
+        getattr(config, "intermediate_size", None) or config.n_inner or 4 * config.hidden_size
+    )
     writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_dimension_count(config.hidden_size // config.num_attention_heads)
-    rope = getattr(config, "rope_parameters", None) or {}
-    writer.add_rope_freq_base(float(rope.get("rope_theta", 10000.0)))
+    getattr(writer, layout.norm_key)(getattr(config, layout.norm_epsilon))
     writer.add_vocab_size(config.vocab_size)
+    if rope := getattr(config, "rope_parameters", None):
+        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        writer.add_head_count_kv(config.num_key_value_heads)
+        writer.add_key_length(width)
+        writer.add_value_length(width)
+        writer.add_rope_dimension_count(width)
+        writer.add_rope_freq_base(float(rope.get("rope_theta", 10000.0)))
+    if experts := getattr(config, "num_local_experts", None):
+        writer.add_expert_count(experts)
+        writer.add_expert_used_count(config.num_experts_per_tok)
 
 
 def _write_tokenizer(writer: Any, folder: Path, vocabulary: int, chat: bool) -> None:

@@ -11,6 +11,7 @@ from tasks.model.served_format import served_format
 from tasks.report import curation
 from tasks.report.charts import bar_chart, line_chart
 from tasks.report.findings import findings
+from tasks.report.formats import format_rows, formats_chart
 from tasks.report.planned import plan_section
 from tasks.report.results import (
     ASKED_ABOUT,
@@ -20,6 +21,7 @@ from tasks.report.results import (
     restored_results,
     text_results,
 )
+from tasks.report.units import number, size
 
 TEMPLATE = Path(__file__).parent / "report.html.j2"
 Curves = Mapping[str, Sequence[float | None]]
@@ -103,9 +105,9 @@ def render(title: str, results: Results, most_reasons: int) -> str:
         questions=evaluated.get("questions"),
         own_set=evaluation_set_results(evaluated),
         not_measured=evaluated.get("not_measured") or {},
-        formats=_formats(quantized),
+        formats=format_rows(quantized),
         scored_text=quantized.get("scored_text", "held-out conversations"),
-        formats_chart=Markup(_formats_chart(quantized)),  # noqa: S704
+        formats_chart=Markup(formats_chart(quantized)),  # noqa: S704
         samples=results.samples,
         all_metrics=[(stage, _flat(content)) for stage, content in metrics.items()],
     )
@@ -116,24 +118,6 @@ def documents_by_stage(metrics: Mapping[str, Any]) -> list[tuple[str, int]]:
     scraped = metrics["scrape"]
     found = [("scrape", scraped["documents"] + scraped["pages"])]
     return found + [(stage, metrics[stage]["documents_out"]) for stage in curation.FILTERING_STAGES]
-
-
-def number(value: Any) -> str:
-    """A number as people read it."""
-    if value is None:
-        return "–"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def size(count: float) -> str:
-    """Bytes as people read them."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            return f"{count:.3g} {unit}" if unit != "bytes" else f"{count:.0f} bytes"
-        count /= 1000
-    raise AssertionError
 
 
 def _tiles(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -233,30 +217,6 @@ def _results_chart(evaluated: Mapping[str, Any]) -> str:
     if bits is None:
         return '<p class="nothing">not measured</p>'
     return bar_chart([("pretrained model", bits, f"{bits:.3f} bits/byte"), ("xz -9e", xz, f"{xz:.3f} bits/byte")])
-
-
-def _formats(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The model itself, and each format beside it on the same text: `cost` is what it adds in bits per byte."""
-    reference = metrics["reference"]
-    name = f"{'tuned' if is_tuned(metrics) else 'base'} model, fp32"
-    rows = [
-        {"name": name, "size": size(reference["bytes"]), "bits": reference["bits_per_byte"], "cost": "", "distance": ""}
-    ]
-    for name, form in metrics["formats"].items():
-        bits = form["bits_per_byte"]
-        cost = f"{bits - reference['bits_per_byte']:+.5f}"
-        distance = number(form["max_distance"])
-        rows.append({"name": name, "size": size(form["bytes"]), "bits": bits, "cost": cost, "distance": distance})
-    return rows
-
-
-def _formats_chart(metrics: Mapping[str, Any]) -> str:
-    return bar_chart(
-        [
-            (name, form["bytes"], f"{size(form['bytes'])}, {form['bits_per_byte']:.4f} bits/byte")
-            for name, form in metrics["formats"].items()
-        ]
-    )
 
 
 def _flat(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

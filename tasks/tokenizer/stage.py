@@ -24,6 +24,7 @@ from tasks.core.params import StageParams
 from tasks.core.paths import Inputs, Metrics, Outputs, write_json
 from tasks.documents.shards import read_shard, shard_paths
 from tasks.held_out.split import TRAIN, VALIDATION, fraction_of
+from tasks.model.gguf_layouts import why_no_gguf_model
 from tasks.tokenizer import vocabulary_sizes
 from tasks.tokenizer.trainers import ModelType, train_tokenizer, truncate_vocabulary
 from tasks.tokenizer.vocabulary_sizes import CostModel
@@ -171,23 +172,25 @@ def _is_decoder(inputs: Inputs, gguf: Sequence[str]) -> bool:
 
     family = FAMILIES[inputs.settings.get("pretrain.family", "llama")]
     if not family.is_causal:
-        log.warning(
-            "tokenizer: quantize will pass over %s: GGUF export knows llama, not %s", ", ".join(gguf), family.name
-        )
+        reason = why_no_gguf_model({"model_type": family.model_type})
+        log.warning("tokenizer: quantize will pass over %s: %s", ", ".join(gguf), reason)
     return family.is_causal
 
 
 def _require_gguf(inputs: Inputs) -> None:
     """Check that the model to be trained can be exported to GGUF: told before it is trained, not after."""
     from tasks.architectures.families.choices import Architecture
+    from tasks.architectures.families.settings import family_settings
     from tasks.architectures.families.table import FAMILIES
 
     family = FAMILIES[inputs.settings.get("pretrain.family", "llama")]
     choices = inputs.settings.get("pretrain.architecture") or Architecture.model_validate({})
-    sizes = (inputs.settings.get(f"pretrain.{name}") for name in ("hidden", "heads"))
-    if reason := choices.why_no_gguf(family, *sizes):
+    context = inputs.settings.get("pack.context_length", 0)
+    known = {"model_type": family.model_type, "max_position_embeddings": context}
+    if reason := why_no_gguf_model(known | family_settings(family, choices, context)):
         raise UserError(
-            f"params.yaml: quantize.formats: {reason}. Set [torchao-int8], or pretrain.family to llama without these choices"
+            f"params.yaml: quantize.formats: pretrain.family {family.name}: {reason}. Set quantize.formats to [torchao-int8], or "
+            "another family or pretrain.architecture"
         )
 
 

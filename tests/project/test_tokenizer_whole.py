@@ -108,7 +108,7 @@ def test_the_whole_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: s
     trained = run(pretrain, tmp_path, ("pack", "tokenizer"))
     run(finetune, tmp_path, ("pretrain", "tokenizer", "train"))
     run(prefer, tmp_path, ("finetune", "train", "held_out"))
-    quantized = run(quantize, tmp_path, ("finetune", "prefer", "documents", "held_out"))
+    quantized = run(quantize, tmp_path, ("finetune", "prefer", "documents", "train", "held_out"))
     scored = run(evaluate, tmp_path, ("pretrain", "finetune", "prefer", "documents", "held_out", "evaluation"))
 
     text = "né 日本 <|end|>\n"
@@ -128,7 +128,7 @@ def test_the_whole_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: s
         run(
             quantize,
             tmp_path,
-            ("finetune", "prefer", "documents", "held_out"),
+            ("finetune", "prefer", "documents", "train", "held_out"),
             "gguf",
             formats=["q8_0", "torchao-int8"],
         )

@@ -18,11 +18,13 @@ from tasks.corrupted_text.corruptions import ask
 from tasks.corrupted_text.restorer import load_restorer
 from tasks.documents.shards import SCHEMA as DOCUMENTS
 from tasks.documents.shards import write_documents, write_shard
+from tasks.model.gguf_layouts import LAYOUTS
 from tasks.model.llama_cpp import GgufModel
 from tasks.model.model_pointer import write_pointer
 from tasks.quantize import gguf_export as export
 from tasks.quantize.comparison_text import choose_text
 from tasks.quantize.export_check import ExportCheck
+from tasks.quantize.gguf_weights import permute_heads
 from tasks.quantize.restorer_formats import distance
 from tasks.quantize.stage import QuantizeParams, run
 from tasks.tokenizer.trainers import train_tokenizer
@@ -81,7 +83,7 @@ def quantize(
     outputs.root.mkdir(parents=True)
     outputs.work.mkdir()
     settings = QuantizeParams(**{"prompts": 6, "max_bytes": 600} | params)
-    inputs = {"finetune": model, "prefer": nothing_preferred(folder, model), "held_out": held_out}
+    inputs = {"finetune": model, "prefer": nothing_preferred(folder, model), "held_out": held_out, "train": held_out}
     inputs["documents"] = documents or folder
     return run(settings, Inputs(inputs), outputs), outputs
 
@@ -117,7 +119,7 @@ def test_encoders_have_int8_by_their_own_class(family: str, documents: Path, tmp
     """It loads again, answers much as the model does, and takes less room; GGUF is passed over, and says why."""
     source = untrained(tmp_path, family, hidden=64, heads=4)
     metrics, outputs = quantize(source, tmp_path, tmp_path / "a", documents, formats=("f16", "torchao-int8"))
-    reason = f"GGUF export knows Llama models, this is '{FAMILIES[family].model_type}'"
+    reason = f"GGUF export knows {', '.join(LAYOUTS)}, this is '{FAMILIES[family].model_type}'"
     assert metrics["passed_over"] == {"f16": reason}
     assert [path.name for path in outputs.root.iterdir() if path.is_dir()] == ["torchao-int8"]
     made = metrics["formats"]["torchao-int8"]
@@ -155,7 +157,7 @@ def test_an_unpermuted_export_fails_the_gate(
     def unpermuted(weight: Any, heads: int) -> Any:
         return weight
 
-    monkeypatch.setattr(export, "permute_heads", unpermuted)
+    monkeypatch.setattr("tasks.quantize.gguf_weights.permute_heads", unpermuted)
     with pytest.raises(UserError, match=r"differ from the model's by up to \S+, more than .* the export is wrong"):
         quantize(model, held_out, tmp_path / "a", max_distance=0.1)
     assert not list((tmp_path / "a/out").iterdir())
@@ -170,12 +172,17 @@ def test_bits_per_byte_of_llama_cpp_is_that_of_transformers(model: Path, held_ou
     check = ExportCheck(whole, encoder, choose_text(encoder, True, held_out, tmp_path, 3, 900, 128))
     export.export_gguf(model, tmp_path / "model.gguf", "f32")
     with GgufModel(tmp_path / "model.gguf", check.context, 1) as exported:
-        assert check.bits_per_byte(exported) == pytest.approx(check.bits_per_byte_of(whole), abs=1e-4)
+        said, expected = check.scores(exported), check.scores_of(whole)
+        assert said["bits_per_byte"] == pytest.approx(expected["bits_per_byte"], abs=1e-4)
+        assert said["same_token"] > 0.99
+        assert check.differences(exported)["kl_divergence"] < 1e-5
         prompt = check.prompts[0]
         every = exported.next_token_log_probabilities(prompt, 384)
         assert math.fsum(math.exp(value) for value in every.values()) == pytest.approx(1, abs=1e-4)
         token, value = max(every.items(), key=lambda item: item[1])
-        assert exported.forced_log_probability(prompt, [token]) == pytest.approx(value, abs=1e-4)
+        (forced,) = exported.forced(prompt, [token])
+        assert forced.log_probability == pytest.approx(value, abs=1e-4)
+        assert forced.likeliest == token
 
 
 def test_characters_of_several_tokens_are_scored_too(model: Path, tmp_path: Path) -> None:
@@ -190,25 +197,51 @@ def test_characters_of_several_tokens_are_scored_too(model: Path, tmp_path: Path
     with torch.inference_mode():
         logits = load_model(model, "cpu")(torch.tensor([[encoder.start, *tokens]])).logits[0, :-1]
     expected = torch.log_softmax(logits.double(), -1).gather(1, torch.tensor(tokens)[:, None]).squeeze(1)
+    likeliest = logits.argmax(-1)
     export.export_gguf(model, tmp_path / "model.gguf", "f32")
     with GgufModel(tmp_path / "model.gguf", 128, 1) as exported:
         for first in (0, 6):  # 6 is amid a character
-            value = exported.forced_log_probability([encoder.start, *tokens[:first]], tokens[first:])
-            assert value == pytest.approx(float(expected[first:].sum()), abs=1e-3)
+            said = exported.forced([encoder.start, *tokens[:first]], tokens[first:])
+            assert [token.log_probability for token in said] == pytest.approx(expected[first:].tolist(), abs=1e-3)
+            assert [token.likeliest for token in said] == likeliest[first:].tolist()
 
 
 def test_permutation_pairs_the_halves() -> None:
     """Row i and row i + d/2 of a head become rows 2i and 2i + 1 (llama.cpp's convert_hf_to_gguf.py does the same)."""
     rows = np.arange(2 * 8, dtype=np.float32)[:, None]
-    assert export.permute_heads(rows, 2)[:, 0].tolist() == [0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15]
+    assert permute_heads(rows, 2)[:, 0].tolist() == [0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15]
 
 
-def test_what_is_no_plain_llama_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="none of a plain Llama's"):
-        export.gguf_tensor_name("model.layers.0.mlp.experts.0.weight", tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
-    with pytest.raises(UserError, match="knows Llama models"):
-        export.export_gguf(tmp_path, tmp_path / "x.gguf", "f16")
+def test_a_mixture_is_what_its_table_says(
+    model: Path, held_out: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A width of 64 fits no K-quant: what took its place is told and written down, and the file holds just that."""
+    from gguf import GGUFReader
+
+    metrics, outputs = quantize(model, held_out, tmp_path / "a", formats=("q4_k_m", "q4_0"))
+    mixed, plain = metrics["formats"]["q4_k_m"], metrics["formats"]["q4_0"]
+    assert 0.9 < mixed["replaced"] < 1
+    assert list(mixed["types"]) == ["Q5_0", "Q8_0", "F32"]
+    assert list(plain["types"]) == ["Q4_0", "Q8_0", "F32"]  # the head, which is the embedding too, has 8 bits
+    assert "q4_k_m: 100% of the weights are in rows that do not fit its types" in caplog.text
+    kinds = {tensor.name: tensor.tensor_type.name for tensor in GGUFReader(outputs / "q4_0/model.gguf").tensors}
+    assert kinds["token_embd.weight"] == "Q8_0"
+    assert kinds["blk.1.ffn_down.weight"] == "Q4_0"
+    assert mixed["kl_divergence"] < plain["kl_divergence"]
+
+
+def test_columns_that_matter_are_kept_closer(model: Path, held_out: Path, tmp_path: Path) -> None:
+    alike, _ = quantize(model, held_out, tmp_path / "a", formats=("q4_0",), calibration_tokens=0)
+    weighed, outputs = quantize(model, held_out, tmp_path / "b", formats=("q4_0",))
+    assert weighed["formats"]["q4_0"]["kl_divergence"] < alike["formats"]["q4_0"]["kl_divergence"]
+    again, second = quantize(model, held_out, tmp_path / "c", formats=("q4_0",))
+    assert again == weighed
+    assert bytes_of(second.root) == bytes_of(outputs.root)
+
+
+def test_a_format_that_costs_too_much_ends_the_stage(model: Path, held_out: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"q8_0: costs 0\.\d+ bits per byte, more than quantize\.max_added \(1e-05\)"):
+        quantize(model, held_out, tmp_path / "a", formats=("q8_0",), max_added=1e-5)
 
 
 def test_prompts_in_the_server_are_the_template_s_tokens(model: Path, tmp_path: Path) -> None:

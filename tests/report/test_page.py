@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from tasks.core.errors import UserError
 from tasks.report.charts import LEFT, RIGHT, WIDTH, bar_chart, histogram, line_chart, ticks
-from tasks.report.page import size
 from tasks.report.stage import read_curve_columns, read_json, read_json_lines
+from tasks.report.units import size
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (1.43, 5.9), (-3, 3), (7, 7), (0, 0), (1e-6, 2e-6), (0, 5_867_743)])

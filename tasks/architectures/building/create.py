@@ -5,10 +5,9 @@ from typing import Any
 from tasks.architectures.building.initialisation import initialise
 from tasks.architectures.building.special_ids import SpecialIds
 from tasks.architectures.families.choices import Architecture
-from tasks.architectures.families.family import Attributes, Family, ObjectiveName
+from tasks.architectures.families.family import Family, ObjectiveName
+from tasks.architectures.families.settings import family_settings, set_attributes
 from tasks.architectures.shape import Shape
-
-OWN_ROPE_THETA = 10000.0
 
 
 def create_config(family: Family, shape: Shape, choices: Architecture, ids: SpecialIds) -> Any:
@@ -19,7 +18,7 @@ def create_config(family: Family, shape: Shape, choices: Architecture, ids: Spec
     """
     import transformers
 
-    settings: dict[str, Any] = {**family.constants}
+    settings = family_settings(family, choices, shape.context_length)
     terms: dict[str, Any] = {
         "layers": shape.layers,
         "hidden": shape.hidden,
@@ -30,13 +29,7 @@ def create_config(family: Family, shape: Shape, choices: Architecture, ids: Spec
         "context": shape.context_length + (ids.pad + 1 if family.first_position == "pad" else 0),
     }
     for term, attributes in family.shape.items():
-        _set(settings, attributes, terms[term])
-    for key, value in choices:
-        if value is not None and key in family.choices and family.choices[key] != "rope_parameters":
-            _set(settings, family.choices[key], value != "post" if key == "norm" else value)
-            settings |= family.with_choice.get(key, {})
-    if "rope_theta" in family.choices:
-        settings["rope_parameters"] = _rope(family, choices, shape.context_length)
+        set_attributes(settings, attributes, terms[term])
     settings |= {name: getattr(ids, of) for name, of in family.special_tokens.items()}
     return getattr(transformers, family.config)(
         vocab_size=ids.embedding_rows,
@@ -63,22 +56,3 @@ def model_class(family: Family, objective: ObjectiveName) -> Any:
     import transformers
 
     return getattr(transformers, family.classes[objective])
-
-
-def _set(settings: dict[str, Any], attributes: Attributes, value: Any) -> None:
-    for name in (attributes,) if isinstance(attributes, str) else attributes:
-        settings[name] = value
-
-
-def _rope(family: Family, choices: Architecture, context_length: int) -> dict[str, Any]:
-    rope: dict[str, Any] = {"rope_type": "default"}
-    if choices.rope_scaling:
-        rope = {"rope_type": choices.rope_scaling.type, "factor": choices.rope_scaling.factor}
-        if choices.rope_scaling.type == "yarn":
-            rope["original_max_position_embeddings"] = max(1, int(context_length / choices.rope_scaling.factor))
-    if family.name != "modernbert":
-        return {**rope, "rope_theta": choices.rope_theta or OWN_ROPE_THETA}
-    return {  # of its own base where attention is global
-        "full_attention": {**rope, "rope_theta": choices.rope_theta or 160000.0},
-        "sliding_attention": {**rope, "rope_theta": OWN_ROPE_THETA},
-    }

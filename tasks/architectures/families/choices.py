@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from tasks.architectures.families.family import Family, Positions
+from tasks.architectures.families.family import Positions
 from tasks.core.params import StageParams
 
 Activation = Literal["silu", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "relu2", "gated-gelu", "gated-silu"]
@@ -62,15 +62,3 @@ class Architecture(StageParams):
     mup_base_width: int | None = Field(
         None, ge=1, description="muP (arXiv:2203.03466): rates and first weights scale from a model of this width."
     )
-
-    def why_no_gguf(self, family: Family, hidden: int | None = None, heads: int | None = None) -> str | None:
-        """Why quantize has no GGUF export of such a model; None: it has. Sizes that are not known yet are not looked at."""
-        if not family.gguf:
-            return f"GGUF export knows llama, not {family.name}"
-        if self.activation not in (None, "silu"):
-            return f"GGUF export knows llama with silu, not with architecture.activation {self.activation}"
-        if self.rope_scaling:
-            return "GGUF export knows rotary positions as they are, not with architecture.rope_scaling"
-        if self.head_dim and hidden and heads and self.head_dim * heads != hidden:
-            return f"GGUF export wants heads together as wide as the model, not architecture.head_dim {self.head_dim}"
-        return None

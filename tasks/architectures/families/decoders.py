@@ -34,7 +34,6 @@ LLAMA = Family(
     residual_outputs=("self_attn.o_proj", "mlp.down_proj"),
     constants={"rms_norm_eps": 1e-5, "tie_word_embeddings": True},
     final_norm="model.norm",
-    gguf=True,
 )
 MISTRAL = replace(
     LLAMA,
@@ -44,7 +43,6 @@ MISTRAL = replace(
     choices={**LLAMA.choices, "sliding_window": "sliding_window"},
     constants={**LLAMA.constants, "sliding_window": 4096},
     classes={"causal": "MistralForCausalLM"},
-    gguf=False,
 )
 QWEN3 = replace(
     LLAMA,
@@ -54,7 +52,6 @@ QWEN3 = replace(
     choices={**LLAMA.choices, "sliding_window": "sliding_window"},
     with_choice={"sliding_window": {"use_sliding_window": True, "max_window_layers": 0}},
     classes={"causal": "Qwen3ForCausalLM"},
-    gguf=False,
 )
 GEMMA = replace(
     LLAMA,
@@ -63,7 +60,6 @@ GEMMA = replace(
     config="GemmaConfig",
     classes={"causal": "GemmaForCausalLM"},
     final_norm=None,  # its embedding is scaled by the root of the width, which muP does not foresee
-    gguf=False,
 )
 ARCEE = replace(
     LLAMA,
@@ -71,7 +67,6 @@ ARCEE = replace(
     model_type="arcee",
     config="ArceeConfig",
     classes={"causal": "ArceeForCausalLM"},
-    gguf=False,
 )
 MIXTRAL = replace(
     LLAMA,
@@ -88,7 +83,6 @@ MIXTRAL = replace(
     classes={"causal": "MixtralForCausalLM"},
     residual_outputs=("self_attn.o_proj", "experts.down_proj"),
     final_norm=None,
-    gguf=False,
 )
 GPT2 = Family(
     name="gpt2",  # Radford et al. 2019

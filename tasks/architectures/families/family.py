@@ -54,7 +54,6 @@ class Family:
         special_tokens: attributes for ids of special tokens, beside bos, eos and pad, by what they are here.
         rates: multiples of the learning rate of weights that start far from where they end, by how the names of their modules end.
         masked_fraction: share of the tokens that its objective hides, in its paper.
-        gguf: whether quantize exports it to GGUF for llama.cpp.
     """
 
     name: str
@@ -75,7 +74,6 @@ class Family:
     special_tokens: Mapping[str, Literal["document_start", "pad"]] = field(default_factory=dict)
     rates: Mapping[str, float] = field(default_factory=dict)
     masked_fraction: float = 0.15
-    gguf: bool = False
 
     @property
     def objective(self) -> ObjectiveName:

@@ -108,7 +108,8 @@ def run(params: QuantizeParams, inputs: Inputs, outputs: Outputs) -> Metrics:
             weights = importance if name in WEIGHTED_FORMATS else {}
             formats[name], speed = _gguf(source, folder, name, tuned, weights, check)
         outputs.timings[f"{name}_tokens_per_second"] = speed
-        log.info("quantize: %s: %s, tokens/s %s", name, format_counts(formats[name]), f"{speed:,.0f}")
+        numbers = {key: value for key, value in formats[name].items() if not isinstance(value, dict)}
+        log.info("quantize: %s: %s, tokens/s %s", name, format_counts(numbers), f"{speed:,.0f}")
         added = formats[name]["bits_per_byte"] - reference["bits_per_byte"]
         if params.max_added is not None and added > params.max_added:
             raise UserError(

@@ -12,7 +12,7 @@ export DVC_NO_ANALYTICS = 1
 export NO_MKDOCS_2_WARNING = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install models run preset upgrade test lint check docs ui chat serve report sweep bench bench-curation bench-patterns bench-training bench-memory clean distclean lock audit fuzz format
+.PHONY: help install models run preset upgrade test lint check docs ui chat serve release report sweep bench bench-curation bench-patterns bench-training bench-memory clean distclean lock audit fuzz format
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -87,11 +87,14 @@ docs: install ## the documentation as a site with a search, readable offline; it
 ui: install ## Prefect and MLflow in the browser
 	@python -m flows.ui
 
-chat: install ## talk to the quantized model in the terminal
-	@python -m tasks.serving.chat
+chat: install ## talk to the quantized model in the terminal (MODEL=champion: to a released one)
+	@python -m tasks.serving.chat $(if $(MODEL),--model $(MODEL))
 
-serve: install ## OpenAI-compatible server of the quantized model (PORT=8080)
-	@python -m tasks.serving --port $(PORT)
+serve: install ## OpenAI-compatible server of the quantized model (PORT=8080, MODEL=champion)
+	@python -m tasks.serving --port $(PORT) $(if $(MODEL),--model $(MODEL))
+
+release: install ## ask the gate of release.yaml, and register the model with a card as the candidate
+	@python -m flows.release
 
 report: install ## say where the report is, with timings, provenance and what changed since the last run
 	@python -m flows.local_report

@@ -28,7 +28,8 @@ LEADS = ("  you> ", "  textmill> ")
 CONTINUED = ("  text> ", "  textmill> ")
 
 
-def _metrics(root: Path) -> dict[str, Any]:
+def read_metrics(root: Path) -> dict[str, Any]:
+    """What each stage measured, by stage."""
     paths = sorted((root / "metrics").glob("*.json"))
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
 
@@ -55,7 +56,7 @@ def show_summary(root: Path, outdated: set[str] | None = None) -> None:
     except UserError as error:  # a summary that cannot be given takes nothing from the run
         console.print(str(error))
         return
-    metrics = _metrics(root)
+    metrics = read_metrics(root)
     try:
         _show_results(root, metrics, console)
     except (KeyError, TypeError):

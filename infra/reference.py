@@ -14,6 +14,7 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from flows.release.rules import Rules
 from tasks.core.execution import Execution
 from tasks.core.graph import Node, load_graph
 from tasks.core.params import params_model, read_yaml
@@ -199,6 +200,7 @@ def page(root: Path) -> str:
             parts.append("### Sources\n\nAn item of `scrape.sources` has the keys of its kind.\n\n")
             parts += [section(f"Source {kind}", model, 4) for kind, model in SOURCES.items()]
     parts.append(section("execution.yaml", Execution, 2, " It is no dependency of any stage."))
+    parts.append(section("release.yaml", Rules, 2, " What it holds a model against: [release](release.md)."))
     parts.append(commands((root / "Makefile").read_text(encoding="utf-8")))
     return "".join(parts)
 

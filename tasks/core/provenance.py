@@ -26,10 +26,12 @@ PACKAGES = (
 def provenance(root: Path) -> dict[str, str]:
     """Commit, whether code or parameters differ from it, hash of the lock file, host, processor and versions."""
     facts = {
-        "commit": _git(root, "rev-parse", "HEAD") or "not a git repository",
-        "branch": _git(root, "rev-parse", "--abbrev-ref", "HEAD"),
+        "commit": git_output(root, "rev-parse", "HEAD") or "not a git repository",
+        "branch": git_output(root, "rev-parse", "--abbrev-ref", "HEAD"),
         # Results (metrics, dvc.lock) change with every run: what counts is whether what makes them changed.
-        "dirty": str(bool(_git(root, "status", "--porcelain", "--", "tasks", "flows", "params.yaml", "dvc.yaml"))),
+        "dirty": str(
+            bool(git_output(root, "status", "--porcelain", "--", "tasks", "flows", "params.yaml", "dvc.yaml"))
+        ),
         "lock_sha256": _sha256(root / "requirements.lock"),
         "host": socket.gethostname(),
         "platform": platform.platform(),
@@ -72,7 +74,7 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _git(root: Path, *arguments: str) -> str:
+def git_output(root: Path, *arguments: str) -> str:
     try:
         done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False, timeout=30)
     except OSError:  # git is not installed

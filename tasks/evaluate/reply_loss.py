@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
 import torch
 
+from tasks.conversations.conversation import Message
 from tasks.core.progress import Progress
 from tasks.documents.shards import read_shard, shard_paths
 from tasks.model.batches import longest_first
@@ -17,22 +19,41 @@ from tasks.tokens.dialogue_windows import DialogueWindows
 Score = dict[str, float | int]
 
 
+@dataclass(frozen=True)
+class WindowScore:
+    """What a model finds in a window: nats of all that the assistant says, nats of its text alone, and how much of each."""
+
+    nats: float
+    text_nats: float
+    tokens: int
+    bytes: int
+
+
 def held_out_replies(folder: Path, encoder: ChatEncoder, context: int, most_bytes: int) -> DialogueWindows:
     """The held-out conversations in `folder` as windows of at most `context` tokens, in the order of their ids.
 
     As many as have at most `most_bytes` of the assistant's UTF-8 text together, and one at least.
     """
+    dialogues = DialogueWindows()
+    for messages in held_out_conversations(folder, most_bytes):
+        dialogues.add(messages, encoder.turns([messages])[0], context, encoder)
+    return dialogues
+
+
+def held_out_conversations(folder: Path, most_bytes: int) -> list[list[Message]]:
+    """The messages of the conversations that `held_out_replies` cuts."""
     rows = []
     for shard in shard_paths(folder):
         table = read_shard(shard, ["id", "kind", "messages"])
         rows += table.filter(pc.equal(table["kind"], "conversation")).to_pylist()
-    dialogues, size = DialogueWindows(), 0
+    kept: list[list[Message]] = []
+    size = 0
     for row in sorted(rows, key=lambda row: row["id"]):
         size += sum(len(turn["content"].encode()) for turn in row["messages"] if turn["role"] == "assistant")
-        if size > most_bytes and dialogues.windows:
+        if size > most_bytes and kept:
             break
-        dialogues.add(row["messages"], encoder.turns([row["messages"]])[0], context, encoder)
-    return dialogues
+        kept.append(row["messages"])
+    return kept
 
 
 def reply_score(model: Any, windows: Sequence[EncodedConversation], encoder: ChatEncoder, what: str) -> Score:
@@ -41,24 +62,36 @@ def reply_score(model: Any, windows: Sequence[EncodedConversation], encoder: Cha
 
     A base model has never seen the end of a turn; that it does not expect one tells nothing about its text.
     """
-    nats = text_nats = 0.0
-    tokens = size = 0
-    with Progress(what, total=sum(len(window.ids) for window in windows), unit="tokens") as progress:
-        for batch in longest_first(windows, lambda window: len(window.ids)):
-            for window, losses in zip(batch, _losses(model, batch, encoder.pad), strict=True):
-                said = [at for at, own in enumerate(window.assistant_mask) if own]
-                text = [at for at in said if window.ids[at] != encoder.turn_end]
-                nats += math.fsum(losses[at - 1] for at in said)
-                text_nats += math.fsum(losses[at - 1] for at in text)
-                tokens += len(said)
-                size += len(encoder.decode([window.ids[at] for at in text]).encode())
-            progress.advance(sum(len(window.ids) for window in batch))
+    scores = window_scores(model, windows, encoder, what)
+    tokens, size = sum(score.tokens for score in scores), sum(score.bytes for score in scores)
+    text_nats = math.fsum(score.text_nats for score in scores)
     return {
-        "loss": round(nats / tokens, 6),
+        "loss": round(math.fsum(score.nats for score in scores) / tokens, 6),
         "bits_per_byte": round(text_nats / math.log(2) / max(size, 1), 6),
         "tokens": tokens,
         "bytes": size,
     }
+
+
+def window_scores(
+    model: Any, windows: Sequence[EncodedConversation], encoder: ChatEncoder, what: str
+) -> list[WindowScore]:
+    """The score of each of `windows`."""
+    scores: dict[int, WindowScore] = {}
+    with Progress(what, total=sum(len(window.ids) for window in windows), unit="tokens") as progress:
+        for batch in longest_first(range(len(windows)), lambda number: len(windows[number].ids)):
+            together = [windows[number] for number in batch]
+            for number, window, losses in zip(batch, together, _losses(model, together, encoder.pad), strict=True):
+                said = [at for at, own in enumerate(window.assistant_mask) if own]
+                text = [at for at in said if window.ids[at] != encoder.turn_end]
+                scores[number] = WindowScore(
+                    math.fsum(losses[at - 1] for at in said),
+                    math.fsum(losses[at - 1] for at in text),
+                    len(said),
+                    len(encoder.decode([window.ids[at] for at in text]).encode()),
+                )
+            progress.advance(sum(len(window.ids) for window in together))
+    return [scores[number] for number in range(len(windows))]
 
 
 def _losses(model: Any, batch: Sequence[EncodedConversation], pad: int) -> list[list[float]]:

@@ -14,7 +14,7 @@ from typing import Any
 from tasks.core.errors import EXIT_USER_ERROR, UserError
 from tasks.core.logs import start_log
 from tasks.serving.api_keys import KEYS_VARIABLE, read_keys
-from tasks.serving.model_file import find_model
+from tasks.serving.asked_model import asked_model
 
 EXIT_CUT = 143
 """Exit code of a server that a second signal ended (128 + SIGTERM)."""
@@ -43,7 +43,7 @@ def serve(options: argparse.Namespace) -> int:
         listening(options.host, options.port, open_to_all=not keys) as listener,
         TemporaryDirectory(prefix="textmill-", ignore_cleanup_errors=True) as folder,
     ):
-        engine, admission = Engine(options.model or find_model(), Path(folder, "llama.sock")), Admission()
+        engine, admission = Engine(asked_model(options.model, Path.cwd()), Path(folder, "llama.sock")), Admission()
         llama = Supervisor(engine, load_execution().thread_count(1), options.slots)
         try:
             llama.begin()
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tasks.serving", description=__doc__)
     add = parser.add_argument
     several: dict[str, Any] = {"action": "append", "default": []}
-    add("--model", type=Path, help="a GGUF file; default: the one of data/quantize")
+    add("--model", help="a GGUF file or a released version (champion, latest, 3); default: the one of data/quantize")
     add("--host", default="127.0.0.1", help="address to listen on; one that other machines reach needs an API key")
     add("--port", type=int, default=8080)
     add("--slots", type=int, default=4, help="conversations at a time")

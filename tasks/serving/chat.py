@@ -12,9 +12,9 @@ from pathlib import Path
 
 from tasks.conversations.conversation import Message
 from tasks.core.errors import EXIT_USER_ERROR, UserError
+from tasks.serving.asked_model import asked_model
 from tasks.serving.engine import Engine, Sampling
 from tasks.serving.llama_process import running_llama
-from tasks.serving.model_file import find_model
 
 HELP = "/reset forgets the conversation, Ctrl-C stops an answer, /quit or Ctrl-D ends."
 BASE_HELP = "This is a base model: it continues your text. Ctrl-C stops it, /quit or Ctrl-D ends."
@@ -107,13 +107,15 @@ def main(arguments: list[str] | None = None) -> int:
     from tasks.core.execution import load_execution
 
     parser = argparse.ArgumentParser(prog="python -m tasks.serving.chat", description=__doc__)
-    parser.add_argument("--model", type=Path, help="a GGUF file; default: the one of data/quantize")
+    parser.add_argument(
+        "--model", help="a GGUF file or a released version (champion, latest, 3); default: the one of data/quantize"
+    )
     parser.add_argument("--max-tokens", type=int, default=80, help="longest answer, in tokens")
     parser.add_argument("--temperature", type=float, default=0.7)
     options = parser.parse_args(arguments)
     try:
         with tempfile.TemporaryDirectory(prefix="textmill-") as folder:
-            engine = Engine(options.model or find_model(), Path(folder, "llama.sock"))
+            engine = Engine(asked_model(options.model, Path.cwd()), Path(folder, "llama.sock"))
             with running_llama(engine, load_execution().thread_count(1)):
                 chat_loop(
                     Chat(engine, options.max_tokens, options.temperature),

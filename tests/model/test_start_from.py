@@ -154,12 +154,12 @@ def test_a_gguf_file_is_a_start(data: Path, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_exported_is_told_before_anything_is_trained(data: Path, tmp_path: Path) -> None:
-    given_model(tmp_path / "gpt2", "gpt2", gpt2_split())
-    with pytest.raises(UserError, match=r"finetune\.start_from: .*knows Llama models, this is 'gpt2'.*torchao-int8"):
-        adopt(data, "finetune.start_from", tmp_path / "gpt2", **GGUF)
+    given_model(tmp_path / "opt", "opt", gpt2_split())
+    with pytest.raises(UserError, match=r"finetune\.start_from: .*knows llama, .*this is 'opt'.*torchao-int8"):
+        adopt(data, "finetune.start_from", tmp_path / "opt", **GGUF)
     shutil.rmtree(data / "tokenizer")
     shutil.rmtree(data.parent / "work")
-    adopt(data, "finetune.start_from", tmp_path / "gpt2", **{"quantize.formats": ("torchao-int8",)})
+    adopt(data, "finetune.start_from", tmp_path / "opt", **{"quantize.formats": ("torchao-int8",)})
 
 
 def test_documents_that_would_see_each_other_are_refused(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from urllib.request import url2pathname
 
 from tasks.core import graph
 from tasks.core.execution import load_execution
+from tasks.core.links import link_file
 from tasks.core.tracking.store import Store, flat_metrics
 
 PENDING_TAG = "textmill.files"
@@ -158,7 +159,7 @@ def _write(target: Path, model: Any, files: dict[str, Path]) -> None:
     for name, cached in files.items():
         folder = target / ("components/tokenizer" if name.startswith(TOKENIZER) else "model")
         folder.mkdir(parents=True, exist_ok=True)
-        _link(cached, folder / name)
+        link_file(cached, folder / name)
     config = json.loads(files["config.json"].read_text(encoding="utf-8"))
     tokenizer = json.loads(files["tokenizer_config.json"].read_text(encoding="utf-8"))
     task = "llm/v1/chat" if "chat_template.jinja" in files or tokenizer.get("chat_template") else "llm/v1/completions"
@@ -189,20 +190,6 @@ def _write(target: Path, model: Any, files: dict[str, Path]) -> None:
     environment = {"python": platform.python_version(), "dependencies": ["-r requirements.txt"]}  # JSON is YAML
     (target / "python_env.yaml").write_text(json.dumps(environment), encoding="utf-8")
     spec.save(str(target / "MLmodel"))
-
-
-def _link(cached: Path, name: Path) -> None:
-    """A link that takes no room: hard, else a reflink; a copy where the file system has neither."""
-    from dvc_objects.fs.system import reflink
-
-    for link in (os.link, reflink, shutil.copyfile):
-        try:
-            link(str(cached), str(name))
-        except OSError:
-            name.unlink(missing_ok=True)
-            continue
-        return
-    raise OSError(f"{name}: cannot be linked to or copied from {cached}")
 
 
 def find_models(store: Store, **tags: str) -> list[Any]:

@@ -1,0 +1,132 @@
+"""The gate says what it found; a comparison is paired, and nobody wins inside the noise."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flows.release.comparison import compare, paired
+from flows.release.gate import champion_check, metric_checks
+from flows.release.rules import Rules, load_rules
+from tasks.core.errors import UserError
+from tests.helpers.tiny import tiny_model
+
+METRICS: dict[str, Any] = {
+    "prefer": {"held_out": {"after": {"ended": 0.96}}},
+    "quantize": {
+        "reference": {"bits_per_byte": 1.5},
+        "formats": {"q8_0": {"bits_per_byte": 1.51}, "q4_0": {"bits_per_byte": 1.7}},
+    },
+}
+
+
+def rules(**settings: Any) -> Rules:
+    return Rules.model_validate(settings)
+
+
+def items(seed: int, count: int = 200) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return np.stack([rng.uniform(50, 150, count), rng.integers(80, 120, count)], 1)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "passed", "found"),
+    [
+        ({"at_least": {"prefer/held_out/after/ended": 0.96}}, True, "0.96"),
+        ({"at_least": {"prefer/held_out/after/ended": 0.97}}, False, "0.96"),
+        ({"at_most": {"prefer/held_out/after/ended": 0.96}}, True, "0.96"),
+        ({"at_most": {"prefer/held_out/after/ended": 0.9}}, False, "0.96"),
+        ({"at_least": {"prefer/held_out/after/end": 0.0}}, False, "not measured in this run"),
+    ],
+)
+def test_a_metric_is_held_against_its_bound(bounds: dict[str, Any], passed: bool, found: str) -> None:
+    (check,) = metric_checks(rules(format_cost=None, **bounds), METRICS)
+    assert (check.passed, check.found) == (passed, found)
+
+
+def test_the_format_that_is_served_is_the_one_that_counts() -> None:
+    (check,) = metric_checks(rules(), METRICS)
+    assert (check.rule, check.passed) == ("q8_0 costs at most 0.05 bits per byte", True)
+    (check,) = metric_checks(rules(format_cost=0.005), METRICS)
+    assert not check.passed
+    assert not list(metric_checks(rules(), {"quantize": {"formats": {}}}))
+
+
+def test_rules_are_read_and_mistakes_named(tmp_path: Path) -> None:
+    assert load_rules(tmp_path) == rules()
+    (tmp_path / "release.yaml").write_text("at_least: {prefer/x: 0.5}\nwatts: 90\n")
+    assert load_rules(tmp_path) == rules(at_least={"prefer/x": 0.5}, watts=90.0)
+    (tmp_path / "release.yaml").write_text("at_leest: {}\n")
+    with pytest.raises(UserError, match=r"release\.yaml.*at_leest"):
+        load_rules(tmp_path)
+
+
+def test_the_same_items_twice_differ_by_nothing() -> None:
+    same = paired("texts", items(0), items(0))
+    assert (same.difference, same.low, same.high) == (0, 0, 0)
+    assert champion_check(rules(), "version 1", same).passed
+
+
+def test_what_is_worse_on_every_item_is_worse_and_what_is_worse_on_some_is_not() -> None:
+    """A hundredth more nats everywhere is beyond the noise of the items, which are paired; a coin's throw is not."""
+    champion = items(0)
+    worse = paired("texts", champion, champion * [1.01, 1])
+    assert worse.difference == pytest.approx(0.01 * worse.champion, rel=1e-4)
+    assert 0 < worse.low < worse.difference < worse.high
+    refused = champion_check(rules(), "version 1", worse)
+    assert not refused.passed
+    assert "bits per byte on 200 texts" in refused.found
+    assert champion_check(rules(regression=0.1), "version 1", worse).passed
+    sign = np.random.default_rng(3).choice([0.8, 1.2], 200)
+    noise = paired("texts", champion, champion * np.stack([sign, np.ones(200)], 1))
+    assert noise.low < 0 < noise.high
+    assert champion_check(rules(), "version 1", noise).passed
+
+
+def test_the_interval_holds_what_it_says() -> None:
+    """Of many pairs that differ by nothing in truth, about one in twenty has an interval without 0."""
+    missed = 0
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        factors = np.stack([rng.normal(1, 0.05, (2, 80)), np.ones((2, 80))], -1)
+        found = paired("texts", items(seed, 80) * factors[0], items(seed, 80) * factors[1])
+        missed += not found.low <= 0 <= found.high
+    assert 0 < missed <= 12
+
+
+def test_nothing_held_out_is_no_pass() -> None:
+    check = champion_check(rules(), "version 1", None)
+    assert not check.passed
+    assert "regression" in check.found
+
+
+def test_two_models_on_held_out_replies(tmp_path: Path) -> None:
+    """Bits per byte are those of evaluate's reply loss; the one that has learnt is better beyond the interval."""
+    import pyarrow as pa
+
+    from tasks.conversations.conversation import SCHEMA
+    from tasks.documents.shards import write_shard
+    from tasks.evaluate.reply_loss import held_out_replies, reply_score
+    from tasks.model.load import load_model
+    from tasks.tokens.chat_encoder import ChatEncoder
+    from tests.helpers.tiny import conversation
+
+    for name, steps in (("new", 0), ("taught", 40)):
+        (tmp_path / name).mkdir()
+        tiny_model(tmp_path / name, train_steps=steps)
+    rows = [
+        {"id": f"{n:03}", "source": "toy", "kind": "conversation", "messages": conversation(n)} for n in range(900, 930)
+    ]
+    write_shard(pa.Table.from_pylist(rows, schema=SCHEMA), tmp_path / "held/00000.parquet")
+    found = compare(tmp_path / "new", tmp_path / "taught", tmp_path / "held", tmp_path, 10_000)
+    assert found
+    assert (found.text, found.items) == ("replies in held-out conversations", 30)
+    assert found.high < 0
+    encoder = ChatEncoder(tmp_path / "taught")
+    windows = held_out_replies(tmp_path / "held", encoder, 128, 10_000).windows
+    expected = reply_score(load_model(tmp_path / "taught", "cpu"), windows, encoder, "score")["bits_per_byte"]
+    assert found.candidate == pytest.approx(expected, abs=1e-5)
+    assert not champion_check(
+        rules(), "it", compare(tmp_path / "taught", tmp_path / "new", tmp_path / "held", tmp_path, 9000)
+    ).passed

@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
+from flows.release.rules import Rules
 from tasks.core import graph, stage_main
 from tasks.core.execution import Execution
 from tasks.core.params import StageParams, params_model, read_yaml, validate
@@ -21,7 +22,7 @@ from tests.helpers.documentation import CURRENT, PAGES, Page
 
 STAGES = list(graph.load_graph(ROOT))
 MODELS: dict[str, type[BaseModel]] = {name: params_model(name) for name in STAGES}
-EXAMPLES = ("params.yaml", "execution.yaml", "dvc.yaml")
+EXAMPLES = ("params.yaml", "execution.yaml", "release.yaml", "dvc.yaml")
 ITS_PAGE = next(page for page in PAGES if page.name == "docs/add-a-stage.md")
 
 
@@ -88,6 +89,8 @@ def test_parameters_of_examples_are_valid(page: Page, shout: ModuleType) -> None
             validate(models[block], values, f"{page.name}: {block}")
     for text in page.yaml("execution.yaml"):
         validate(Execution, YAML(typ="safe").load(text), f"{page.name}: ")
+    for text in page.yaml("release.yaml"):
+        validate(Rules, YAML(typ="safe").load(text), f"{page.name}: ")
     yaml = [block for language, block in page.blocks if language == "yaml"]
     assert len(yaml) == sum(len(page.yaml(file)) for file in EXAMPLES), "an example that does not say of which file"
 

@@ -10,6 +10,8 @@ from flows.release.comparison import compare, paired
 from flows.release.gate import champion_check, metric_checks
 from flows.release.rules import Rules, load_rules
 from tasks.core.errors import UserError
+from tasks.core.params import read_yaml
+from tests.helpers.checkout import ROOT
 from tests.helpers.tiny import tiny_model
 
 METRICS: dict[str, Any] = {
@@ -54,7 +56,8 @@ def test_the_format_that_is_served_is_the_one_that_counts() -> None:
 
 
 def test_rules_are_read_and_mistakes_named(tmp_path: Path) -> None:
-    assert load_rules(tmp_path) == rules()
+    assert load_rules(tmp_path) == load_rules(ROOT) == rules()  # the file that is shipped says the defaults, every one
+    assert {*read_yaml(ROOT / "release.yaml")} == {*Rules.model_fields}
     (tmp_path / "release.yaml").write_text("at_least: {prefer/x: 0.5}\nwatts: 90\n")
     assert load_rules(tmp_path) == rules(at_least={"prefer/x": 0.5}, watts=90.0)
     (tmp_path / "release.yaml").write_text("at_leest: {}\n")

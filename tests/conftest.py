@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import threading
@@ -55,9 +56,14 @@ def environment_as_before() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def toy_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The toy project, initialised once."""
+    from tasks.core.tracking.store import create_database
     from tests.helpers.toy import make
 
-    return make(tmp_path_factory.mktemp("template") / "toy")
+    toy = make(tmp_path_factory.mktemp("template") / "toy")
+    state = toy / ".textmill"
+    state.mkdir()
+    create_database(state / "mlflow.db")  # its tables alone; each toy would take seconds to make them
+    return toy
 
 
 @pytest.fixture
@@ -90,15 +96,24 @@ def one_thread(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     monkeypatch.chdir(folder)
 
 
+@pytest.fixture(scope="session")
+def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the database of a Prefect server that has never run: its tables take ten seconds of a processor to make."""
+    home = tmp_path_factory.mktemp("prefect") / "home"
+    command = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"]
+    subprocess.run(command, env={**os.environ, "PREFECT_HOME": str(home)}, check=True, capture_output=True)
+    return home
+
+
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def server(tmp_path_factory: pytest.TempPathFactory, prefect_home: Path) -> Iterator[dict[str, str]]:
     """A Prefect server for the whole module: environment variables that point to it."""
     from flows.server import free_port, healthy
     from flows.supervision import dvc_stage, supervised
     from tests.helpers.checkout import ROOT
     from tests.helpers.running import KEY, wait_for
 
-    port, home = free_port(0), tmp_path_factory.mktemp("prefect")
+    port, home = free_port(0), Path(shutil.copytree(prefect_home, tmp_path_factory.mktemp("prefect") / "home"))
     environment = {
         "PREFECT_HOME": str(home),
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",

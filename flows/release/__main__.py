@@ -8,6 +8,7 @@ python -m flows.release push OWNER/NAME     send the champion (or --version) to 
 """
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 
@@ -38,6 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
     pushed.add_argument("--version", default=CHAMPION, help="a number, latest, candidate or champion")
     pushed.add_argument("--public", action="store_true", help="where the repository is made: for everybody to see")
     options = parser.parse_args(arguments)
+    for chatty in ("torchao", "torch.utils._pytree"):  # they warn of GPU kernels that a machine without one lacks
+        logging.getLogger(chatty).setLevel(logging.ERROR)
     try:
         return _run(options, Path.cwd(), Console(highlight=False, soft_wrap=True))
     except UserError as error:

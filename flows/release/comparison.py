@@ -16,14 +16,14 @@ import numpy.typing as npt
 from tasks.evaluate.reply_loss import held_out_conversations, window_scores
 from tasks.held_out.held_out_items import validation_documents, within_bytes
 from tasks.model.bits_per_byte import document_nats
-from tasks.model.load import load_model
+from tasks.model.load import load_model, prepare_torch
 from tasks.model.tokenizer_files import has_chat_template
 from tasks.tokens.chat_encoder import ChatEncoder
 from tasks.tokens.dialogue_windows import DialogueWindows
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
-REPLIES, DOCUMENTS = "replies in held-out conversations", "held-out documents"
+REPLIES, DOCUMENTS = "held-out conversations (their replies)", "held-out documents"
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ def compare(champion: Path, candidate: Path, held_out: Path, documents: Path, mo
     """Compare two model folders: where both chat, by what the assistant says in the conversations in `held_out`, else, and
     where there are none, by the validation documents in `documents`. None: nothing is held out.
     """
+    prepare_torch()
     folders = (champion, candidate)
     conversations = held_out_conversations(held_out, most_bytes) if all(map(has_chat_template, folders)) else []
     if conversations:

@@ -40,7 +40,7 @@ def workspace_checks(root: Path, rules: Rules) -> Iterator[Check]:
                 "committed", False, "this is no git repository with a commit, so the version would lead back to nothing"
             )
         else:
-            yield Check("committed", not names, f"differs from the commit: {names}. git commit -a" if names else commit)
+            yield Check("committed", not names, f"differs from the commit: {names}. Commit it" if names else commit)
 
 
 def metric_checks(rules: Rules, metrics: dict[str, Any]) -> Iterator[Check]:

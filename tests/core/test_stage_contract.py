@@ -229,7 +229,7 @@ def test_work_goes_on_while_mlflow_is_away(toy: Path) -> None:
 
 @pytest.mark.slow
 def test_a_broken_tracking_database_is_told(toy: Path) -> None:
-    (toy / ".textmill").mkdir()
+    (toy / ".textmill").mkdir(exist_ok=True)
     (toy / ".textmill/mlflow.db").write_bytes(b"this is no database" * 100)
     done = stage(toy)
     assert done.returncode == 0

@@ -124,7 +124,7 @@ def test_two_models_on_held_out_replies(tmp_path: Path) -> None:
     write_shard(pa.Table.from_pylist(rows, schema=SCHEMA), tmp_path / "held/00000.parquet")
     found = compare(tmp_path / "new", tmp_path / "taught", tmp_path / "held", tmp_path, 10_000)
     assert found
-    assert (found.text, found.items) == ("replies in held-out conversations", 30)
+    assert (found.text, found.items) == ("held-out conversations (their replies)", 30)
     assert found.high < 0
     encoder = ChatEncoder(tmp_path / "taught")
     windows = held_out_replies(tmp_path / "held", encoder, 128, 10_000).windows

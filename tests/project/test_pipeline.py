@@ -95,7 +95,7 @@ def test_every_stage_is_tracked_without_prefect(reproduced: Path) -> None:
 
 @pytest.mark.slow
 def test_a_release_is_refused_made_promoted_and_taken_back(
-    reproduced: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    reproduced: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The gate wants a commit; a version leads back to it, is served by its alias, and is held against the champion."""
     from transformers import AutoModelForCausalLM
@@ -103,16 +103,24 @@ def test_a_release_is_refused_made_promoted_and_taken_back(
     from flows.release.__main__ import EXIT_REFUSED, main
     from tasks.serving.asked_model import asked_model
 
-    monkeypatch.chdir(reproduced)
+    project = Path(shutil.copytree(reproduced, tmp_path / "project", symlinks=True))
+    monkeypatch.chdir(project)
     git = lambda *command: subprocess.run(["git", *command], check=True, capture_output=True, text=True).stdout  # noqa: E731
+
+    def repro() -> None:
+        done = subprocess.run([sys.executable, "-m", "dvc", "repro"], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
     git("add", "-A")  # metrics and the lock; committed below
     assert main([]) == EXIT_REFUSED
-    assert "no   committed: differs from the commit: dvc.lock" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "no   committed: differs from the commit: " in said
+    assert "dvc.lock" in said
     assert main(["list"]) == 0
     assert "no version yet" in capsys.readouterr().out
     git("commit", "-qm", "a run")
     assert main([]) == 0
-    folder = reproduced / "releases/1"
+    folder = project / "releases/1"
     facts, commit = json.loads((folder / "release.json").read_text()), git("rev-parse", "HEAD").strip()
     assert facts["commit"] == commit
     card = (folder / "README.md").read_text()
@@ -120,31 +128,29 @@ def test_a_release_is_refused_made_promoted_and_taken_back(
     assert "| texts | not known |" in card
     assert "<table>" in (folder / "card.html").read_text()
     model = AutoModelForCausalLM.from_pretrained(folder / "model")
-    assert model.num_parameters() == json.loads((reproduced / "metrics/pretrain.json").read_text())["parameters"]
+    assert model.num_parameters() == json.loads((project / "metrics/pretrain.json").read_text())["parameters"]
     assert main(["promote"]) == 0
     assert main([]) == EXIT_USER_ERROR
-    assert "version 1 (champion)" in (said := capsys.readouterr()).err, said
-    assert asked_model("champion", reproduced).read_bytes() == asked_model(None, reproduced).read_bytes()
+    assert "version 1 (champion)" in capsys.readouterr().err
+    assert asked_model("champion", project).read_bytes() == asked_model(None, project).read_bytes()
     assert "another model" not in capsys.readouterr().err
 
-    params = (reproduced / "params.yaml").read_text()
+    params = (project / "params.yaml").read_text()
     changed = re.sub(r"(?m)^(quantize:\n(?: .*\n)*?  prompts: )4", r"\g<1>5", params)
     assert changed != params
-    (reproduced / "params.yaml").write_text(changed)
-    subprocess.run([sys.executable, "-m", "dvc", "repro"], check=True, capture_output=True)
+    (project / "params.yaml").write_text(changed)
+    repro()
     git("commit", "-qam", "measured at more prompts")
-    (reproduced / "release.yaml").write_text("at_least: {evaluate/validation_bits_per_byte: 99}\n")
+    (project / "release.yaml").write_text("at_least: {evaluate/validation_bits_per_byte: 99}\n")
     assert main([]) == EXIT_REFUSED
     assert "no   evaluate/validation_bits_per_byte at least 99" in capsys.readouterr().out
-    (reproduced / "release.yaml").write_text("licence: mit\nwatts: 50\n")
+    (project / "release.yaml").write_text("licence: mit\nwatts: 50\n")
     assert main([]) == 0
     assert "+0.0000 (95%: +0.0000 to +0.0000)" in capsys.readouterr().out  # the same weights
-    assert " kWh at 50" in (reproduced / "releases/2/README.md").read_text()
+    assert " kWh at 50" in (project / "releases/2/README.md").read_text()
     assert main(["promote", "2"]) == main(["rollback"]) == 0
-    assert asked_model("champion", reproduced) == folder / "gguf/model.gguf"
+    assert asked_model("champion", project) == folder / "gguf/model.gguf"
     assert "another model" in capsys.readouterr().err
-    (reproduced / "params.yaml").write_text(params)
-    subprocess.run([sys.executable, "-m", "dvc", "repro"], check=True, capture_output=True)
 
 
 @pytest.mark.slow

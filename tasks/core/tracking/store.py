@@ -34,7 +34,7 @@ class Store:
         # Two processes that open a fresh database at once both try to create its tables, and one crashes.
         with FileLock(self.state / "mlflow.lock"):
             if not own.exists() and self.uri == f"sqlite:///{own}":
-                _create(own)
+                create_database(own)
             mlflow.set_tracking_uri(self.uri)
             self.client = mlflow.MlflowClient(self.uri)
             self.experiment_id = self._experiment()
@@ -127,7 +127,7 @@ class Store:
         return ended
 
 
-def _create(database: Path) -> None:
+def create_database(database: Path) -> None:
     """Make MLflow's tables beside `database` and rename: a half of them, left by a kill, could never be completed."""
     import mlflow
 

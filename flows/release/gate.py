@@ -67,8 +67,9 @@ def champion_check(rules: Rules, against: str, comparison: Comparison | None) ->
     rule = f"no worse than {against}"
     if comparison is None:
         return Check(rule, False, "nothing is held out to compare them on. Or set regression to null in release.yaml")
+    bits = comparison.bits_per_byte
     found = (
-        f"{comparison.candidate:.4f} against {comparison.champion:.4f} bits per byte on {comparison.items:,} {comparison.text}: "
-        f"{comparison.difference:+.4f} (95%: {comparison.low:+.4f} to {comparison.high:+.4f})"
+        f"{bits.after:.4f} against {bits.before:.4f} bits per byte on {bits.items:,} {comparison.text}: "
+        f"{bits.difference:+.4f} (95%: {bits.low:+.4f} to {bits.high:+.4f})"
     )
-    return Check(rule, comparison.low <= (rules.regression or 0.0), found)
+    return Check(rule, bits.low <= (rules.regression or 0.0), found)

@@ -3,9 +3,11 @@
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from tasks.documents.word_characters import word_runs
+from tasks.model.paired_difference import standard_error
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -64,3 +66,13 @@ class RougeL:
 
     def __call__(self, answer: str, expected: str) -> float:
         return float(self._scorer.score(expected, answer)["rougeL"].fmeasure)
+
+
+def means(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float | None]:
+    """Of each of `names` the mean over `rows`, and under `<name>_stderr`, as lm-eval calls it, its standard error."""
+    found: dict[str, float | None] = {}
+    for name in names:
+        values = [float(row[name]) for row in rows]
+        found[name] = round(sum(values) / len(values), 6)
+        found[f"{name}_stderr"] = standard_error(values)
+    return found

@@ -3,24 +3,28 @@
 import logging
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from tasks.core.errors import UserError
 from tasks.core.execution import load_execution
 from tasks.core.paths import Inputs, Metrics, Outputs, write_lines
-from tasks.evaluate.answer_metrics import RougeL, exact_match, f1
+from tasks.evaluate.answer_metrics import RougeL, exact_match, f1, means
 from tasks.evaluate.evaluation_set_scores import score_evaluation_files
 from tasks.evaluate.generate import Generator
 from tasks.evaluate.params import EvaluateParams
 from tasks.evaluate.prompts import PromptBuilder
-from tasks.evaluate.reply_loss import held_out_replies, reply_score
+from tasks.evaluate.reply_loss import held_out_replies, reply_score, window_scores
 from tasks.held_out import held_out_items
 from tasks.held_out.evaluation_set import chosen_files
 from tasks.model import bits_per_byte
 from tasks.model.generation import Sampling, mixed_seed
 from tasks.model.load import load_model
 from tasks.model.model_pointer import resolve_model, tuned_stages
+from tasks.model.paired_difference import paired_difference
 from tasks.tokens.chat_encoder import ChatEncoder
 
 log = logging.getLogger(__name__)
@@ -36,8 +40,9 @@ def evaluate_decoder(params: EvaluateParams, inputs: Inputs, outputs: Outputs) -
 
     `validation_bits_per_byte` is the pretrained model's on the held-out conversations, as documents (on all held-out
     documents where none is a conversation: `validation_text` says which), and `xz_bits_per_byte` that of `xz -9e` on
-    the same text. `replies` is what each expects of the assistant in held-out conversations, in chat form. What cannot be
-    measured for want of held-out data is null, with a reason in `not_measured`.
+    the same text. `replies` is what each expects of the assistant in held-out conversations, in chat form. `gains` is what tuning
+    changed of both, paired by document and conversation, with its interval. What cannot be measured for want of held-out data is
+    null, with a reason in `not_measured`.
 
     `files` of the user's own set are scored by tasks.evaluate.evaluation_set_scores: `own_set` has the measures by file.
 
@@ -72,7 +77,8 @@ def evaluate_decoder(params: EvaluateParams, inputs: Inputs, outputs: Outputs) -
         )
     results |= _held_out_text(params, inputs["documents"], models, encoder, results["not_measured"], outputs)
     if tuned:
-        results["replies"] = _replies(params, inputs["held_out"], models, encoder, results["not_measured"])
+        results["replies"], gain = _replies(params, inputs["held_out"], models, encoder, results["not_measured"])
+        results["gains"] |= {"replies": gain} if gain else {}
     started, generator = time.monotonic(), Generator(models[last], PromptBuilder(encoder, tuned), longest)
     results["questions"] = _questions(params, inputs["held_out"], generator, results["not_measured"], outputs)
     own = chosen_files(inputs["evaluation"].parent, params.files)
@@ -98,6 +104,7 @@ def _held_out_text(
     count: Metrics = {
         "documents_available": len(available),
         "documents_scored": len(documents),
+        "gains": {},
         "validation_text": None,
         "validation_bits_per_byte": None,
         "xz_bits_per_byte": None,
@@ -122,8 +129,9 @@ def _held_out_text(
     def xz(mask: Iterable[bool]) -> float:
         return bits_per_byte.xz_bits_per_byte([d.text for d, inside in zip(documents, mask, strict=True) if inside])
 
+    every: dict[str, list[float]] = {}
     for name, model in models.items():
-        nats = bits_per_byte.document_nats(model, tokens, encoder.start, encoder.pad, f"score {name}")
+        every[name] = nats = bits_per_byte.document_nats(model, tokens, encoder.start, encoder.pad, f"score {name}")
         count[name] = {group: measure(nats, mask) for group, mask in chosen.items()}
         count[name]["by_source"] = {source: measure(nats, mask) for source, mask in by_source.items()}
     seconds = time.monotonic() - started
@@ -131,7 +139,12 @@ def _held_out_text(
     count["xz"] = {group: xz(mask) for group, mask in chosen.items()}
     count["xz"]["by_source"] = {source: xz(mask) for source, mask in by_source.items()}
     yardstick = "conversations" if "conversations" in chosen else "all"
+    sizes = [len(document.text.encode()) for document in documents]
+    first, *_, last = [
+        np.array([nats, sizes], float).T[chosen[yardstick]] for nats in (every["pretrain"], *every.values())
+    ]
     return count | {
+        "gains": {"documents": asdict(paired_difference(first, last))} if len(models) > 1 else {},
         "validation_text": yardstick,
         "validation_bits_per_byte": count["pretrain"][yardstick]["bits_per_byte"],
         "xz_bits_per_byte": count["xz"][yardstick],
@@ -140,14 +153,17 @@ def _held_out_text(
 
 def _replies(
     params: EvaluateParams, folder: Path, models: dict[str, Any], encoder: ChatEncoder, missing: dict[str, str]
-) -> Metrics | None:
-    """What each model expects the assistant to say in held-out conversations: what tuning is to improve."""
+) -> tuple[Metrics | None, Metrics | None]:
+    """What each model expects the assistant to say in held-out conversations, and what tuning has improved of it."""
     context = models[next(iter(models))].config.max_position_embeddings
-    dialogues = held_out_replies(folder, encoder, context, params.max_reply_bytes)
-    if not dialogues.windows:
+    replies = held_out_replies(folder, encoder, context, params.max_reply_bytes)
+    if not replies.windows:
         missing["replies"] = "no conversation is held out"
-        return None
-    return {n: reply_score(model, dialogues.windows, encoder, f"replies {n}") for n, model in models.items()}
+        return None, None
+    scores = {name: window_scores(model, replies.windows, encoder, f"replies {name}") for name, model in models.items()}
+    first, *_, last = [table[table[:, 1] > 0] for table in map(replies.by_conversation, scores.values())]
+    gain = asdict(paired_difference(first, last)) if len(first) else None
+    return {name: reply_score(found) for name, found in scores.items()}, gain
 
 
 def _questions(
@@ -173,8 +189,12 @@ def _questions(
         text = question.prompt[-1]["content"] if question.prompt else ""
         rows.append({"id": question.id, "question": text, "expected": question.expected, "answer": answer, **scores})
     write_lines(outputs / "questions.jsonl", rows)
-    means = {name: round(sum(row[name] for row in rows) / len(rows), 6) for name in ("em", "f1", "rougeL")}
-    return {**means, "asked": len(rows), "available": available, "rouge_stemmer": int(params.rouge_stemmer)}
+    return {
+        **means(rows, ("em", "f1", "rougeL")),
+        "asked": len(rows),
+        "available": available,
+        "rouge_stemmer": int(params.rouge_stemmer),
+    }
 
 
 def _samples(params: EvaluateParams, prompts: list[str], generator: Generator, outputs: Outputs) -> None:

@@ -1,10 +1,10 @@
 """Scores on a user's own evaluation set: answers by exact match and F1, choices by likelihood, texts by bits per byte."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.evaluate.answer_metrics import exact_match, f1, max_over_answers
+from tasks.evaluate.answer_metrics import exact_match, f1, max_over_answers, means
 from tasks.evaluate.generate import Generator
 from tasks.held_out.evaluation_items import Choice, Item, Question, TextItem
 from tasks.held_out.evaluation_set import FOLDER, read_file
@@ -54,7 +54,7 @@ def _questions(items: Sequence[Question], generator: Generator, batch: int) -> t
             name: max_over_answers(score, reply, item.answers) for name, score in (("em", exact_match), ("f1", f1))
         }
         rows.append({**_about(item), "question": item.prompt[-1]["content"], "answer": reply} | scores)
-    return {"asked": len(rows), "em": _mean(rows, "em"), "f1": _mean(rows, "f1")}, rows
+    return {"asked": len(rows), **means(rows, ("em", "f1"))}, rows
 
 
 def _choices(items: Sequence[Choice], generator: Generator) -> tuple[Row, list[Row]] | None:
@@ -88,10 +88,8 @@ def _choices(items: Sequence[Choice], generator: Generator) -> tuple[Row, list[R
                 "chance": 1 / len(item.choices),
             }
         )
-    return {
-        "asked": len(rows),
-        **{name: _mean(rows, name) for name in ("accuracy", "accuracy_normalised", "chance")},
-    }, rows
+    chance = means(rows, ("chance",))["chance"]
+    return {"asked": len(rows), **means(rows, ("accuracy", "accuracy_normalised")), "chance": chance}, rows
 
 
 def _texts(items: Sequence[TextItem], generator: Generator, models: Mapping[str, Any]) -> tuple[Row, list[Row]] | None:
@@ -114,8 +112,3 @@ def _texts(items: Sequence[TextItem], generator: Generator, models: Mapping[str,
 
 def _about(item: Item) -> Row:
     return {"number": item.number}
-
-
-def _mean(rows: Iterable[Row], name: str) -> float:
-    values = [float(row[name]) for row in rows]
-    return round(sum(values) / len(values), 6)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow.compute as pc
 import torch
 
@@ -29,19 +31,41 @@ class WindowScore:
     bytes: int
 
 
-def held_out_replies(folder: Path, encoder: ChatEncoder, context: int, most_bytes: int) -> DialogueWindows:
-    """The held-out conversations in `folder` as windows of at most `context` tokens, in the order of their ids.
+@dataclass(frozen=True)
+class ReplyWindows:
+    """Conversations cut to windows, and of each window the number of its conversation."""
 
-    As many as have at most `most_bytes` of the assistant's UTF-8 text together, and one at least.
-    """
+    windows: list[EncodedConversation]
+    owners: list[int]
+    conversations: int
+
+    def by_conversation(self, scores: Sequence[WindowScore]) -> npt.NDArray[np.float64]:
+        """Scores of the windows added up, float64 [conversations, (nats of text, bytes)]."""
+        table = np.zeros((self.conversations, 2))
+        for owner, score in zip(self.owners, scores, strict=True):
+            table[owner] += score.text_nats, score.bytes
+        return table
+
+
+def held_out_replies(folder: Path, encoder: ChatEncoder, context: int, most_bytes: int) -> ReplyWindows:
+    """The held-out conversations in `folder` as windows of at most `context` tokens."""
+    return reply_windows(held_out_conversations(folder, most_bytes), encoder, context)
+
+
+def reply_windows(conversations: Sequence[Sequence[Message]], encoder: ChatEncoder, context: int) -> ReplyWindows:
+    """Conversations as windows of at most `context` tokens, each with something that the assistant says."""
     dialogues = DialogueWindows()
-    for messages in held_out_conversations(folder, most_bytes):
+    owners: list[int] = []
+    for number, messages in enumerate(conversations):
         dialogues.add(messages, encoder.turns([messages])[0], context, encoder)
-    return dialogues
+        owners += [number] * (len(dialogues.windows) - len(owners))
+    return ReplyWindows(dialogues.windows, owners, len(conversations))
 
 
 def held_out_conversations(folder: Path, most_bytes: int) -> list[list[Message]]:
-    """The messages of the conversations that `held_out_replies` cuts."""
+    """The messages of the held-out conversations in `folder`, in the order of their ids: as many as have at most `most_bytes` of
+    the assistant's UTF-8 text together, and one at least.
+    """
     rows = []
     for shard in shard_paths(folder):
         table = read_shard(shard, ["id", "kind", "messages"])
@@ -56,13 +80,12 @@ def held_out_conversations(folder: Path, most_bytes: int) -> list[list[Message]]
     return kept
 
 
-def reply_score(model: Any, windows: Sequence[EncodedConversation], encoder: ChatEncoder, what: str) -> Score:
-    """Over what the assistant says in `windows`: `loss` (nats a token, the end of each turn included, as tuning has it),
+def reply_score(scores: Sequence[WindowScore]) -> Score:
+    """Over what the assistant says in windows: `loss` (nats a token, the end of each turn included, as tuning has it),
     `bits_per_byte` (of its text alone, so that no control token counts), `tokens` and `bytes`.
 
     A base model has never seen the end of a turn; that it does not expect one tells nothing about its text.
     """
-    scores = window_scores(model, windows, encoder, what)
     tokens, size = sum(score.tokens for score in scores), sum(score.bytes for score in scores)
     text_nats = math.fsum(score.text_nats for score in scores)
     return {

@@ -161,11 +161,16 @@ def tuning(evaluated: Metrics) -> Finding | None:
         return None
     before, after = (replies[name]["bits_per_byte"] for name in ("pretrain", "finetune"))
     text = f"Replies in held-out conversations: {before:.3f} bits per byte before, {after:.3f} after."
+    gain = (evaluated.get("gains") or {}).get("replies")
+    if gain:
+        text += f" After all tuning: {gain['difference']:+.3f} (95%: {gain['low']:+.3f} to {gain['high']:+.3f})."
     if bits := documents_before_and_after(evaluated):
         text += f" The same text as documents: {bits[0]:.3f} before, {bits[1]:.3f} after"
         text += ", the price of the chat's form." if bits[1] > bits[0] else "."
-    if after < before:
+    if after < before and (gain is None or gain["high"] < 0):
         return Finding(question, True, text)
+    if gain and gain["low"] <= 0 <= gain["high"]:
+        text += " That is no more than the choice of conversations may give."
     return Finding(question, False, text, "Lower `finetune.learning_rate`, or give it more conversations.")
 
 

@@ -67,6 +67,7 @@ def render(title: str, results: Results, most_reasons: int) -> str:
         "number": number,
         "size": lambda count: "–" if count is None else size(count),
         "code": code_to_html,
+        "error": lambda value: "" if value is None else f" ± {number(value)}",
     }
     metrics = results.metrics
     evaluated, quantized = metrics["evaluate"], metrics["quantize"]

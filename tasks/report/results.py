@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Metrics = Mapping[str, Any]
+Score = tuple[str, float, float | None]
 
 
 @dataclass(frozen=True)
@@ -113,16 +114,20 @@ def text_results(evaluated: Metrics) -> list[TextResult]:
     return rows
 
 
-def evaluation_set_results(evaluated: Metrics) -> list[tuple[str, str, int, list[tuple[str, float]]]]:
-    """(file, kind, items, measures by name) of the user's own evaluation set, of the model that is chatted with."""
+def evaluation_set_results(evaluated: Metrics) -> list[tuple[str, str, int, list[Score]]]:
+    """(file, kind, items, measures) of the user's own evaluation set, of the model that is chatted with; a measure is its name,
+    value and standard error.
+    """
     model = last_tuned(evaluated) or "pretrain"
-    rows = []
+    rows: list[tuple[str, str, int, list[Score]]] = []
     for file, kinds in (evaluated.get("own_set") or {}).items():
         for kind, found in kinds.items():
+            scores: list[Score]
             if kind == "texts":
-                scores = {"bits per byte": found[model]["bits_per_byte"], "of xz -9e": found["xz"]}
-                rows.append((file, kind, found[model]["documents"], list(scores.items())))
+                scores = [("bits per byte", found[model]["bits_per_byte"], None), ("of xz -9e", found["xz"], None)]
+                rows.append((file, kind, found[model]["documents"], scores))
             else:
-                scores = {name: value for name, value in found.items() if name != "asked"}
-                rows.append((file, kind, found["asked"], list(scores.items())))
+                names = [name for name in found if name != "asked" and not name.endswith("_stderr")]
+                scores = [(name, found[name], found.get(f"{name}_stderr")) for name in names]
+                rows.append((file, kind, found["asked"], scores))
     return rows

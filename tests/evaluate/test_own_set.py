@@ -69,7 +69,7 @@ def test_each_kind_is_scored_for_a_tuned_and_for_a_base_model(
         found = metrics["own_set"]
         assert set(found) == {"mixed.jsonl", "text.txt"}
         assert set(found["mixed.jsonl"]) == {"questions", "choices", "texts"}
-        assert found["mixed.jsonl"]["questions"].keys() == {"asked", "em", "f1"}
+        assert found["mixed.jsonl"]["questions"].keys() == {"asked", "em", "em_stderr", "f1", "f1_stderr"}
         assert found["mixed.jsonl"]["choices"]["asked"] == 6
         assert found["text.txt"]["texts"] == found["mixed.jsonl"]["texts"]
         assert found["text.txt"]["texts"].keys() == {"xz", "pretrain", *(["finetune"] if name == "tuned" else [])}
@@ -210,12 +210,13 @@ def test_the_model_folder_works_with_lm_eval_as_it_is_and_gives_the_same_scores(
     assert bits == pytest.approx(theirs["own_text"]["bits_per_byte,none"], abs=1e-6)
     manager = TaskManager(include_path=str(tmp_path / "tasks"), include_defaults=False)
     wrapped = HFLM(pretrained=str(models["pretrain"]), device="cpu", dtype="float32", add_bos_token=True, batch_size=4)
-    led = simple_evaluate(wrapped, tasks=["own_choices"], task_manager=manager, bootstrap_iters=0)["results"][
+    led = simple_evaluate(wrapped, tasks=["own_choices"], task_manager=manager, bootstrap_iters=2)["results"][
         "own_choices"
     ]
     ours = metrics["own_set"]["choices.jsonl"]["choices"]
     assert ours["accuracy"] == pytest.approx(led["acc,none"], abs=1e-6)
     assert ours["accuracy_normalised"] == pytest.approx(led["acc_norm,none"], abs=1e-6)
+    assert ours["accuracy_normalised_stderr"] == pytest.approx(led["acc_norm_stderr,none"], abs=1e-6)
     assert 0.2 < ours["accuracy_normalised"] < 0.9
 
 
@@ -225,13 +226,13 @@ def test_the_report_has_the_scores_of_each_file() -> None:
     metrics = curated()
     metrics["evaluate"]["own_set"] = {
         "<mine>.jsonl": {
-            "questions": {"asked": 12, "em": 0.25, "f1": 0.375},
+            "questions": {"asked": 12, "em": 0.25, "em_stderr": 0.125, "f1": 0.375, "f1_stderr": None},
             "choices": {"asked": 8, "accuracy": 0.5, "accuracy_normalised": 0.625, "chance": 0.25},
         },
         "book.txt": {"texts": {"xz": 2.5, "finetune": {"documents": 1, "bits_per_byte": 1.875}}},
     }
     html = page(metrics).partition("Your own evaluation set")[2].partition("</table>")[0]
-    for part in ("&lt;mine&gt;.jsonl", ">12<", "em 0.25, f1 0.375", "accuracy normalised 0.625, chance 0.25"):
+    for part in ("&lt;mine&gt;.jsonl", ">12<", "em 0.25 ± 0.125, f1 0.375", "accuracy normalised 0.625, chance 0.25"):
         assert part in html
     assert "bits per byte 1.875, of xz -9e 2.5" in html
     assert "Your own evaluation set" not in page(curated())

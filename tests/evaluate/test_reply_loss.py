@@ -44,7 +44,7 @@ def test_the_loss_is_that_of_transformers(folder: Path) -> None:
             )
         tokens += int(mask.sum())
         size += sum(len(turn["content"].encode()) for turn in turns if turn["role"] == "assistant")
-    score = reply_loss.reply_score(model, dialogues.windows, encoder, "score")
+    score = reply_loss.reply_score(reply_loss.window_scores(model, dialogues.windows, encoder, "score"))
     assert (score["tokens"], score["bytes"]) == (tokens, size)
     assert score["loss"] == pytest.approx(nats / tokens, abs=1e-5)
     assert score["bits_per_byte"] == pytest.approx(text_nats / math.log(2) / size, abs=1e-5)

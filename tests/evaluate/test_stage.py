@@ -4,6 +4,7 @@ import json
 import lzma
 import math
 import random
+import statistics
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,18 @@ def test_measures_both_models_on_the_same_text_as_xz(tmp_path, models, data):
         "pretrain": True,
         "finetune": True,
     }
+    for name, text in (
+        ("replies", metrics["replies"]),
+        ("documents", {k: metrics[k]["conversations"] for k in ("pretrain", "finetune")}),
+    ):
+        gain = metrics["gains"][name]
+        assert gain["after"] == pytest.approx(text["finetune"]["bits_per_byte"], abs=1e-5)
+        assert gain["before"] == pytest.approx(text["pretrain"]["bits_per_byte"], abs=1e-5)
+        assert gain["low"] <= gain["difference"] <= gain["high"] < 0
+        assert gain["items"] > 1
+    assert metrics["questions"]["f1_stderr"] == pytest.approx(
+        statistics.stdev(row["f1"] for row in asked) / 6**0.5, abs=1e-6
+    )
     assert len(asked) == 6 == metrics["questions"]["asked"]
     assert metrics["questions"]["f1"] == pytest.approx(sum(row["f1"] for row in asked) / 6, abs=1e-6)
     samples = lines(root / "samples.jsonl")

@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from flows.release.comparison import compare, paired
+from flows.release.comparison import Comparison, compare
 from flows.release.gate import champion_check, metric_checks
 from flows.release.rules import Rules, load_rules
 from tasks.core.errors import UserError
 from tasks.core.params import read_yaml
+from tasks.model.paired_difference import Difference
 from tests.helpers.checkout import ROOT
 from tests.helpers.tiny import tiny_model
 
@@ -27,9 +27,8 @@ def rules(**settings: Any) -> Rules:
     return Rules.model_validate(settings)
 
 
-def items(seed: int, count: int = 200) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    return np.stack([rng.uniform(50, 150, count), rng.integers(80, 120, count)], 1)
+def differing(low: float, high: float) -> Comparison:
+    return Comparison("texts", Difference(200, 1.5, 1.5 + (low + high) / 2, (low + high) / 2, low, high))
 
 
 @pytest.mark.parametrize(
@@ -65,37 +64,22 @@ def test_rules_are_read_and_mistakes_named(tmp_path: Path) -> None:
         load_rules(tmp_path)
 
 
-def test_the_same_items_twice_differ_by_nothing() -> None:
-    same = paired("texts", items(0), items(0))
-    assert (same.difference, same.low, same.high) == (0, 0, 0)
-    assert champion_check(rules(), "version 1", same).passed
-
-
-def test_what_is_worse_on_every_item_is_worse_and_what_is_worse_on_some_is_not() -> None:
-    """A hundredth more nats everywhere is beyond the noise of the items, which are paired; a coin's throw is not."""
-    champion = items(0)
-    worse = paired("texts", champion, champion * [1.01, 1])
-    assert worse.difference == pytest.approx(0.01 * worse.champion, rel=1e-4)
-    assert 0 < worse.low < worse.difference < worse.high
-    refused = champion_check(rules(), "version 1", worse)
-    assert not refused.passed
-    assert "bits per byte on 200 texts" in refused.found
-    assert champion_check(rules(regression=0.1), "version 1", worse).passed
-    sign = np.random.default_rng(3).choice([0.8, 1.2], 200)
-    noise = paired("texts", champion, champion * np.stack([sign, np.ones(200)], 1))
-    assert noise.low < 0 < noise.high
-    assert champion_check(rules(), "version 1", noise).passed
-
-
-def test_the_interval_holds_what_it_says() -> None:
-    """Of many pairs that differ by nothing in truth, about one in twenty has an interval without 0."""
-    missed = 0
-    for seed in range(100):
-        rng = np.random.default_rng(seed)
-        factors = np.stack([rng.normal(1, 0.05, (2, 80)), np.ones((2, 80))], -1)
-        found = paired("texts", items(seed, 80) * factors[0], items(seed, 80) * factors[1])
-        missed += not found.low <= 0 <= found.high
-    assert 0 < missed <= 12
+@pytest.mark.parametrize(
+    ("low", "high", "regression", "passed"),
+    [
+        (-0.2, -0.1, 0, True),
+        (-0.1, 0.1, 0, True),
+        (0.01, 0.2, 0, False),
+        (0.01, 0.2, 0.02, True),
+        (0.1, 0.2, 0.02, False),
+    ],
+)
+def test_what_is_worse_beyond_the_interval_is_refused(low: float, high: float, regression: float, passed: bool) -> None:
+    check = champion_check(rules(regression=regression), "version 1 (champion)", differing(low, high))
+    assert check.passed == passed
+    assert check.rule == "no worse than version 1 (champion)"
+    assert "bits per byte on 200 texts" in check.found
+    assert f"(95%: {low:+.4f} to {high:+.4f})" in check.found
 
 
 def test_nothing_held_out_is_no_pass() -> None:
@@ -110,7 +94,7 @@ def test_two_models_on_held_out_replies(tmp_path: Path) -> None:
 
     from tasks.conversations.conversation import SCHEMA
     from tasks.documents.shards import write_shard
-    from tasks.evaluate.reply_loss import held_out_replies, reply_score
+    from tasks.evaluate.reply_loss import held_out_replies, reply_score, window_scores
     from tasks.model.load import load_model
     from tasks.tokens.chat_encoder import ChatEncoder
     from tests.helpers.tiny import conversation
@@ -124,12 +108,11 @@ def test_two_models_on_held_out_replies(tmp_path: Path) -> None:
     write_shard(pa.Table.from_pylist(rows, schema=SCHEMA), tmp_path / "held/00000.parquet")
     found = compare(tmp_path / "new", tmp_path / "taught", tmp_path / "held", tmp_path, 10_000)
     assert found
-    assert (found.text, found.items) == ("held-out conversations (their replies)", 30)
-    assert found.high < 0
-    encoder = ChatEncoder(tmp_path / "taught")
+    assert (found.text, found.bits_per_byte.items) == ("held-out conversations (their replies)", 30)
+    assert found.bits_per_byte.high < 0
+    encoder, model = ChatEncoder(tmp_path / "taught"), load_model(tmp_path / "taught", "cpu")
     windows = held_out_replies(tmp_path / "held", encoder, 128, 10_000).windows
-    expected = reply_score(load_model(tmp_path / "taught", "cpu"), windows, encoder, "score")["bits_per_byte"]
-    assert found.candidate == pytest.approx(expected, abs=1e-5)
-    assert not champion_check(
-        rules(), "it", compare(tmp_path / "taught", tmp_path / "new", tmp_path / "held", tmp_path, 9000)
-    ).passed
+    expected = reply_score(window_scores(model, windows, encoder, "score"))["bits_per_byte"]
+    assert found.bits_per_byte.after == pytest.approx(expected, abs=1e-5)
+    again = compare(tmp_path / "taught", tmp_path / "new", tmp_path / "held", tmp_path, 9000)
+    assert not champion_check(rules(), "it", again).passed

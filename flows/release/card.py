@@ -26,7 +26,8 @@ from tasks.report.units import number, size
 TEMPLATE = Path(__file__).parent / "card.md.j2"
 STYLE = (
     "body{max-width:50rem;margin:2rem auto;padding:0 1rem;font:1rem/1.5 system-ui,sans-serif;color:#1a1a1a;background:#fff}"
-    "table{margin:1rem 0;border-collapse:collapse;display:block;overflow-x:auto}td,th{border:1px solid #bbb;padding:.25rem .6rem;text-align:left}"
+    "table{margin:1rem 0;border-collapse:collapse;display:block;overflow-x:auto}"
+    "td,th{border:1px solid #bbb;padding:.25rem .6rem;text-align:left}"
     "code{overflow-wrap:anywhere}@media(prefers-color-scheme:dark){body{color:#eee;background:#161616}a{color:#8ab4f8}}"
 )
 CURVES = {"pretrain": "data/pretrain/curves.csv", "finetune": "data/finetune/curves.csv"}

@@ -43,7 +43,6 @@ def train_on_pairs(
     last = curve[-1]
     return trained, {
         "steps": steps,
-        "pairs": len(pairs),
         "tokens": int(last["tokens"]),
         "margin_last": float(last["margin"]),
         "accuracy_last": float(last["accuracy"]),
@@ -63,6 +62,8 @@ def make_trainer(
 ) -> DPOTrainer:
     """A DPOTrainer that walks `pairs` once, in their order; its reference is the model as it is in `model.name_or_path`."""
     losses = {params.dpo.loss: 1.0} | ({"sft": params.dpo.chosen_weight} if params.dpo.chosen_weight else {})
+    if params.method == "best_of_n" and params.best_of_n.learn_from == "best":
+        losses = {"sft": 1.0}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # TRL itself passes arguments that transformers renamed
         config = DPOConfig(

@@ -21,7 +21,7 @@ class GrpoParams(StageParams):
 
 
 class DpoParams(StageParams):
-    """Pairs of replies are told apart (Rafailov et al. 2023, arXiv:2305.18290); used where `method` is dpo."""
+    """Pairs of replies are told apart (Rafailov et al. 2023, arXiv:2305.18290); used where `method` is dpo or best_of_n."""
 
     loss: Literal["sigmoid", "ipo"] = Field(
         "sigmoid", description="sigmoid: DPO's own; ipo (arXiv:2310.12036) by length, for pairs that are always right."
@@ -40,21 +40,42 @@ class DpoParams(StageParams):
     )
 
 
+class BestOfNParams(StageParams):
+    """Replies are drawn once, and the best are learned from by the block `dpo`; used where `method` is best_of_n."""
+
+    contexts: int = Field(
+        192, ge=1, description="Contexts that replies are drawn to, of the conversations to train on."
+    )
+    samples: int = Field(8, ge=2, le=256, description="Replies drawn to each.")
+    temperature: float = Field(1.0, gt=0, le=10, description="Divides the logits before a token of a reply is drawn.")
+    top_k: int = Field(50, ge=0, description="Tokens that may be drawn; 0: all.")
+    learn_from: Literal["pairs", "best"] = Field(
+        "pairs",
+        description="pairs: the best reply against the worst, by dpo.loss; best: the best alone (rejection sampling).",
+    )
+
+
 class PreferParams(StageParams):
     """Preference tuning, by rewards that are checked or by pairs that people compared."""
 
-    method: Literal["grpo", "dpo"] | None = Field(
+    method: Literal["grpo", "dpo", "best_of_n"] | None = Field(
         None,
-        description="grpo: rewards of replies that the model draws; dpo: pairs of instruct.files; null: the tuned model stays.",
+        description="grpo: rewards of replies that the model draws; best_of_n: the best of replies drawn once; dpo: pairs of "
+        "instruct.files; null: the tuned model stays.",
     )
     grpo: GrpoParams = Field(
         default_factory=lambda: GrpoParams.model_validate({}), description="Used where `method` is grpo."
     )
     dpo: DpoParams = Field(
-        default_factory=lambda: DpoParams.model_validate({}), description="Used where `method` is dpo."
+        default_factory=lambda: DpoParams.model_validate({}), description="Used where `method` is dpo or best_of_n."
+    )
+    best_of_n: BestOfNParams = Field(
+        default_factory=lambda: BestOfNParams.model_validate({}), description="Used where `method` is best_of_n."
     )
     micro_batch: int | None = Field(
-        None, ge=1, description="Replies (grpo) or pairs (dpo) at a time, for memory; divides a step. null: all of it."
+        None,
+        ge=1,
+        description="Replies (grpo) or pairs (dpo, best_of_n) at a time, for memory; divides a step. null: all of it.",
     )
     max_new_tokens: int | None = Field(
         None,
@@ -74,11 +95,11 @@ class PreferParams(StageParams):
     @property
     def together(self) -> int:
         """Replies or pairs in a step."""
-        return self.dpo.batch if self.method == "dpo" else self.grpo.prompts * self.grpo.samples
+        return self.grpo.prompts * self.grpo.samples if self.method in ("grpo", None) else self.dpo.batch
 
     @model_validator(mode="after")
     def _whole_batches(self) -> "PreferParams":
         if self.micro_batch and self.together % self.micro_batch:
-            what = "pairs" if self.method == "dpo" else "replies"
+            what = "replies" if self.method in ("grpo", None) else "pairs"
             raise ValueError(f"micro_batch: {self.micro_batch} does not divide the {self.together} {what} of a step")
         return self

@@ -30,7 +30,7 @@ def run(params: PreferParams, inputs: Inputs, outputs: Outputs) -> Metrics:
         return _point(inputs["finetune"], outputs, "prefer.method is null")
     if is_pointer(inputs["finetune"]):
         return _point(inputs["finetune"], outputs, "nothing was tuned")
-    if params.method == "grpo" and not count_rows(inputs["train"]):  # a tuned model was given, and no conversation
+    if params.method != "dpo" and not count_rows(inputs["train"]):  # a tuned model was given, and no conversation
         return _point(inputs["finetune"], outputs, "no conversation to answer in")
     return _prefer(params, resolve_model(inputs["finetune"]), inputs, outputs)
 
@@ -50,6 +50,7 @@ def _prefer(params: PreferParams, base: Path, inputs: Inputs, outputs: Outputs) 
     from transformers import AutoTokenizer
 
     from tasks.model.load import load_model, prepare_torch
+    from tasks.prefer.best_of_n import draw_pairs
     from tasks.prefer.contexts import choose_contexts, read_messages, reply_tokens
     from tasks.prefer.dpo import compare_on_pairs, train_on_pairs
     from tasks.prefer.grpo import make_trainer, train_on_rewards
@@ -70,17 +71,25 @@ def _prefer(params: PreferParams, base: Path, inputs: Inputs, outputs: Outputs) 
     checks, room = ReplyChecks.of(params.reward, conversations), context - longest
     if pairs:
         trained, measured = train_on_pairs(params, model, tokenizer, pairs, outputs)
+        measured["pairs"] = len(pairs)
     else:
-        wanted = params.grpo.steps * params.grpo.prompts
+        wanted = params.best_of_n.contexts if params.method == "best_of_n" else params.grpo.steps * params.grpo.prompts
         contexts = choose_contexts(conversations, encoder, room, wanted, params.seed)
         if not contexts:
             return _point(inputs["finetune"], outputs, "no message of a user that fits the context is answered")
-        steps = max(1, len(contexts) // params.grpo.prompts)
-        if steps < params.grpo.steps:
-            log.warning("prefer.grpo.steps: %d contexts are enough for %d steps", len(contexts), steps)
-        chosen = contexts[: steps * params.grpo.prompts]
-        trainer = make_trainer(params, model, tokenizer, chosen, checks, longest, encoder, outputs.work)
-        trained, measured = train_on_rewards(trainer, steps, outputs)
+        if params.method == "best_of_n":
+            if len(contexts) < wanted:
+                log.warning("prefer.best_of_n.contexts: there are %d", len(contexts))
+            drawn = draw_pairs(params, model, encoder, contexts, checks, longest)
+            trained, measured = train_on_pairs(params, model, tokenizer, drawn.pairs, outputs)
+            measured |= drawn.metrics
+        else:
+            steps = max(1, len(contexts) // params.grpo.prompts)
+            if steps < params.grpo.steps:
+                log.warning("prefer.grpo.steps: %d contexts are enough for %d steps", len(contexts), steps)
+            chosen = contexts[: steps * params.grpo.prompts]
+            trainer = make_trainer(params, model, tokenizer, chosen, checks, longest, encoder, outputs.work)
+            trained, measured = train_on_rewards(trainer, steps, outputs)
     save_tuned(trained, base, outputs.root)
     before = load_model(base, device)
     held_out: Metrics = {"held_out": None, "held_out_pairs": None}

@@ -197,10 +197,15 @@ def preferences(measured: Metrics, evaluated: Metrics) -> Finding | None:
         worse.append("sameness")
     if after["reward"] > before["reward"] and not worse:
         return Finding("Did the rewards help?", True, text)
+    drawn_once = "contexts_that_differ" in measured
     if not worse:
-        return Finding("Did the rewards help?", False, text, "Raise `prefer.grpo.steps`, `samples` or `learning_rate`.")
+        advice = "Raise `prefer.grpo.steps`, `samples` or `learning_rate`."
+        once = "Raise `prefer.best_of_n.contexts` or `samples`, or `prefer.dpo.learning_rate`."
+        return Finding("Did the rewards help?", False, text, once if drawn_once else advice)
     text += f" What no reward is given for has got worse: {', '.join(name.replace('_', ' ') for name in worse)}."
     advice = "Raise `prefer.grpo.beta`, or lower its `learning_rate` or `steps`."
+    if drawn_once:
+        advice = "Raise `prefer.dpo.beta`, or lower its `learning_rate` or `epochs`."
     return Finding("Did the rewards help?", False, text, advice)
 
 

@@ -1,13 +1,16 @@
 """A release on disk, `releases/<version>/`: the model, its GGUF, the card, and what it came from; links that take no room."""
 
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tasks.core import graph
+from tasks.core.errors import UserError
 from tasks.core.links import link_file
 from tasks.core.paths import write_json
+from tasks.core.tracking.logged_models import is_model_file
 from tasks.model.model_pointer import resolve_model
 from tasks.model.released import FACTS, GGUF, MODEL, release_folder
 from tasks.model.served_format import served_format
@@ -33,8 +36,16 @@ class Candidate:
 
 
 def find_candidate(root: Path, metrics: dict[str, Any]) -> Candidate:
-    """The model that the last run came to."""
+    """The model that the last run came to.
+
+    Raises:
+        UserError: it is the one that was given, as it was.
+    """
     model = resolve_model(root / "data/prefer")
+    if model.parent != root / "data":
+        raise UserError(
+            f"{model}: is a given model as it was: nothing was trained here, so there is nothing to release"
+        )
     stage = model.name
     return Candidate(
         model,
@@ -48,9 +59,10 @@ def write_bundle(root: Path, candidate: Candidate, facts: dict[str, Any], card: 
     """Write the release into a folder of its own beside the finished ones, and return it; `finish_bundle` gives it its number."""
     folder = release_folder(root, BEING_MADE)
     shutil.rmtree(folder, ignore_errors=True)  # what a release that was interrupted left
-    _link_files(candidate.model, folder / MODEL)
+    model = [path for path in candidate.model.iterdir() if path.is_file() and is_model_file(path.name)]
+    _link_files(model, folder / MODEL)
     if candidate.format:
-        _link_files(root / "data/quantize" / candidate.format, folder / GGUF)
+        _link_files((root / "data/quantize" / candidate.format).iterdir(), folder / GGUF)
     (folder / "README.md").write_text(card, encoding="utf-8")
     (folder / "card.html").write_text(page, encoding="utf-8")
     shutil.copyfile(root / "dvc.lock", folder / "dvc.lock")
@@ -66,8 +78,7 @@ def finish_bundle(root: Path, folder: Path, number: int) -> Path:
     return folder.rename(target)
 
 
-def _link_files(source: Path, target: Path) -> None:
+def _link_files(files: Iterable[Path], target: Path) -> None:
     target.mkdir(parents=True)
-    for path in sorted(source.iterdir()):
-        if path.is_file() and path.suffix != ".csv":  # curves are the run's, not the model's
-            link_file(path, target / path.name)
+    for path in files:
+        link_file(path, target / path.name)

@@ -22,6 +22,8 @@ from tasks.corrupted_text.restorer import objective_of
 from tasks.model.released import MODEL, read_facts, release_folder
 
 SAME = ("model_md5", "quantize_md5")
+TRIES = 5
+"""At the number that MLflow gives a version next, which it does not tell before."""
 
 
 @dataclass(frozen=True)
@@ -59,19 +61,28 @@ def propose(root: Path, store: Store) -> Proposal:
         facts = _facts(root, registry.name, candidate, model) | {"checks": [asdict(check) for check in checks]}
         written = card.render_card(root, metrics, rules, candidate, checks, comparison, facts)
         folder = write_bundle(root, candidate, facts, written, card.card_page(written))
-        number = registry.add(
-            model.model_uri if model else folder.absolute().as_uri(),
-            model.source_run_id if model else None,
-            written,
-            {f"textmill.{name}": str(facts[name]) for name in ("commit", "dvc_lock_md5", "output", *SAME)},
-        )
+        tags = {f"textmill.{name}": str(facts[name]) for name in ("commit", "dvc_lock_md5", "output", *SAME)}
+        number = _register(root, registry, model, written, tags)
         try:
             folder = finish_bundle(root, folder, number)
         except BaseException:
             registry.remove(number)
             raise
-        registry.set_candidate(number)
-        return Proposal(checks, registry.resolve(str(number)), folder)
+        return Proposal(checks, registry.complete(number), folder)
+
+
+def _register(root: Path, registry: Registry, model: Any, written: str, tags: dict[str, str]) -> int:
+    """A version of the model in MLflow, or, where it was never tracked, of the folder that the release will have."""
+    if model:
+        return registry.add(model.model_uri, model.source_run_id, written, tags)
+    expected = max((version.number for version in registry.versions()), default=0) + 1
+    for _ in range(TRIES):
+        number = registry.add((release_folder(root, str(expected)) / MODEL).absolute().as_uri(), None, written, tags)
+        if number == expected:
+            return number
+        registry.remove(number)  # one that was interrupted or deleted had that number
+        expected = number + 1
+    raise UserError(f"{registry.name}: somebody else releases at the same time. Do it again")
 
 
 def _compare(root: Path, rules: Rules, champion: Version, candidate: Candidate) -> Any:

@@ -124,6 +124,8 @@ def test_a_release_is_refused_made_promoted_and_taken_back(
     facts, commit = json.loads((folder / "release.json").read_text()), git("rev-parse", "HEAD").strip()
     assert facts["commit"] == commit
     card = (folder / "README.md").read_text()
+    assert (project / "data/prefer/replies.jsonl").exists()  # what people wrote, which is nobody else's
+    assert {path.suffix for path in (folder / "model").iterdir()} == {".json", ".jinja", ".safetensors"}
     assert commit in card
     assert "| texts | not known |" in card
     assert "<table>" in (folder / "card.html").read_text()

@@ -123,12 +123,13 @@ def _cached_files(cache: Any, tags: dict[str, str]) -> dict[str, Path]:
     found = {
         name: Path(cache.oid_to_path(file["md5"]))
         for file in json.loads(listing.read_text(encoding="utf-8"))
-        if (path := Path(file["relpath"])).parent.as_posix() == (within or ".") and _belongs(name := path.name)
+        if (path := Path(file["relpath"])).parent.as_posix() == (within or ".") and is_model_file(name := path.name)
     }
     return found if all(path.exists() for path in found.values()) else {}
 
 
-def _belongs(name: str) -> bool:
+def is_model_file(name: str) -> bool:
+    """Whether a file of a model's folder is what loading the model takes; curves and replies of people are not."""
     return name in ("config.json", "generation_config.json") or ".safetensors" in name or name.startswith(TOKENIZER)
 
 

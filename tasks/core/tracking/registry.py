@@ -15,6 +15,8 @@ from tasks.core.tracking.store import EXPERIMENT, Store
 CANDIDATE, CHAMPION = "candidate", "champion"
 CHAMPIONS_TAG = "textmill.champions"
 """Of the registered model: the versions that were champion, in order, the last one is."""
+COMPLETE_TAG = "textmill.complete"
+"""Of a version whose files are where they belong; others were interrupted, and are nobody's."""
 LATEST = "latest"
 
 
@@ -46,7 +48,7 @@ class Registry:
         self.name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
 
     def versions(self) -> list[Version]:
-        """All versions, the newest first."""
+        """All versions that are complete, the newest first."""
         aliases: dict[int, list[str]] = {}
         for alias, number in self._model_aliases().items():
             aliases.setdefault(int(number), []).append(alias)
@@ -59,6 +61,7 @@ class Registry:
                 each.tags,
             )
             for each in found
+            if COMPLETE_TAG in each.tags
         ]
         return sorted(versions, key=lambda version: -version.number)
 
@@ -80,7 +83,9 @@ class Registry:
         return next((version for version in self.versions() if name in version.aliases), None)
 
     def add(self, source: str, run_id: str | None, description: str, tags: dict[str, str]) -> int:
-        """Register a version of the model at `source` (MLflow's address of it); returns its number."""
+        """Register a version of the model at `source` (MLflow's address of it); returns its number. It is none of `versions` until
+        `complete`.
+        """
         if self._model() is None:
             self._client.create_registered_model(self.name)
         made = self._client.create_model_version(self.name, source, run_id, tags, description=description)
@@ -90,9 +95,11 @@ class Registry:
         """Take back a version that was never anybody's."""
         self._client.delete_model_version(self.name, str(number))
 
-    def set_candidate(self, number: int) -> None:
-        """Make a version the candidate."""
+    def complete(self, number: int) -> Version:
+        """Say that a version's files are where they belong, and make it the candidate."""
+        self._client.set_model_version_tag(self.name, str(number), COMPLETE_TAG, "yes")
         self._client.set_registered_model_alias(self.name, CANDIDATE, str(number))
+        return self.resolve(str(number))
 
     def promote(self, version: Version) -> None:
         """Make a version the champion; the candidate's alias goes with it."""

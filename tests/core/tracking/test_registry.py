@@ -24,6 +24,7 @@ def registry(store: Store, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixt
 def released(registry: Registry, place: Path, count: int = 3) -> None:
     for number in range(1, count + 1):
         assert registry.add((place / str(number)).as_uri(), None, "a card", {"textmill.commit": f"c{number}"}) == number
+        registry.complete(number)
 
 
 def test_versions_are_asked_for_by_number_alias_and_latest(registry: Registry, tmp_path: Path) -> None:
@@ -32,9 +33,8 @@ def test_versions_are_asked_for_by_number_alias_and_latest(registry: Registry, t
     with pytest.raises(UserError, match=r"no released model 'champion'\. Versions: none yet: make release"):
         registry.resolve("champion")
     released(registry, tmp_path)
-    registry.set_candidate(2)
+    assert registry.complete(2) == registry.resolve(CANDIDATE)
     assert registry.resolve("latest").number == 3
-    assert registry.resolve("2") == registry.resolve(CANDIDATE)
     assert registry.resolve("2").title == "version 2 (candidate)"
     assert registry.resolve("1").tags["textmill.commit"] == "c1"
     with pytest.raises(
@@ -47,7 +47,7 @@ def test_promotion_and_the_way_back(registry: Registry, tmp_path: Path) -> None:
     released(registry, tmp_path)
     with pytest.raises(UserError, match="no champion before"):
         registry.rollback()
-    registry.set_candidate(1)
+    registry.complete(1)
     for number in (1, 2, 3):
         registry.promote(registry.resolve(str(number)))
     assert registry.resolve(CHAMPION).number == 3
@@ -68,3 +68,25 @@ def test_a_champion_that_was_deleted_is_passed_over(registry: Registry, tmp_path
     assert registry.rollback()[1].number == 1
     with pytest.raises(UserError, match="no champion before"):
         registry.rollback()
+
+
+def test_one_that_was_interrupted_is_no_version(registry: Registry, tmp_path: Path) -> None:
+    released(registry, tmp_path, 1)
+    assert registry.add((tmp_path / "2").as_uri(), None, "", {}) == 2
+    assert [version.number for version in registry.versions()] == [1]
+    assert registry.resolve("latest").number == 1
+    with pytest.raises(UserError, match="no released model '2'"):
+        registry.resolve("2")
+
+
+def test_a_model_that_was_never_tracked_leads_to_the_folder_it_will_have(registry: Registry, tmp_path: Path) -> None:
+    """Also after one that was interrupted, and one that was deleted, whose numbers MLflow gives to no other."""
+    from flows.release.propose import _register
+
+    released(registry, tmp_path, 1)
+    registry.add((tmp_path / "x").as_uri(), None, "", {})
+    registry.remove(registry.add((tmp_path / "y").as_uri(), None, "", {}))
+    number = _register(tmp_path, registry, None, "a card", {})
+    registry.complete(number)
+    source = registry._client.get_model_version(registry.name, str(number)).source
+    assert source == (tmp_path / f"releases/{number}/model").as_uri()

@@ -46,7 +46,7 @@ class BestOfNParams(StageParams):
     contexts: int = Field(
         192, ge=1, description="Contexts that replies are drawn to, of the conversations to train on."
     )
-    samples: int = Field(8, ge=2, le=256, description="Replies drawn to each.")
+    samples: int = Field(4, ge=2, le=256, description="Replies drawn to each.")
     temperature: float = Field(1.0, gt=0, le=10, description="Divides the logits before a token of a reply is drawn.")
     top_k: int = Field(50, ge=0, description="Tokens that may be drawn; 0: all.")
     learn_from: Literal["pairs", "best"] = Field(

@@ -47,6 +47,9 @@ def continue_prompts(
             "top_k": sampling.top_k,
             "top_p": sampling.top_p,
         }
+    if getattr(model.config, "output_router_logits", False):
+        # For the loss that balances experts, which is of training, and whose mask does not fit one token at a time.
+        drawn["output_router_logits"] = False
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.inference_mode():
         if sampling:

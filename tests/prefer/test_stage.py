@@ -195,3 +195,19 @@ def test_the_divergence_is_that_of_the_next_tokens(tmp_path: Path, tuned: Path, 
         nats += kl[len(prompt) - 1 : -1].tolist()
     expected = sum(nats) / len(nats)
     assert measures.divergence(model, other, prompts, replies, encoder.pad) == pytest.approx(expected, rel=1e-3)
+
+
+def test_replies_of_experts_are_drawn_while_their_balance_is_trained(tuned: Path) -> None:
+    """TRL has a mixture of experts give its routers' choices, for a loss that has no place in drawing a token."""
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    config = MixtralConfig(
+        vocab_size=384, **sizes, num_key_value_heads=2, num_local_experts=4, output_router_logits=True
+    )
+    model, encoder = MixtralForCausalLM(config).eval(), ChatEncoder(tuned)
+    prompts = [encoder.prompt([{"role": "user", "content": text}], 60) for text in ("hi", "the cat likes the sea")]
+    drawn = draw_replies(model, encoder, prompts, Sampling(1.0, 0, 1.0, 0), 8)
+    model.config.output_router_logits = False
+    assert draw_replies(model, encoder, prompts, Sampling(1.0, 0, 1.0, 0), 8) == drawn

@@ -11,15 +11,18 @@ import argparse
 import logging
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-from flows.release.propose import Proposal, propose
 from tasks.core.errors import EXIT_USER_ERROR, UserError
 from tasks.core.tracking.registry import CANDIDATE, CHAMPION, Registry
 from tasks.core.tracking.store import open_store
 from tasks.model.released import release_folder
+
+if TYPE_CHECKING:
+    from flows.release.propose import Proposal
 
 EXIT_REFUSED = 1
 """Exit code where the gate refuses: nothing went wrong, and nothing was released."""
@@ -52,6 +55,8 @@ def _run(options: argparse.Namespace, root: Path, console: Console) -> int:
     store = open_store(root)
     registry = Registry(store)
     if options.command is None:
+        from flows.release.propose import propose  # it loads PyTorch, which no other command needs
+
         return _show(propose(root, store), root, console)
     if options.command == "list":
         table = Table("version", "is", "released", "commit", box=None, pad_edge=False)
@@ -76,7 +81,7 @@ def _run(options: argparse.Namespace, root: Path, console: Console) -> int:
     return 0
 
 
-def _show(proposal: Proposal, root: Path, console: Console) -> int:
+def _show(proposal: "Proposal", root: Path, console: Console) -> int:
     for check in proposal.checks:
         mark = "[green]yes[/]" if check.passed else "[bold red]no [/]"
         console.print(f"{mark}  ", end="")

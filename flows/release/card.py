@@ -6,12 +6,11 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
 from flows.release.bundle import Candidate
-from flows.release.comparison import Comparison
 from flows.release.gate import Check
 from flows.release.rules import Rules
 from flows.summary import timings
@@ -22,6 +21,9 @@ from tasks.report.findings import findings
 from tasks.report.headline import headline
 from tasks.report.stage import read_curve_columns
 from tasks.report.units import number, size
+
+if TYPE_CHECKING:
+    from flows.release.comparison import Comparison
 
 TEMPLATE = Path(__file__).parent / "card.md.j2"
 STYLE = (
@@ -39,7 +41,7 @@ def render_card(
     rules: Rules,
     candidate: Candidate,
     checks: Sequence[Check],
-    comparison: Comparison | None,
+    comparison: "Comparison | None",
     facts: Mapping[str, Any],
 ) -> str:
     """The card as Markdown, with the hub's header; text of users is written so that it stays text."""

@@ -3,15 +3,17 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows import run_plan
-from flows.release.comparison import Comparison
 from flows.release.rules import Rules
 from tasks.core.graph import load_graph
 from tasks.core.provenance import git_output
 from tasks.core.tracking.store import flat_metrics
 from tasks.model.served_format import served_format
+
+if TYPE_CHECKING:
+    from flows.release.comparison import Comparison
 
 
 @dataclass(frozen=True)
@@ -62,11 +64,15 @@ def metric_checks(rules: Rules, metrics: dict[str, Any]) -> Iterator[Check]:
         )
 
 
-def champion_check(rules: Rules, against: str, comparison: Comparison | None) -> Check:
+def champion_check(rules: Rules, against: str, comparison: "Comparison | None") -> Check:
     """No worse than the champion, `against` by its title, beyond the interval; `comparison` None: there is no text to ask about."""
     rule = f"no worse than {against}"
     if comparison is None:
-        return Check(rule, False, "nothing is held out to compare them on. Or set regression to null in release.yaml")
+        return Check(
+            rule,
+            False,
+            "not compared: nothing is held out, or one predicts no next token. To pass all the same, regression: null",
+        )
     bits = comparison.bits_per_byte
     found = (
         f"{bits.after:.4f} against {bits.before:.4f} bits per byte on {bits.items:,} {comparison.text}: "

@@ -83,7 +83,7 @@ class ExportCheck:
     def scores_of(self, model: Any) -> Measures:
         """The same for a model that transformers runs."""
         nats = document_nats(model, self._tokens, self._encoder.start, self._encoder.pad, "score", self.window)
-        return self._scores(math.fsum(nats), self._likeliest(model))
+        return self._scores(math.fsum(nats), self._expected if model is self.model else self._likeliest(model))
 
     def _scores(self, nats: float, likeliest: npt.NDArray[np.int64]) -> Measures:
         return {

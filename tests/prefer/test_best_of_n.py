@@ -14,10 +14,10 @@ from tasks.model.load import load_model
 from tasks.prefer import best_of_n
 from tasks.prefer.contexts import choose_contexts, read_messages
 from tasks.prefer.params import BestOfNParams, DpoParams, PreferParams
+from tasks.prefer.replies import Reply
 from tasks.prefer.reply_checks import ReplyChecks
 from tasks.tokens.chat_encoder import ChatEncoder
 from tests.helpers import tuning
-from tests.helpers.tiny import conversation, conversations
 from tests.helpers.tuning import digests, interrupted_while_saving
 
 SMALL: dict[str, Any] = {"method": "best_of_n", "max_new_tokens": 12, "held_out": 12}
@@ -25,15 +25,6 @@ BEST_OF_N: dict[str, Any] = {"contexts": 24, "samples": 4}
 DPO: dict[str, Any] = {"batch": 8, "learning_rate": 1e-3}
 ENDED = {"ended": 1, "length": 0, "fresh": 0, "related": 0, "closed": 0}
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("data")
-    return {
-        "train": conversations(folder / "train", [conversation(seed, 2 + seed % 9) for seed in range(40)]),
-        "held_out": conversations(folder / "held_out", [conversation(seed, 4) for seed in range(90, 130)]),
-    }
 
 
 def prefer(folder: Path, tuned: Path, data: dict[str, Path], **changes: Any) -> tuple[Path, dict[str, Any]]:
@@ -70,29 +61,33 @@ def test_all_is_repeatable_and_an_interruption_changes_nothing(
     assert digests(other)["model.safetensors"] != digests(whole)["model.safetensors"]
 
 
-def test_a_pair_is_the_best_and_the_worst_of_its_context(tuned: Path, data: dict[str, Path]) -> None:
-    """Asked again one by one, no other reply to the same context earns more or less; contexts of which all earn alike are out."""
+def test_a_pair_is_the_best_and_the_worst_of_its_context(
+    tuned: Path, data: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of equals the first; contexts of which all earn alike are left out. Replies say here what they earn."""
+    said = iter(["0.2", "0.9", "0.9", "0.1", "0.5", "0.5", "0.5", "0.5", "0", "0", "1", "0.4"])
+
+    def drawn(_: Any, __: Any, prompts: list[list[int]], *rest: Any) -> list[Reply]:
+        return [Reply([number], next(said), True) for number in range(len(prompts))]
+
+    monkeypatch.setattr(best_of_n, "TOGETHER", 4)
+    monkeypatch.setattr(best_of_n, "draw_replies", drawn)
+    monkeypatch.setattr(ReplyChecks, "passed", lambda _, __, reply, ___: {"is": float(reply)})
+    monkeypatch.setattr(ReplyChecks, "score", lambda _, passed: passed["is"])
     model, encoder = load_model(tuned, "cpu"), ChatEncoder(tuned)
     params = validate(PreferParams, {**SMALL, "best_of_n": BEST_OF_N}, "prefer")
-    said = read_messages(data["train"])
-    contexts, checks = choose_contexts(said, encoder, 100, 24, 0), ReplyChecks.of(params.reward, said)
-    drawn = best_of_n.draw_pairs(params, model, encoder, contexts, checks, 12)
-    by_prompt = {tuple(encoder.prompt(context.messages, 116)): context for context in contexts}
-
-    def score(prompt: list[int], ids: list[int]) -> float:
-        ended = ids[-1] == encoder.turn_end
-        text = encoder.decode(ids[:-1] if ids[-1] in encoder.stop_ids else ids).strip()
-        return checks.score(checks.passed(by_prompt[tuple(prompt)].messages, text, ended))
-
-    assert drawn.pairs
-    best, worst = (
-        [score(pair.prompt, side) for pair, side in sides]
-        for sides in ([(pair, pair.chosen) for pair in drawn.pairs], [(pair, pair.rejected) for pair in drawn.pairs])
-    )
-    assert all(high > low for high, low in zip(best, worst, strict=True))
-    if len(drawn.pairs) == len(contexts):
-        assert sum(best) / len(best) == pytest.approx(drawn.best)
-        assert sum(worst) / len(worst) == pytest.approx(drawn.worst)
+    messages = read_messages(data["train"])
+    contexts = choose_contexts(messages, encoder, 100, 3, 0)
+    found = best_of_n.draw_pairs(params, model, encoder, contexts, ReplyChecks.of(params.reward, messages), 12)
+    assert [(pair.chosen, pair.rejected) for pair in found.pairs] == [([1], [3]), ([2], [0])]
+    assert [pair.prompt for pair in found.pairs] == [encoder.prompt(contexts[n].messages, 116) for n in (0, 2)]
+    assert found.metrics == {
+        "replies": 12,
+        "contexts_that_differ": 2,
+        "reward_mean": pytest.approx((2.1 + 2.0 + 1.4) / 12, abs=1e-6),
+        "reward_best": pytest.approx((0.9 + 0.5 + 1) / 3, abs=1e-6),
+        "reward_worst": pytest.approx((0.1 + 0.5 + 0) / 3, abs=1e-6),
+    }
 
 
 def test_the_best_alone_is_learned_by_its_own_loss(tmp_path: Path, tuned: Path, data: dict[str, Path]) -> None:

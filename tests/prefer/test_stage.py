@@ -27,15 +27,6 @@ GRPO = {"steps": 3, "prompts": 2, "samples": 4}
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("data")
-    return {
-        "train": conversations(folder / "train", [conversation(seed, 2 + seed % 9) for seed in range(40)]),
-        "held_out": conversations(folder / "held_out", [conversation(seed, 4) for seed in range(90, 110)]),
-    }
-
-
 def prefer(folder: Path, tuned: Path, data: dict[str, Path], **changes: Any) -> tuple[Path, dict[str, Any]]:
     given = {name: changes.pop(name) for name in GrpoParams.model_fields if name in changes}
     return tuning.prefer(folder, tuned, data, {**SMALL, **changes, "grpo": GRPO | given})

@@ -9,7 +9,6 @@ import pytest
 
 from tasks.architectures.families.table import FAMILIES
 from tasks.core.errors import UserError
-from tasks.model import gguf_layouts
 from tasks.model.gguf_layouts import LAYOUTS, why_no_gguf_model
 from tasks.model.llama_cpp import GgufModel
 from tasks.quantize.comparison_text import ComparisonText
@@ -129,7 +128,6 @@ def test_decoders_that_are_trained_here_are_known_or_named() -> None:
     """Those that are not exported are the three that llama.cpp has not, or has with another activation."""
     unknown = {name for name, family in FAMILIES.items() if family.is_causal and family.model_type not in LAYOUTS}
     assert unknown == {"opt", "falcon", "mpt"}
-    assert gguf_layouts.LAYOUTS["mistral"] is gguf_layouts.LLAMA
 
 
 def test_a_tensor_without_a_place_is_named(tmp_path: Path) -> None:
